@@ -1,0 +1,1 @@
+//! The API server: HTTP, authentication, admission, schema, patches, store.

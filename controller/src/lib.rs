@@ -1,0 +1,1 @@
+//! Controllers and the scheduler: observe, plan, act over a kube client.

@@ -1,0 +1,1 @@
+//! The node agent: images, containers, networks, volumes, probes and logs.

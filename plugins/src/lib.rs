@@ -1,0 +1,1 @@
+//! The WebAssembly plugin host: engine, grants, scopes and typed driver facades.

@@ -1,0 +1,2 @@
+//! The davit binary.
+fn main() {}
