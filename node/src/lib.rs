@@ -1,1 +1,17 @@
 //! The node agent: images, containers, networks, volumes, probes and logs.
+//!
+//! [`Agent`] joins the parts of a node: it watches the pods bound to it and runs one worker a pod
+//! ([`pod`]), which observes, plans ([`pod::plan`]) and acts until the pod is as it was declared.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "tests fail by panicking"
+    )
+)]
+
+pub mod agent;
+
+pub use agent::{Agent, AgentConfig, ServingIdentity, TeardownReport, teardown};
