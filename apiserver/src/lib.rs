@@ -10,7 +10,10 @@
     )
 )]
 
+pub mod admission;
 pub mod apply;
+pub mod auth;
 pub mod patch;
+pub mod pki;
 pub mod schema;
 pub mod strategy;

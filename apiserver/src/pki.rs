@@ -1,0 +1,28 @@
+//! The cluster's own certificate authority and everything it issues.
+//!
+//! All files lie in `<data-dir>/pki` (directory 0700, files 0600) and are replaced atomically:
+//! `ca.key` and `ca.crt`, one `<name>.pem` for each identity (key and certificate together, so that
+//! they can never disagree), and `service-account.key`. Whatever is missing is made; whatever is near
+//! its end, or was made for other names, is issued anew while the server runs.
+
+mod authority;
+mod error;
+mod file;
+mod issue;
+mod kubeconfig;
+mod leaf;
+mod names;
+mod signing;
+mod tls;
+
+pub use authority::Authority;
+pub use error::Error;
+pub use issue::{KeyPairPem, Purpose};
+pub use kubeconfig::Kubeconfig;
+pub use leaf::Leaf;
+pub use names::{NameFacts, server_names};
+pub use signing::SigningKey;
+pub use tls::Peer;
+
+#[cfg(test)]
+mod tests;
