@@ -1,0 +1,208 @@
+//! The one thread that writes: it takes all waiting transactions, decides them against memory, makes them durable with one sync,
+//! publishes them and answers. While it waits for the disk the next group gathers, so grouping needs no timer.
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::engine::Engine;
+use super::history::Retention;
+use super::journal::{CommitError, Journal};
+use super::{Error, Op, Revision, Txn, TxnOutcome};
+
+/// Transactions made durable by one sync, at most.
+const GROUP_TXNS: usize = 256;
+/// Bytes of values in one group; the transaction that exceeds them is its last.
+const GROUP_BYTES: usize = 4 << 20;
+/// How long after a failed rebuild the next one may be tried.
+const REBUILD_PAUSE: Duration = Duration::from_secs(5);
+
+/// What is asked of the committer.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Carry out a transaction.
+    Txn {
+        /// The transaction.
+        txn: Txn,
+        /// Who waits for its outcome.
+        answer: oneshot::Sender<Result<TxnOutcome, Error>>,
+    },
+    /// Forget the history up to a revision.
+    Compact {
+        /// The revision.
+        upto: Revision,
+        /// Who waits until it is done.
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
+}
+
+/// The state of the committer thread.
+pub(super) struct Committer {
+    engine: Arc<Engine>,
+    journal: Box<dyn Journal>,
+    keep: Retention,
+    requests: Receiver<Request>,
+    fault: Option<Fault>,
+    next_shrink: Instant,
+}
+
+/// A commit failed and no rebuild has succeeded since.
+struct Fault {
+    cause: Error,
+    retry: Instant,
+}
+
+impl Committer {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        journal: Box<dyn Journal>,
+        keep: Retention,
+        requests: Receiver<Request>,
+    ) -> Self {
+        Self { engine, journal, keep, requests, fault: None, next_shrink: Instant::now() }
+    }
+
+    /// Serves until nobody can ask any more, and everything asked before was answered.
+    pub(super) fn run(mut self) {
+        while let Some(first) = self.next() {
+            self.serve(first);
+            self.shrink();
+        }
+        self.journal.settle();
+    }
+
+    /// Waits for a request, doing what was put off when its time comes.
+    fn next(&mut self) -> Option<Request> {
+        while let Some(at) = self.journal.unsettled() {
+            let wait = at.saturating_duration_since(Instant::now());
+            match self.requests.recv_timeout(wait) {
+                Ok(request) => return Some(request),
+                Err(RecvTimeoutError::Timeout) => self.journal.settle(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        self.requests.recv().ok()
+    }
+
+    /// Serves a request and those that wait behind it.
+    fn serve(&mut self, first: Request) {
+        let mut txns = Vec::new();
+        let mut answers = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Txn { txn, answer } => {
+                    bytes += txn.ops.iter().map(op_bytes).sum::<usize>();
+                    txns.push(txn);
+                    answers.push(answer);
+                }
+                Request::Compact { upto, answer } => {
+                    // Nobody is left to hear of it if the receiver is gone.
+                    let _ = answer.send(self.compact(upto));
+                }
+            }
+            let full = txns.len() >= GROUP_TXNS || bytes >= GROUP_BYTES;
+            next = if full { None } else { self.requests.try_recv().ok() };
+        }
+        self.answer(&txns, answers);
+    }
+
+    fn answer(
+        &mut self,
+        txns: &[Txn],
+        answers: Vec<oneshot::Sender<Result<TxnOutcome, Error>>>,
+    ) {
+        match self.commit(txns) {
+            Ok(outcomes) => {
+                for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                    let _ = answer.send(Ok(outcome));
+                }
+            }
+            Err(error) => {
+                for answer in answers {
+                    let _ = answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Decides a group and makes it durable and visible.
+    fn commit(&mut self, txns: &[Txn]) -> Result<Vec<TxnOutcome>, Error> {
+        let group = self.engine.plan(txns);
+        if group.changes.is_empty() {
+            return Ok(group.outcomes);
+        }
+        self.recover()?;
+        let trim = self.engine.due_trim(self.keep);
+        let written = self.journal.commit(&group.changes, trim.as_ref());
+        self.check(written)?;
+        Ok(self.engine.publish(group, trim.as_ref()))
+    }
+
+    fn compact(&mut self, upto: Revision) -> Result<(), Error> {
+        let Some(trim) = self.engine.plan_trim(upto)? else { return Ok(()) };
+        self.recover()?;
+        let written = self.journal.commit(&[], Some(&trim));
+        self.check(written)?;
+        self.engine.publish(Default::default(), Some(&trim));
+        Ok(())
+    }
+
+    /// After a failed commit, tries to write what is in memory to a new database before anything else is written.
+    fn recover(&mut self) -> Result<(), Error> {
+        let Some(fault) = &mut self.fault else { return Ok(()) };
+        if Instant::now() >= fault.retry {
+            match self.engine.inspect(|state| self.journal.rebuild(state)) {
+                Ok(()) => {
+                    tracing::info!("the store takes writes again");
+                    self.fault = None;
+                    self.engine.set_write_fault(None);
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the store still cannot write");
+                    fault.retry = Instant::now() + REBUILD_PAUSE;
+                }
+            }
+        }
+        Err(Error::Unwritable { cause: Arc::new(fault.cause.clone()) })
+    }
+
+    fn check(&mut self, written: Result<(), CommitError>) -> Result<(), Error> {
+        match written {
+            Ok(()) => Ok(()),
+            Err(CommitError::Refused(error)) => Err(error),
+            Err(CommitError::Failed(cause)) => {
+                tracing::error!(error = &cause as &dyn std::error::Error, "a commit failed");
+                let error = Error::Unwritable { cause: Arc::new(cause.clone()) };
+                self.engine.set_write_fault(Some(error.clone()));
+                self.fault = Some(Fault { cause, retry: Instant::now() });
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back disk space when much more is used than lives.
+    fn shrink(&mut self) {
+        if self.fault.is_some() || Instant::now() < self.next_shrink {
+            return;
+        }
+        let live = self.engine.inspect(|state| state.value_bytes() + state.history_bytes() as u64);
+        if !self.journal.bloated(live) {
+            return;
+        }
+        if let Err(error) = self.engine.inspect(|state| self.journal.rebuild(state)) {
+            tracing::warn!(%error, "the store could not be rewritten to shrink");
+            self.next_shrink = Instant::now() + Duration::from_secs(60);
+        }
+    }
+}
+
+fn op_bytes(op: &Op) -> usize {
+    match op {
+        Op::Put { key, value } => key.len() + value.bytes.len(),
+        Op::Delete { key } => key.len(),
+    }
+}
