@@ -16,4 +16,5 @@ pub mod auth;
 pub mod patch;
 pub mod pki;
 pub mod schema;
+pub mod storage;
 pub mod strategy;

@@ -49,7 +49,10 @@ pub struct Value {
 
 impl From<Bytes> for Value {
     fn from(bytes: Bytes) -> Self {
-        Self { bytes, revision_slot: None }
+        Self {
+            bytes,
+            revision_slot: None,
+        }
     }
 }
 
@@ -290,7 +293,8 @@ impl Default for Options {
 /// # Errors
 /// [`Error::Io`] when its thread cannot be started.
 pub fn memory(options: &Options) -> Result<Arc<dyn Store>, Error> {
-    let store = local::LocalStore::start(state::State::empty(), Box::new(journal::Nowhere), options)?;
+    let store =
+        local::LocalStore::start(state::State::empty(), Box::new(journal::Nowhere), options)?;
     Ok(Arc::new(store))
 }
 

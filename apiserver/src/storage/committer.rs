@@ -60,7 +60,14 @@ impl Committer {
         keep: Retention,
         requests: Receiver<Request>,
     ) -> Self {
-        Self { engine, journal, keep, requests, fault: None, next_shrink: Instant::now() }
+        Self {
+            engine,
+            journal,
+            keep,
+            requests,
+            fault: None,
+            next_shrink: Instant::now(),
+        }
     }
 
     /// Serves until nobody can ask any more, and everything asked before was answered.
@@ -104,16 +111,16 @@ impl Committer {
                 }
             }
             let full = txns.len() >= GROUP_TXNS || bytes >= GROUP_BYTES;
-            next = if full { None } else { self.requests.try_recv().ok() };
+            next = if full {
+                None
+            } else {
+                self.requests.try_recv().ok()
+            };
         }
         self.answer(&txns, answers);
     }
 
-    fn answer(
-        &mut self,
-        txns: &[Txn],
-        answers: Vec<oneshot::Sender<Result<TxnOutcome, Error>>>,
-    ) {
+    fn answer(&mut self, txns: &[Txn], answers: Vec<oneshot::Sender<Result<TxnOutcome, Error>>>) {
         match self.commit(txns) {
             Ok(outcomes) => {
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
@@ -142,7 +149,9 @@ impl Committer {
     }
 
     fn compact(&mut self, upto: Revision) -> Result<(), Error> {
-        let Some(trim) = self.engine.plan_trim(upto)? else { return Ok(()) };
+        let Some(trim) = self.engine.plan_trim(upto)? else {
+            return Ok(());
+        };
         self.recover()?;
         let written = self.journal.commit(&[], Some(&trim));
         self.check(written)?;
@@ -152,7 +161,9 @@ impl Committer {
 
     /// After a failed commit, tries to write what is in memory to a new database before anything else is written.
     fn recover(&mut self) -> Result<(), Error> {
-        let Some(fault) = &mut self.fault else { return Ok(()) };
+        let Some(fault) = &mut self.fault else {
+            return Ok(());
+        };
         if Instant::now() >= fault.retry {
             match self.engine.inspect(|state| self.journal.rebuild(state)) {
                 Ok(()) => {
@@ -167,7 +178,9 @@ impl Committer {
                 }
             }
         }
-        Err(Error::Unwritable { cause: Arc::new(fault.cause.clone()) })
+        Err(Error::Unwritable {
+            cause: Arc::new(fault.cause.clone()),
+        })
     }
 
     fn check(&mut self, written: Result<(), CommitError>) -> Result<(), Error> {
@@ -176,9 +189,14 @@ impl Committer {
             Err(CommitError::Refused(error)) => Err(error),
             Err(CommitError::Failed(cause)) => {
                 tracing::error!(error = &cause as &dyn std::error::Error, "a commit failed");
-                let error = Error::Unwritable { cause: Arc::new(cause.clone()) };
+                let error = Error::Unwritable {
+                    cause: Arc::new(cause.clone()),
+                };
                 self.engine.set_write_fault(Some(error.clone()));
-                self.fault = Some(Fault { cause, retry: Instant::now() });
+                self.fault = Some(Fault {
+                    cause,
+                    retry: Instant::now(),
+                });
                 Err(error)
             }
         }
@@ -189,7 +207,9 @@ impl Committer {
         if self.fault.is_some() || Instant::now() < self.next_shrink {
             return;
         }
-        let live = self.engine.inspect(|state| state.value_bytes() + state.history_bytes() as u64);
+        let live = self
+            .engine
+            .inspect(|state| state.value_bytes() + state.history_bytes() as u64);
         if !self.journal.bloated(live) {
             return;
         }

@@ -30,7 +30,12 @@ impl Digest {
 
 /// FNV-1a over key and revision, with its bits mixed once more because the hashes are summed.
 fn hash(kv: &KeyValue) -> u64 {
-    let bytes = kv.key.as_bytes().iter().copied().chain(kv.mod_revision.to_le_bytes());
+    let bytes = kv
+        .key
+        .as_bytes()
+        .iter()
+        .copied()
+        .chain(kv.mod_revision.to_le_bytes());
     let fnv = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -58,7 +58,10 @@ impl Engine {
     pub(super) fn plan_trim(&self, floor: Revision) -> Result<Option<Trim>, Error> {
         let state = self.state.read();
         if floor > state.revision() {
-            return Err(Error::Future { requested: floor, current: state.revision() });
+            return Err(Error::Future {
+                requested: floor,
+                current: state.revision(),
+            });
         }
         Ok((floor > state.floor()).then(|| state.plan_trim(floor)))
     }
@@ -66,13 +69,19 @@ impl Engine {
     /// The trim that is due by now.
     pub(super) fn due_trim(&self, keep: Retention) -> Option<Trim> {
         let state = self.state.read();
-        state.due(keep, Instant::now()).map(|floor| state.plan_trim(floor))
+        state
+            .due(keep, Instant::now())
+            .map(|floor| state.plan_trim(floor))
     }
 
     /// Makes a durable group visible to readers and watchers, and gives back the outcomes.
     pub(super) fn publish(&self, group: Group, trim: Option<&Trim>) -> Vec<TxnOutcome> {
         let now = Instant::now();
-        let events: Arc<[Event]> = group.changes.iter().map(|change| change.event.clone()).collect();
+        let events: Arc<[Event]> = group
+            .changes
+            .iter()
+            .map(|change| change.event.clone())
+            .collect();
         let mut watchers = self.watchers.lock();
         let mut state = self.state.write();
         for change in group.changes {

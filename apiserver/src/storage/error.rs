@@ -132,10 +132,15 @@ pub enum Error {
 impl Error {
     /// An error of the operating system during an operation ("write the mark of …").
     pub(crate) fn io(operation: impl Into<String>, source: io::Error) -> Self {
-        Self::Io { operation: operation.into(), source: Arc::new(source) }
+        Self::Io {
+            operation: operation.into(),
+            source: Arc::new(source),
+        }
     }
 }
 
 fn process_hint(holder: Option<u32>) -> String {
-    holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    holder
+        .map(|pid| format!(" (process {pid})"))
+        .unwrap_or_default()
 }

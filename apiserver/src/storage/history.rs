@@ -39,7 +39,9 @@ impl History {
 
     /// The changes after a revision.
     pub(super) fn after(&self, revision: Revision) -> impl Iterator<Item = &Change> {
-        let start = self.entries.partition_point(|e| e.change.place.revision <= revision);
+        let start = self
+            .entries
+            .partition_point(|e| e.change.place.revision <= revision);
         self.entries.range(start..).map(|entry| &entry.change)
     }
 

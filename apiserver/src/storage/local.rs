@@ -34,13 +34,20 @@ impl LocalStore {
     ) -> Result<Self, Error> {
         let engine = Arc::new(Engine::new(state));
         let (requests, receiver) = channel();
-        let keep = Retention { bytes: options.history_bytes, age: options.history_age };
+        let keep = Retention {
+            bytes: options.history_bytes,
+            age: options.history_age,
+        };
         let committer = Committer::new(engine.clone(), journal, keep, receiver);
         let thread = std::thread::Builder::new().name("store-commit".to_owned());
         let committer = thread
             .spawn(move || committer.run())
             .map_err(|error| Error::io("start the thread of the store", error))?;
-        Ok(Self { engine, requests: Some(requests), committer: Some(committer) })
+        Ok(Self {
+            engine,
+            requests: Some(requests),
+            committer: Some(committer),
+        })
     }
 
     async fn ask<T>(
@@ -100,13 +107,19 @@ impl Drop for LocalStore {
 fn check(txn: &Txn) -> Result<(), Error> {
     let invalid = |reason: String| Err(Error::Invalid { reason });
     if txn.ops.len() > MAX_OPS {
-        return invalid(format!("it has {} operations, at most {MAX_OPS} are allowed", txn.ops.len()));
+        return invalid(format!(
+            "it has {} operations, at most {MAX_OPS} are allowed",
+            txn.ops.len()
+        ));
     }
     let mut keys = HashSet::with_capacity(txn.ops.len());
     for op in &txn.ops {
         let key = op.key();
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            return invalid(format!("a key has {} bytes, 1 to {MAX_KEY_BYTES} are allowed", key.len()));
+            return invalid(format!(
+                "a key has {} bytes, 1 to {MAX_KEY_BYTES} are allowed",
+                key.len()
+            ));
         }
         if !keys.insert(key) {
             return invalid(format!("it writes {key} twice"));
@@ -114,10 +127,16 @@ fn check(txn: &Txn) -> Result<(), Error> {
         if let Op::Put { value, .. } = op {
             let size = value.bytes.len();
             if size > MAX_VALUE_BYTES {
-                return Err(Error::TooLarge { key: key.clone(), size, limit: MAX_VALUE_BYTES });
+                return Err(Error::TooLarge {
+                    key: key.clone(),
+                    size,
+                    limit: MAX_VALUE_BYTES,
+                });
             }
             if value.revision_slot.is_some_and(|slot| slot as usize > size) {
-                return invalid(format!("the revision's place in {key} lies outside its value"));
+                return invalid(format!(
+                    "the revision's place in {key} lies outside its value"
+                ));
             }
         }
     }

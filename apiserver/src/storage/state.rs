@@ -144,17 +144,30 @@ impl State {
     /// A key at a revision.
     pub(super) fn get(&self, key: &str, at: Option<Revision>) -> Result<Option<KeyValue>, Error> {
         let at = self.readable(at)?;
-        Ok(self.chains.get(key).and_then(|chain| alive_at(chain, at)).cloned())
+        Ok(self
+            .chains
+            .get(key)
+            .and_then(|chain| alive_at(chain, at))
+            .cloned())
     }
 
     /// The keys of a range.
     pub(super) fn range(&self, range: &Range) -> Result<RangeResponse, Error> {
         let at = self.readable(range.at)?;
         let mut found = self.walk(&range.prefix, range.start_after.as_deref(), at);
-        let limit = if range.limit == 0 { usize::MAX } else { range.limit };
+        let limit = if range.limit == 0 {
+            usize::MAX
+        } else {
+            range.limit
+        };
         let kvs: Vec<KeyValue> = found.by_ref().take(limit).cloned().collect();
         let remaining = found.count();
-        Ok(RangeResponse { kvs, revision: at, more: remaining > 0, remaining })
+        Ok(RangeResponse {
+            kvs,
+            revision: at,
+            more: remaining > 0,
+            remaining,
+        })
     }
 
     fn walk<'a>(
@@ -177,16 +190,25 @@ impl State {
     pub(super) fn changes_after(&self, prefix: &str, after: Revision) -> Result<Vec<Event>, Error> {
         self.readable(Some(after))?;
         let changes = self.history.after(after).map(|change| &change.event);
-        Ok(changes.filter(|event| event.key().starts_with(prefix)).cloned().collect())
+        Ok(changes
+            .filter(|event| event.key().starts_with(prefix))
+            .cloned()
+            .collect())
     }
 
     fn readable(&self, at: Option<Revision>) -> Result<Revision, Error> {
         let at = at.unwrap_or(self.revision);
         if at > self.revision {
-            return Err(Error::Future { requested: at, current: self.revision });
+            return Err(Error::Future {
+                requested: at,
+                current: self.revision,
+            });
         }
         if at < self.floor {
-            return Err(Error::Compacted { requested: at, oldest: self.floor });
+            return Err(Error::Compacted {
+                requested: at,
+                oldest: self.floor,
+            });
         }
         Ok(at)
     }
@@ -212,14 +234,25 @@ impl State {
             Event::Put { kv, prev } => {
                 self.value_bytes += kv.value.len() as u64;
                 self.value_bytes -= prev.as_ref().map_or(0, |prev| prev.value.len() as u64);
-                Version { kv: kv.clone(), op: change.place.op, live: true }
+                Version {
+                    kv: kv.clone(),
+                    op: change.place.op,
+                    live: true,
+                }
             }
-            Event::Delete { key, prev, revision } => {
+            Event::Delete {
+                key,
+                prev,
+                revision,
+            } => {
                 self.value_bytes -= prev.value.len() as u64;
                 Version::deletion(key, *revision, change.place.op)
             }
         };
-        self.chains.entry(version.kv.key.clone()).or_default().push(version);
+        self.chains
+            .entry(version.kv.key.clone())
+            .or_default()
+            .push(version);
         self.digest = change.digest;
         self.revision = change.place.revision;
         self.history.push(change, now);
@@ -228,12 +261,18 @@ impl State {
     /// Takes in a key as it was at the floor, before any change. They come in the order of their places.
     pub(super) fn seed(&mut self, kv: KeyValue, op: u32) -> Result<(), String> {
         if kv.mod_revision > self.floor || self.chains.contains_key(&kv.key) {
-            return Err(format!("{} is there twice before revision {}", kv.key, self.floor));
+            return Err(format!(
+                "{} is there twice before revision {}",
+                kv.key, self.floor
+            ));
         }
         self.digest.add(&kv);
         self.floor_digest = self.digest;
         self.value_bytes += kv.value.len() as u64;
-        self.chains.entry(kv.key.clone()).or_default().push(Version { kv, op, live: true });
+        self.chains
+            .entry(kv.key.clone())
+            .or_default()
+            .push(Version { kv, op, live: true });
         Ok(())
     }
 
@@ -251,19 +290,28 @@ impl State {
         kv.iter().for_each(|kv| digest.add(kv));
         let event = match (kv, prev) {
             (Some(kv), prev) => Event::Put { kv, prev },
-            (None, Some(prev)) => {
-                Event::Delete { key: key.clone(), prev, revision: place.revision }
-            }
+            (None, Some(prev)) => Event::Delete {
+                key: key.clone(),
+                prev,
+                revision: place.revision,
+            },
             (None, None) => return Err(format!("{key} is deleted but was not there")),
         };
-        Ok(Change { place, last, event, digest })
+        Ok(Change {
+            place,
+            last,
+            event,
+            digest,
+        })
     }
 
     /// The keys as they were at the floor, with the place of each among the changes of its revision.
     pub(super) fn seeds(&self) -> impl Iterator<Item = (&KeyValue, u32)> {
         let versions = self.chains.values().flatten();
         let floor = self.floor;
-        versions.filter(move |v| v.live && v.kv.mod_revision <= floor).map(|v| (&v.kv, v.op))
+        versions
+            .filter(move |v| v.live && v.kv.mod_revision <= floor)
+            .map(|v| (&v.kv, v.op))
     }
 
     /// All changes since the floor.
@@ -286,20 +334,38 @@ impl State {
         }
         let mut dropped = Vec::new();
         for key in keys {
-            let chain = self.chains.get(key).map(|chain| &chain[..]).unwrap_or_default();
-            dropped.extend(chain[..superseded(chain, floor)].iter().map(|version| Dropped {
-                place: Place { revision: version.kv.mod_revision, op: version.op },
-                key_bytes: version.kv.key.len(),
-                value_bytes: version.kv.value.len(),
-            }));
+            let chain = self
+                .chains
+                .get(key)
+                .map(|chain| &chain[..])
+                .unwrap_or_default();
+            dropped.extend(
+                chain[..superseded(chain, floor)]
+                    .iter()
+                    .map(|version| Dropped {
+                        place: Place {
+                            revision: version.kv.mod_revision,
+                            op: version.op,
+                        },
+                        key_bytes: version.kv.key.len(),
+                        value_bytes: version.kv.value.len(),
+                    }),
+            );
         }
-        Trim { floor, digest, dropped }
+        Trim {
+            floor,
+            digest,
+            dropped,
+        }
     }
 
     /// Forgets what was planned.
     pub(super) fn trim(&mut self, trim: &Trim) {
-        let keys: BTreeSet<Arc<str>> =
-            self.history.upto(trim.floor).map(|change| change.event.key().clone()).collect();
+        let keys: BTreeSet<Arc<str>> = self
+            .history
+            .upto(trim.floor)
+            .map(|change| change.event.key().clone())
+            .collect();
         for key in keys {
             if let Some(chain) = self.chains.get_mut::<str>(key.borrow()) {
                 chain.drain(..superseded(chain, trim.floor));
@@ -324,13 +390,21 @@ impl Version {
             mod_revision: revision,
             version: 0,
         };
-        Self { kv, op, live: false }
+        Self {
+            kv,
+            op,
+            live: false,
+        }
     }
 }
 
 /// The key's value at a revision.
 fn alive_at(chain: &[Version], at: Revision) -> Option<&KeyValue> {
-    chain.iter().rev().find(|version| version.kv.mod_revision <= at)?.alive()
+    chain
+        .iter()
+        .rev()
+        .find(|version| version.kv.mod_revision <= at)?
+        .alive()
 }
 
 /// How many of the oldest versions nothing at or after `floor` can see.
@@ -379,7 +453,10 @@ impl Planner<'_> {
         let first = self.group.changes.len();
         let mut puts = Vec::new();
         for op in ops {
-            let place = Place { revision, op: (self.group.changes.len() - first) as u32 };
+            let place = Place {
+                revision,
+                op: (self.group.changes.len() - first) as u32,
+            };
             let prev = self.current(op.key()).cloned();
             let event = match op {
                 Op::Put { key, value } => {
@@ -388,7 +465,11 @@ impl Planner<'_> {
                     Event::Put { kv, prev }
                 }
                 Op::Delete { key } => match prev {
-                    Some(prev) => Event::Delete { key: key.clone(), prev, revision },
+                    Some(prev) => Event::Delete {
+                        key: key.clone(),
+                        prev,
+                        revision,
+                    },
                     None => continue,
                 },
             };
@@ -398,7 +479,10 @@ impl Planner<'_> {
             last.last = true;
             self.revision = revision;
         }
-        TxnOutcome::Committed { revision: self.revision, puts }
+        TxnOutcome::Committed {
+            revision: self.revision,
+            puts,
+        }
     }
 
     fn record(&mut self, place: Place, event: Event) {
@@ -413,7 +497,12 @@ impl Planner<'_> {
                 self.written.insert(key.clone(), None);
             }
         }
-        self.group.changes.push(Change { place, last: false, event, digest: self.digest });
+        self.group.changes.push(Change {
+            place,
+            last: false,
+            event,
+            digest: self.digest,
+        });
     }
 }
 
@@ -437,5 +526,7 @@ fn splice(value: &Value, revision: Revision) -> Bytes {
         return value.bytes.clone();
     };
     let mut digits = itoa::Buffer::new();
-    [before, digits.format(revision).as_bytes(), after].concat().into()
+    [before, digits.format(revision).as_bytes(), after]
+        .concat()
+        .into()
 }

@@ -46,7 +46,11 @@ impl Stream for WatchStream {
         let Some(batch) = std::task::ready!(self.receiver.poll_recv(cx)) else {
             self.ended = true;
             let lagged = self.lagged.load(Ordering::Acquire);
-            return Poll::Ready(Some(Err(if lagged { Error::Lagged } else { Error::Closed })));
+            return Poll::Ready(Some(Err(if lagged {
+                Error::Lagged
+            } else {
+                Error::Closed
+            })));
         };
         Poll::Ready(Some(Ok(batch)))
     }
@@ -76,9 +80,19 @@ impl Watchers {
         self.all.retain(|watcher| !watcher.sender.is_closed());
         let (sender, receiver) = mpsc::channel(QUEUE_GROUPS);
         let lagged = Arc::new(AtomicBool::new(false));
-        self.all.push(Watcher { prefix: prefix.into(), sender, lagged: lagged.clone() });
+        self.all.push(Watcher {
+            prefix: prefix.into(),
+            sender,
+            lagged: lagged.clone(),
+        });
         let backlog = (!backlog.is_empty()).then(|| backlog.into());
-        WatchStream { backlog, receiver, lagged, newest, ended: false }
+        WatchStream {
+            backlog,
+            receiver,
+            lagged,
+            newest,
+            ended: false,
+        }
     }
 
     /// Hands the changes of a group to those who want them. Never waits: who cannot take more is cut off.
@@ -90,11 +104,18 @@ impl Watchers {
 impl Watcher {
     /// Whether the watcher is still there afterwards.
     fn offer(&self, events: &Arc<[Event]>) -> bool {
-        let wanted = events.iter().filter(|event| event.key().starts_with(&*self.prefix)).count();
+        let wanted = events
+            .iter()
+            .filter(|event| event.key().starts_with(&*self.prefix))
+            .count();
         let batch = match wanted {
             0 => return true,
             all if all == events.len() => events.clone(),
-            _ => events.iter().filter(|e| e.key().starts_with(&*self.prefix)).cloned().collect(),
+            _ => events
+                .iter()
+                .filter(|e| e.key().starts_with(&*self.prefix))
+                .cloned()
+                .collect(),
         };
         match self.sender.try_send(batch) {
             Ok(()) => true,
