@@ -13,5 +13,7 @@
 )]
 
 pub mod agent;
+pub mod runtime;
+pub mod shim;
 
 pub use agent::{Agent, AgentConfig, ServingIdentity, TeardownReport, teardown};
