@@ -15,5 +15,5 @@ pub use digest::{Algorithm, Digest, DigestError};
 pub use error::Error;
 pub use progress::{Progress, PullEvent, Silent};
 pub use reference::{ParseError, Reference};
-pub use store::{Collected, GarbagePolicy, Image, ImageStore, Limits, Options, RootFs, build_self};
+pub use store::{Collected, GarbagePolicy, Image, ImageStore, Limits, Options, build_self};
 pub use unpack::UnpackError;

@@ -13,7 +13,13 @@
 )]
 
 pub mod agent;
+pub mod downward;
+pub mod env;
+pub mod image;
+pub mod inputs;
+pub mod logs;
 pub mod runtime;
 pub mod shim;
+pub mod volume;
 
 pub use agent::{Agent, AgentConfig, ServingIdentity, TeardownReport, teardown};

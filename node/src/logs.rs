@@ -72,5 +72,7 @@ pub async fn read(
     _options: LogOptions,
     _ended: tokio_util::sync::CancellationToken,
 ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
-    Err::<futures::stream::Empty<_>, _>(Error::NotFound { path: path.to_owned() })
+    Err::<futures::stream::Empty<_>, _>(Error::NotFound {
+        path: path.to_owned(),
+    })
 }

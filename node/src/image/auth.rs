@@ -127,7 +127,10 @@ impl Keyring {
         let name = secret.metadata.name.clone().unwrap_or_default();
         let data = |key: &'static str| {
             let found = secret.data.as_ref().and_then(|data| data.get(key));
-            found.ok_or_else(|| CredentialsError::Missing { name: name.clone(), key })
+            found.ok_or_else(|| CredentialsError::Missing {
+                name: name.clone(),
+                key,
+            })
         };
         match secret.type_.as_deref() {
             Some(SECRET_JSON) => self.add_docker_config(&data(".dockerconfigjson")?.0),
@@ -154,13 +157,20 @@ impl Keyring {
     fn add_auths(&mut self, auths: BTreeMap<String, Auth>) -> Result<(), CredentialsError> {
         let mut added = Vec::new();
         for (key, auth) in auths {
-            let Some(credentials) = auth.credentials(&key)? else { continue };
+            let Some(credentials) = auth.credentials(&key)? else {
+                continue;
+            };
             let (host, path) = split_key(&key);
-            added.push(Entry { host, path, credentials });
+            added.push(Entry {
+                host,
+                path,
+                credentials,
+            });
         }
         self.entries.extend(added);
         // kubelet walks its keys in reverse order, so that a longer path comes before its prefix.
-        self.entries.sort_by(|a, b| (&b.host, &b.path).cmp(&(&a.host, &a.path)));
+        self.entries
+            .sort_by(|a, b| (&b.host, &b.path).cmp(&(&a.host, &a.path)));
         Ok(())
     }
 
@@ -186,14 +196,21 @@ impl Auth {
             return Ok(Some(Credentials::Registry(token)));
         }
         if let Some(auth) = some(self.auth) {
-            let refuse = || CredentialsError::Auth { host: host.to_owned() };
+            let refuse = || CredentialsError::Auth {
+                host: host.to_owned(),
+            };
             let trimmed = auth.trim();
-            let bytes = STANDARD.decode(trimmed).or_else(|_| STANDARD_NO_PAD.decode(trimmed));
+            let bytes = STANDARD
+                .decode(trimmed)
+                .or_else(|_| STANDARD_NO_PAD.decode(trimmed));
             let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
             let text = text.ok_or_else(refuse)?;
             let (username, password) = text.split_once(':').ok_or_else(refuse)?;
             let password = password.trim_end_matches('\0').to_owned();
-            return Ok(Some(Credentials::Basic { username: username.to_owned(), password }));
+            return Ok(Some(Credentials::Basic {
+                username: username.to_owned(),
+                password,
+            }));
         }
         Ok(some(self.username).map(|username| Credentials::Basic {
             username,
@@ -207,22 +224,38 @@ impl Entry {
         let path = self.path.trim_matches('/');
         let repository = reference.repository();
         let inside = path.is_empty()
-            || repository.strip_prefix(path).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+            || repository
+                .strip_prefix(path)
+                .is_some_and(|r| r.is_empty() || r.starts_with('/'));
         inside && host_fits(&self.host, reference.registry())
     }
 }
 
 /// Splits `https://host:port/path` into a normalized host and a path.
 fn split_key(key: &str) -> (String, String) {
-    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let key = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     let (host, path) = key.split_once('/').unwrap_or((key, ""));
-    let hub = matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io");
+    let hub = matches!(
+        host,
+        "docker.io" | "index.docker.io" | "registry-1.docker.io"
+    );
     if hub {
         // Docker writes its own registry as an API address; that path is no repository.
-        let path = if matches!(path.trim_matches('/'), "v1" | "v2") { "" } else { path };
+        let path = if matches!(path.trim_matches('/'), "v1" | "v2") {
+            ""
+        } else {
+            path
+        };
         return (DEFAULT_REGISTRY.to_owned(), path.to_owned());
     }
-    let path = if matches!(path.trim_matches('/'), "v1" | "v2") { "" } else { path };
+    let path = if matches!(path.trim_matches('/'), "v1" | "v2") {
+        ""
+    } else {
+        path
+    };
     (host.to_owned(), path.to_owned())
 }
 
@@ -236,9 +269,13 @@ fn host_fits(pattern: &str, host: &str) -> bool {
     if pattern_port != port {
         return false;
     }
-    let (pattern, host): (Vec<_>, Vec<_>) = (pattern.split('.').collect(), host.split('.').collect());
+    let (pattern, host): (Vec<_>, Vec<_>) =
+        (pattern.split('.').collect(), host.split('.').collect());
     pattern.len() == host.len()
-        && pattern.iter().zip(&host).all(|(p, h)| label_fits(p.as_bytes(), h.as_bytes()))
+        && pattern
+            .iter()
+            .zip(&host)
+            .all(|(p, h)| label_fits(p.as_bytes(), h.as_bytes()))
 }
 
 /// Glob match in linear space and at most quadratic time.
@@ -274,5 +311,9 @@ fn json_error(error: serde_json::Error) -> CredentialsError {
         serde_json::error::Category::Eof => "the JSON ends early",
         _ => "it is not JSON",
     };
-    CredentialsError::Json { reason, line: error.line(), column: error.column() }
+    CredentialsError::Json {
+        reason,
+        line: error.line(),
+        column: error.column(),
+    }
 }

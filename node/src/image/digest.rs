@@ -62,7 +62,10 @@ impl Algorithm {
 impl Digest {
     /// The sha256 digest of `bytes`.
     pub fn sha256(bytes: &[u8]) -> Self {
-        Self { algorithm: Algorithm::Sha256, hex: hex::encode(sha2::Sha256::digest(bytes)) }
+        Self {
+            algorithm: Algorithm::Sha256,
+            hex: hex::encode(sha2::Sha256::digest(bytes)),
+        }
     }
 
     /// The digest of `bytes` in the algorithm of `self`.
@@ -92,8 +95,13 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let refuse = |reason| DigestError { text: text.chars().take(160).collect(), reason };
-        let (name, hex) = text.split_once(':').ok_or_else(|| refuse("it has no algorithm"))?;
+        let refuse = |reason| DigestError {
+            text: text.chars().take(160).collect(),
+            reason,
+        };
+        let (name, hex) = text
+            .split_once(':')
+            .ok_or_else(|| refuse("it has no algorithm"))?;
         let algorithm = match name {
             "sha256" => Algorithm::Sha256,
             "sha512" => Algorithm::Sha512,
@@ -105,7 +113,10 @@ impl FromStr for Digest {
         if !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(refuse("it is not lower-case hexadecimal"));
         }
-        Ok(Self { algorithm, hex: hex.to_owned() })
+        Ok(Self {
+            algorithm,
+            hex: hex.to_owned(),
+        })
     }
 }
 
@@ -156,12 +167,14 @@ impl Hasher {
     /// The digest of everything hashed.
     pub fn finish(self) -> Digest {
         match self {
-            Self::Sha256(hash) => {
-                Digest { algorithm: Algorithm::Sha256, hex: hex::encode(hash.finalize()) }
-            }
-            Self::Sha512(hash) => {
-                Digest { algorithm: Algorithm::Sha512, hex: hex::encode(hash.finalize()) }
-            }
+            Self::Sha256(hash) => Digest {
+                algorithm: Algorithm::Sha256,
+                hex: hex::encode(hash.finalize()),
+            },
+            Self::Sha512(hash) => Digest {
+                algorithm: Algorithm::Sha512,
+                hex: hex::encode(hash.finalize()),
+            },
         }
     }
 }

@@ -196,7 +196,11 @@ impl Error {
     /// Wraps an I/O error with what was tried; made for `map_err`.
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { operation, path, source }
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
     }
 
     /// Kubernetes' reason on a waiting container: `RegistryUnavailable` or `ErrImagePull`.

@@ -14,7 +14,7 @@ use super::digest::{Digest, DigestError};
 mod tests;
 
 /// The registry a name without one belongs to.
-pub const DEFAULT_REGISTRY: &str = "docker.io";
+pub(super) const DEFAULT_REGISTRY: &str = "docker.io";
 const LEGACY_REGISTRY: &str = "index.docker.io";
 const OFFICIAL_PREFIX: &str = "library/";
 const DEFAULT_TAG: &str = "latest";
@@ -113,9 +113,10 @@ impl Reference {
         }
         let (named, digest) = match text.split_once('@') {
             Some((named, digest)) => {
-                let digest = digest
-                    .parse()
-                    .map_err(|source| ParseError::Digest { text: shown(), source })?;
+                let digest = digest.parse().map_err(|source| ParseError::Digest {
+                    text: shown(),
+                    source,
+                })?;
                 (named, Some(digest))
             }
             None => (text, None),
@@ -126,16 +127,25 @@ impl Reference {
             None => (rest, None),
         };
         if !is_domain(domain) {
-            return Err(ParseError::Domain { text: shown(), domain: domain.to_owned() });
+            return Err(ParseError::Domain {
+                text: shown(),
+                domain: domain.to_owned(),
+            });
         }
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(ParseError::Uppercase { text: shown() });
         }
         if !is_repository(path) {
-            return Err(ParseError::Repository { text: shown(), repository: path.to_owned() });
+            return Err(ParseError::Repository {
+                text: shown(),
+                repository: path.to_owned(),
+            });
         }
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
-            return Err(ParseError::Tag { text: shown(), tag: tag.to_owned() });
+            return Err(ParseError::Tag {
+                text: shown(),
+                tag: tag.to_owned(),
+            });
         }
         let reference = Self::normalized(domain, path, tag, digest);
         if reference.registry.len() + 1 + reference.repository.len() > MAX_NAME {
@@ -145,7 +155,11 @@ impl Reference {
     }
 
     fn normalized(domain: &str, path: &str, tag: Option<&str>, digest: Option<Digest>) -> Self {
-        let registry = if domain == LEGACY_REGISTRY { DEFAULT_REGISTRY } else { domain };
+        let registry = if domain == LEGACY_REGISTRY {
+            DEFAULT_REGISTRY
+        } else {
+            domain
+        };
         let official = registry == DEFAULT_REGISTRY && !path.contains('/');
         let prefix = if official { OFFICIAL_PREFIX } else { "" };
         let tag = match (tag, &digest) {
@@ -212,8 +226,12 @@ impl Reference {
     /// The short form people write: without `docker.io/library/`, and without `docker.io/`.
     pub fn familiar(&self) -> String {
         let text = self.to_string();
-        let Some(rest) = text.strip_prefix("docker.io/") else { return text };
-        rest.strip_prefix(OFFICIAL_PREFIX).unwrap_or(rest).to_owned()
+        let Some(rest) = text.strip_prefix("docker.io/") else {
+            return text;
+        };
+        rest.strip_prefix(OFFICIAL_PREFIX)
+            .unwrap_or(rest)
+            .to_owned()
     }
 }
 
@@ -234,7 +252,9 @@ fn split_domain(named: &str) -> (&str, &str) {
 
 fn is_domain(domain: &str) -> bool {
     let (host, port) = if let Some(bracketed) = domain.strip_prefix('[') {
-        let Some((address, rest)) = bracketed.split_once(']') else { return false };
+        let Some((address, rest)) = bracketed.split_once(']') else {
+            return false;
+        };
         let port = match (rest, rest.strip_prefix(':')) {
             ("", _) => None,
             (_, Some(port)) => Some(port),
@@ -255,7 +275,9 @@ fn is_domain(domain: &str) -> bool {
         let bytes = label.as_bytes();
         alphanumeric(bytes.first())
             && alphanumeric(bytes.last())
-            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+            && bytes
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || *b == b'-')
     };
     host.is_none_or(|host| host.split('.').all(label))
         && port.is_none_or(|port| {

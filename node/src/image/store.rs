@@ -10,6 +10,7 @@ use super::digest::Digest;
 use super::error::Error;
 use super::progress::Progress;
 use super::reference::Reference;
+use crate::runtime::RootFs;
 
 /// How the store behaves. `Default` is right for ordinary nodes.
 #[derive(Clone, Debug)]
@@ -83,20 +84,6 @@ pub struct Image {
     pub(crate) layers: Vec<Digest>,
 }
 
-/// What an overlay of a container is made of. The shim mounts it inside the container's mount namespace, so the
-/// host has no mount to leak.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct RootFs {
-    /// Read-only layers, top first; at least one, and never written to.
-    pub lower: Vec<PathBuf>,
-    /// Where the container's changes go; on the same file system as `work`.
-    pub upper: PathBuf,
-    /// overlayfs' scratch directory.
-    pub work: PathBuf,
-    /// The root shall be mounted read-only (`readOnlyRootFilesystem`); [`ImageStore::prepare`] says false.
-    pub read_only: bool,
-}
-
 /// Which images garbage collection removes: kubelet's thresholds.
 #[derive(Clone, Debug)]
 pub struct GarbagePolicy {
@@ -136,11 +123,17 @@ impl ImageStore {
     /// # Errors
     /// The directory cannot be used, or its metadata is damaged or too new.
     pub fn open(dir: &Path, _options: Options) -> Result<Self, Error> {
-        Ok(Self { dir: dir.to_owned() })
+        Ok(Self {
+            dir: dir.to_owned(),
+        })
     }
 
     fn unfinished(&self, operation: &'static str) -> Error {
-        Error::Io { operation, path: self.dir.clone(), source: std::io::ErrorKind::Unsupported.into() }
+        Error::Io {
+            operation,
+            path: self.dir.clone(),
+            source: std::io::ErrorKind::Unsupported.into(),
+        }
     }
 
     /// Fetches an image unless it is here in the same version, trying `credentials` in turn (none: anonymously).
@@ -160,7 +153,11 @@ impl ImageStore {
     ///
     /// # Errors
     /// The file is not such an archive, or an image in it is broken; images before it are kept.
-    pub async fn import(&self, _path: &Path, _progress: &dyn Progress) -> Result<Vec<Image>, Error> {
+    pub async fn import(
+        &self,
+        _path: &Path,
+        _progress: &dyn Progress,
+    ) -> Result<Vec<Image>, Error> {
         Err(self.unfinished("import into"))
     }
 

@@ -2,13 +2,18 @@
 use super::*;
 
 fn basic(username: &str, password: &str) -> Credentials {
-    Credentials::Basic { username: username.to_owned(), password: password.to_owned() }
+    Credentials::Basic {
+        username: username.to_owned(),
+        password: password.to_owned(),
+    }
 }
 
 fn keyring(auths: serde_json::Value) -> Keyring {
     let mut keyring = Keyring::new();
     let config = serde_json::json!({ "auths": auths, "credsStore": "desktop" });
-    keyring.add_docker_config(config.to_string().as_bytes()).unwrap();
+    keyring
+        .add_docker_config(config.to_string().as_bytes())
+        .unwrap();
     keyring
 }
 
@@ -69,20 +74,36 @@ fn reads_both_types_of_secret_and_tells_no_secret() {
     };
     let auths = r#"{"r.io":{"username":"u","password":"hunter2"}}"#;
     let mut ring = Keyring::new();
-    ring.add_secret(&secret(SECRET_LEGACY, ".dockercfg", auths)).unwrap();
-    ring.add_secret(&secret(SECRET_JSON, ".dockerconfigjson", &format!("{{\"auths\":{auths}}}")))
+    ring.add_secret(&secret(SECRET_LEGACY, ".dockercfg", auths))
         .unwrap();
+    ring.add_secret(&secret(
+        SECRET_JSON,
+        ".dockerconfigjson",
+        &format!("{{\"auths\":{auths}}}"),
+    ))
+    .unwrap();
     assert_eq!(users(&ring, "r.io/x"), ["u"]);
     assert!(!format!("{ring:?}").contains("hunter2"));
 
     let broken = secret(SECRET_JSON, ".dockerconfigjson", r#"{"auths":"hunter2"}"#);
     let error = ring.add_secret(&broken).unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter2"));
-    let kind = ring.add_secret(&secret("Opaque", "x", "y")).unwrap_err().to_string();
+    let kind = ring
+        .add_secret(&secret("Opaque", "x", "y"))
+        .unwrap_err()
+        .to_string();
     assert!(kind.contains("kubernetes.io/dockerconfigjson"), "{kind}");
-    let key = ring.add_secret(&secret(SECRET_JSON, "x", "y")).unwrap_err().to_string();
+    let key = ring
+        .add_secret(&secret(SECRET_JSON, "x", "y"))
+        .unwrap_err()
+        .to_string();
     assert_eq!(key, "secret pull has no key \".dockerconfigjson\"");
     let auth = br#"{"auths":{"r.io":{"auth":"aHVudGVyMg=="}}}"#;
     let error = ring.add_docker_config(auth).unwrap_err();
-    assert_eq!(error, CredentialsError::Auth { host: "r.io".into() });
+    assert_eq!(
+        error,
+        CredentialsError::Auth {
+            host: "r.io".into()
+        }
+    );
 }

@@ -14,7 +14,10 @@ fn means_what_docker_means() {
         ("busybox:1.36", "docker.io/library/busybox:1.36"),
         ("grafana/grafana", "docker.io/grafana/grafana:latest"),
         ("docker.io/busybox", "docker.io/library/busybox:latest"),
-        ("index.docker.io/library/busybox", "docker.io/library/busybox:latest"),
+        (
+            "index.docker.io/library/busybox",
+            "docker.io/library/busybox:latest",
+        ),
         ("localhost/x", "localhost/x:latest"),
         ("localhost:5000/x/y:t", "localhost:5000/x/y:t"),
         ("127.0.0.1:5000/x", "127.0.0.1:5000/x:latest"),
@@ -27,7 +30,11 @@ fn means_what_docker_means() {
         (pinned.as_str(), pinned.as_str()),
     ];
     for (text, normalized) in table {
-        assert_eq!(Reference::parse(text).unwrap().to_string(), normalized, "{text}");
+        assert_eq!(
+            Reference::parse(text).unwrap().to_string(),
+            normalized,
+            "{text}"
+        );
     }
 }
 
@@ -37,9 +44,37 @@ fn refuses_what_docker_refuses() {
     let long = format!("example.com/{}", "a".repeat(250));
     let tag = format!("x:{}", "t".repeat(129));
     for text in [
-        "", "Busybox", "busybox:", "a//b", "/a", "a/", "a:b:c", "a@sha256:00", "a@b", "../etc", "a/../b",
-        "-a/b", "a.-b", "x:.tag", "x:-tag", "a b", "a\0b", "exa_mple.com/x", "h:99999/x", "h:/x",
-        "[::1/x", "[zz]:1/x", "[::1]x/y", "http://x/y", "a..b", "a___b", "a/B", "é", &identifier, &long, &tag,
+        "",
+        "Busybox",
+        "busybox:",
+        "a//b",
+        "/a",
+        "a/",
+        "a:b:c",
+        "a@sha256:00",
+        "a@b",
+        "../etc",
+        "a/../b",
+        "-a/b",
+        "a.-b",
+        "x:.tag",
+        "x:-tag",
+        "a b",
+        "a\0b",
+        "exa_mple.com/x",
+        "h:99999/x",
+        "h:/x",
+        "[::1/x",
+        "[zz]:1/x",
+        "[::1]x/y",
+        "http://x/y",
+        "a..b",
+        "a___b",
+        "a/B",
+        "é",
+        &identifier,
+        &long,
+        &tag,
     ] {
         assert!(Reference::parse(text).is_err(), "{text:?} was accepted");
     }
@@ -51,12 +86,21 @@ fn tells_its_parts() {
     assert_eq!(reference.manifest_key(), DIGEST);
     assert_eq!(reference.tag(), Some("1"));
     assert!(!reference.is_latest());
-    assert_eq!(Reference::parse("grafana/loki:3").unwrap().familiar(), "grafana/loki:3");
-    assert_eq!(Reference::parse("busybox").unwrap().familiar(), "busybox:latest");
+    assert_eq!(
+        Reference::parse("grafana/loki:3").unwrap().familiar(),
+        "grafana/loki:3"
+    );
+    assert_eq!(
+        Reference::parse("busybox").unwrap().familiar(),
+        "busybox:latest"
+    );
     assert!(Reference::parse("busybox").unwrap().is_latest());
     let digest = DIGEST.parse().unwrap();
     let pinned = Reference::parse("busybox:1").unwrap().with_digest(digest);
-    assert_eq!(pinned.to_string(), format!("docker.io/library/busybox@{DIGEST}"));
+    assert_eq!(
+        pinned.to_string(),
+        format!("docker.io/library/busybox@{DIGEST}")
+    );
 }
 
 proptest! {
