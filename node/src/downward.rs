@@ -81,12 +81,17 @@ fn first(ips: &[IpAddr]) -> String {
 }
 
 fn joined(ips: &[IpAddr]) -> String {
-    ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    ips.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// One `key="value"` a line, sorted, quoted as Go's `%q` does.
 fn format_map(map: &BTreeMap<String, String>) -> String {
-    let lines = map.iter().map(|(key, value)| format!("{key}={}", go_quoted(value)));
+    let lines = map
+        .iter()
+        .map(|(key, value)| format!("{key}={}", go_quoted(value)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -126,7 +131,10 @@ pub fn resource(
     own: Option<&Container>,
     selector: &ResourceFieldSelector,
 ) -> Result<String, DownwardError> {
-    let name = selector.container_name.as_deref().filter(|name| !name.is_empty());
+    let name = selector
+        .container_name
+        .as_deref()
+        .filter(|name| !name.is_empty());
     let container = match (name, own) {
         (None, Some(own)) => own,
         (name, _) => {
@@ -141,7 +149,11 @@ pub fn resource(
         Some(divisor) => parse("divisor", &divisor.0)?,
         None => Quantity::default(),
     };
-    let divisor = if divisor.is_zero() { Quantity::from_int(1) } else { divisor };
+    let divisor = if divisor.is_zero() {
+        Quantity::from_int(1)
+    } else {
+        divisor
+    };
     let (amount, divisor) = if selector.resource.ends_with(".cpu") {
         (amount.milli_value(), divisor.milli_value())
     } else {
@@ -186,6 +198,9 @@ fn amount(
 }
 
 fn parse(field: &str, text: &str) -> Result<Quantity, DownwardError> {
-    let refuse = || DownwardError::Quantity { field: field.to_owned(), value: text.to_owned() };
+    let refuse = || DownwardError::Quantity {
+        field: field.to_owned(),
+        value: text.to_owned(),
+    };
     text.parse().map_err(|_unparsable| refuse())
 }

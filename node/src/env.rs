@@ -129,7 +129,9 @@ pub fn container_env(
                     None => continue,
                 }
             }
-            _ => expand(plain, |name| vars.get(name).or_else(|| service(inputs, name))),
+            _ => expand(plain, |name| {
+                vars.get(name).or_else(|| service(inputs, name))
+            }),
         };
         vars.set(&var.name, value);
     }
@@ -141,7 +143,10 @@ pub fn container_env(
     if let Some((name, _)) = vars.list.iter().find(|(_, value)| value.contains('\0')) {
         return Err(EnvError::Nul { name: name.clone() });
     }
-    Ok(ContainerEnv { vars: vars.list, skipped })
+    Ok(ContainerEnv {
+        vars: vars.list,
+        skipped,
+    })
 }
 
 fn service<'a>(inputs: &'a PodInputs<'_>, name: &str) -> Option<&'a str> {
@@ -236,19 +241,29 @@ fn import(
         return Ok(None);
     };
     let object = format!("{}/{name}", inputs.namespace());
-    Ok((!skipped.is_empty()).then_some(SkippedKeys { kind, object, keys: skipped }))
+    Ok((!skipped.is_empty()).then_some(SkippedKeys {
+        kind,
+        object,
+        keys: skipped,
+    }))
 }
 
 fn optional(optional: Option<bool>, kind: &'static str, name: &str) -> Result<(), EnvError> {
     if optional.unwrap_or(false) {
         return Ok(());
     }
-    Err(EnvError::Missing { kind, name: name.to_owned() })
+    Err(EnvError::Missing {
+        kind,
+        name: name.to_owned(),
+    })
 }
 
 /// Kubernetes since 1.34: any printable ASCII but `=`.
 fn is_env_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=')
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| (b' '..=b'~').contains(&b) && b != b'=')
 }
 
 /// The value of `valueFrom`; none if an optional source is missing.
@@ -258,12 +273,19 @@ fn value_from(
     name: &str,
     source: &EnvVarSource,
 ) -> Result<Option<String>, EnvError> {
-    let downward = |source| EnvError::Downward { name: name.to_owned(), source };
+    let downward = |source| EnvError::Downward {
+        name: name.to_owned(),
+        source,
+    };
     if let Some(from) = &source.field_ref {
-        return downward::field(inputs, &from.field_path).map(Some).map_err(downward);
+        return downward::field(inputs, &from.field_path)
+            .map(Some)
+            .map_err(downward);
     }
     if let Some(from) = &source.resource_field_ref {
-        return downward::resource(inputs, Some(container), from).map(Some).map_err(downward);
+        return downward::resource(inputs, Some(container), from)
+            .map(Some)
+            .map_err(downward);
     }
     if let Some(from) = &source.config_map_key_ref {
         return config_map_key(inputs, &from.name, &from.key, from.optional);
@@ -271,8 +293,15 @@ fn value_from(
     if let Some(from) = &source.secret_key_ref {
         return secret_key(inputs, &from.name, &from.key, from.optional);
     }
-    let what = if source.file_key_ref.is_some() { "fileKeyRef" } else { "an empty valueFrom" };
-    Err(EnvError::Unsupported { name: name.to_owned(), what })
+    let what = if source.file_key_ref.is_some() {
+        "fileKeyRef"
+    } else {
+        "an empty valueFrom"
+    };
+    Err(EnvError::Unsupported {
+        name: name.to_owned(),
+        what,
+    })
 }
 
 fn config_map_key(
@@ -287,7 +316,11 @@ fn config_map_key(
     let value = config_map.data.as_ref().and_then(|data| data.get(key));
     if value.is_none() && !is_optional.unwrap_or(false) {
         let object = format!("{}/{name}", inputs.namespace());
-        return Err(EnvError::Key { key: key.to_owned(), kind: "ConfigMap", object });
+        return Err(EnvError::Key {
+            key: key.to_owned(),
+            kind: "ConfigMap",
+            object,
+        });
     }
     Ok(value.cloned())
 }
@@ -303,10 +336,18 @@ fn secret_key(
     };
     let object = || format!("{}/{name}", inputs.namespace());
     match secret.data.as_ref().and_then(|data| data.get(key)) {
-        Some(value) => String::from_utf8(value.0.clone()).map(Some).map_err(|_not_text| {
-            EnvError::Binary { key: key.to_owned(), kind: "Secret", object: object() }
-        }),
+        Some(value) => String::from_utf8(value.0.clone())
+            .map(Some)
+            .map_err(|_not_text| EnvError::Binary {
+                key: key.to_owned(),
+                kind: "Secret",
+                object: object(),
+            }),
         None if is_optional.unwrap_or(false) => Ok(None),
-        None => Err(EnvError::Key { key: key.to_owned(), kind: "Secret", object: object() }),
+        None => Err(EnvError::Key {
+            key: key.to_owned(),
+            kind: "Secret",
+            object: object(),
+        }),
     }
 }

@@ -75,7 +75,11 @@ impl References {
                 note(&mut self.secrets, &secret.name, secret.optional);
             }
         }
-        let sources = container.env.iter().flatten().filter_map(|var| var.value_from.as_ref());
+        let sources = container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|var| var.value_from.as_ref());
         for source in sources {
             if let Some(key) = &source.config_map_key_ref {
                 note(&mut self.config_maps, &key.name, key.optional);
@@ -122,5 +126,8 @@ fn note(names: &mut BTreeMap<String, bool>, name: &str, optional: Option<bool>) 
 
 /// The pod's containers in the order they start: init containers (sidecars among them), then the others.
 pub(crate) fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
-    spec.init_containers.iter().flatten().chain(&spec.containers)
+    spec.init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers)
 }

@@ -135,7 +135,9 @@ pub enum Error {
         name: String,
     },
     /// An item names a key that the object does not have. A retry helps when it appears.
-    #[error("MountVolume.SetUp failed for volume {volume:?} : references non-existent {kind} key: {key}")]
+    #[error(
+        "MountVolume.SetUp failed for volume {volume:?} : references non-existent {kind} key: {key}"
+    )]
     Key {
         /// The volume.
         volume: String,
@@ -216,7 +218,9 @@ pub struct Token {
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Token").field("expires_at", &self.expires_at).finish_non_exhaustive()
+        f.debug_struct("Token")
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -247,7 +251,9 @@ pub struct Volumes {
 impl Volumes {
     /// Volumes live in `<pods_dir>/<uid>/volumes/<plugin>/<name>`.
     pub fn new(pods_dir: &Path) -> Self {
-        Self { pods_dir: pods_dir.to_owned() }
+        Self {
+            pods_dir: pods_dir.to_owned(),
+        }
     }
 
     /// Makes or updates one volume; calling it again with the same plan changes nothing.

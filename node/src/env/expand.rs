@@ -13,7 +13,8 @@ pub fn expand<'v>(text: &str, lookup: impl Fn(&str) -> Option<&'v str>) -> Strin
         if let Some(escaped) = after.strip_prefix('$') {
             expanded.push('$');
             rest = escaped;
-        } else if let Some((name, after)) = after.strip_prefix('(').and_then(|e| e.split_once(')')) {
+        } else if let Some((name, after)) = after.strip_prefix('(').and_then(|e| e.split_once(')'))
+        {
             rest = after;
             match lookup(name) {
                 Some(value) => expanded.push_str(value),

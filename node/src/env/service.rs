@@ -47,7 +47,10 @@ fn add(vars: &mut BTreeMap<String, String>, name: &str, service: &Service) {
     }
     for port in ports {
         if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
-            vars.insert(format!("{prefix}_SERVICE_PORT_{}", upper(name)), port.port.to_string());
+            vars.insert(
+                format!("{prefix}_SERVICE_PORT_{}", upper(name)),
+                port.port.to_string(),
+            );
         }
         let protocol = protocol(port);
         let link_prefix = format!("{prefix}_PORT_{}_{protocol}", port.port);
@@ -63,10 +66,17 @@ fn upper(name: &str) -> String {
 }
 
 fn protocol(port: &ServicePort) -> String {
-    port.protocol.as_deref().unwrap_or("TCP").to_ascii_uppercase()
+    port.protocol
+        .as_deref()
+        .unwrap_or("TCP")
+        .to_ascii_uppercase()
 }
 
 fn link(ip: &str, port: &ServicePort) -> String {
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+    let host = if ip.contains(':') {
+        format!("[{ip}]")
+    } else {
+        ip.to_owned()
+    };
     format!("{}://{host}:{}", protocol(port).to_lowercase(), port.port)
 }

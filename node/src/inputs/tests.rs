@@ -29,7 +29,10 @@ fn finds_every_reference_and_whether_it_is_optional() {
     }))
     .unwrap();
     let map = |pairs: &[(&str, bool)]| {
-        pairs.iter().map(|(name, optional)| ((*name).to_owned(), *optional)).collect()
+        pairs
+            .iter()
+            .map(|(name, optional)| ((*name).to_owned(), *optional))
+            .collect()
     };
     let expected = References {
         config_maps: map(&[("init", false), ("cm", false), ("proj", true)]),
