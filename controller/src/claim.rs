@@ -25,7 +25,11 @@ pub(crate) fn claim<O: Resource, K: Cached>(
     selector: &LabelSelector,
     candidates: Vec<Arc<K>>,
 ) -> Claimed<K> {
-    let mut claimed = Claimed { owned: Vec::new(), adopt: Vec::new(), release: Vec::new() };
+    let mut claimed = Claimed {
+        owned: Vec::new(),
+        adopt: Vec::new(),
+        release: Vec::new(),
+    };
     for candidate in candidates {
         let matches = selector.matches(candidate.labels());
         match controller_of(&*candidate) {

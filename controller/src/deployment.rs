@@ -27,7 +27,6 @@ const WORKERS: usize = 4;
 /// During a rolling update at most `maxSurge` pods more and `maxUnavailable` available pods fewer
 /// than declared exist; a template once rolled out keeps its ReplicaSet within
 /// `revisionHistoryLimit`, so that it can be rolled back to.
-#[derive(Debug)]
 struct Deployments {
     client: Client,
     caches: Arc<Caches>,
@@ -37,7 +36,9 @@ struct Deployments {
 pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
     let queue = Arc::new(Queue::new());
     let wake = queue.clone();
-    caches.deployments.on_change(move |deployment| wake.add(Key::of(deployment)));
+    caches
+        .deployments
+        .on_change(move |deployment| wake.add(Key::of(deployment)));
     let (wake, deployments) = (queue.clone(), caches.deployments.clone());
     caches.replica_sets.on_change(move |set| {
         let namespace = set.namespace().unwrap_or_default();
@@ -64,7 +65,11 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
         }
     });
     let events = Events::new(client, "deployment-controller");
-    let deployments = Deployments { client: client.clone(), caches: caches.clone(), events };
+    let deployments = Deployments {
+        client: client.clone(),
+        caches: caches.clone(),
+        events,
+    };
     tasks.reconcile(Arc::new(deployments), &queue, WORKERS);
 }
 
@@ -74,7 +79,9 @@ impl Reconcile for Deployments {
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         self.caches.replica_sets.synced().await;
         self.caches.pods.synced().await;
-        let Some(deployment) = self.caches.deployments.get(key) else { return Ok(Next::Await) };
+        let Some(deployment) = self.caches.deployments.get(key) else {
+            return Ok(Next::Await);
+        };
         let sets = self.caches.replica_sets.in_namespace(&key.namespace);
         let observed = plan::observe(
             &deployment,
@@ -82,31 +89,41 @@ impl Reconcile for Deployments {
             |set| self.caches.pods.controlled_by(uid(set)),
             jiff::Timestamp::now(),
         )?;
-        let plan = plan::plan(&deployment, &observed)?;
+        let plan = plan::plan(&deployment, &observed);
         for change in &plan.changes {
             self.act(&deployment, change).await?;
         }
         self.write_status(&deployment, &plan).await?;
-        Ok(plan.look_again_after.map_or(Next::Await, |after| {
-            Next::After(Duration::from_secs(after))
-        }))
+        Ok(plan
+            .look_again_after
+            .map_or(Next::Await, |after| Next::After(Duration::from_secs(after))))
     }
 }
 
 impl Deployments {
     fn sets(&self, deployment: &Deployment) -> Api<ReplicaSet> {
-        Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default())
+        Api::namespaced(
+            self.client.clone(),
+            &deployment.namespace().unwrap_or_default(),
+        )
     }
 
     fn deployments(&self, deployment: &Deployment) -> Api<Deployment> {
-        Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default())
+        Api::namespaced(
+            self.client.clone(),
+            &deployment.namespace().unwrap_or_default(),
+        )
     }
 
     async fn act(&self, deployment: &Deployment, change: &Change) -> Result<(), Error> {
         match change {
             Change::Create(set) => self.create(deployment, set).await,
-            Change::Scale { set, replicas, annotations } => {
-                let from = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+            Change::Scale {
+                set,
+                replicas,
+                annotations,
+            } => {
+                let from = set.spec.replicas.unwrap_or(0);
                 let patch = json!({"metadata": {"uid": uid(&**set), "annotations": annotations},
                     "spec": {"replicas": replicas}});
                 self.patch_set(deployment, set, patch).await?;
@@ -114,7 +131,9 @@ impl Deployments {
                 let name = set.name_any();
                 let note =
                     format!("Scaled {direction} replica set {name} from {from} to {replicas}");
-                self.events.normal(deployment, "ScalingReplicaSet", "Scale", note).await;
+                self.events
+                    .normal(deployment, "ScalingReplicaSet", "Scale", note)
+                    .await;
                 Ok(())
             }
             Change::Annotate { set, annotations } => {
@@ -139,9 +158,14 @@ impl Deployments {
             Change::Delete(set) => self.delete(deployment, set).await,
             Change::SetRevision(revision) => {
                 let annotations = json!({revision::REVISION: revision});
-                let patch = json!({"metadata": {"uid": uid(deployment), "annotations": annotations}});
+                let patch =
+                    json!({"metadata": {"uid": uid(deployment), "annotations": annotations}});
                 self.deployments(deployment)
-                    .patch(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+                    .patch(
+                        &deployment.name_any(),
+                        &PatchParams::default(),
+                        &Patch::Merge(patch),
+                    )
                     .await
                     .map(drop)
                     .map_err(Error::api("annotate", Key::of(deployment).to_string()))
@@ -155,21 +179,35 @@ impl Deployments {
             Ok(created) => {
                 let key = Key::of(&created);
                 if !self.caches.replica_sets.shows(&key).await {
-                    return Err(Error::Behind { object: key.to_string() });
+                    return Err(Error::Behind {
+                        object: key.to_string(),
+                    });
                 }
-                let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
-                let note =
-                    format!("Scaled up replica set {} from 0 to {replicas}", set.name_any());
-                self.events.normal(deployment, "ScalingReplicaSet", "Scale", note).await;
+                let replicas = set.spec.replicas.unwrap_or(0);
+                let note = format!(
+                    "Scaled up replica set {} from 0 to {replicas}",
+                    set.name_any()
+                );
+                self.events
+                    .normal(deployment, "ScalingReplicaSet", "Scale", note)
+                    .await;
                 Ok(())
             }
-            Err(error) if is_conflict(&error) => self.resolve_collision(deployment, set, error).await,
+            Err(error) if is_conflict(&error) => {
+                self.resolve_collision(deployment, set, error).await
+            }
             Err(error) => {
-                let note = format!("Failed to create new replica set {}: {error}", set.name_any());
+                let note = format!(
+                    "Failed to create new replica set {}: {error}",
+                    set.name_any()
+                );
                 self.events
                     .warning(deployment, "ReplicaSetCreateError", "Create", note)
                     .await;
-                Err(Error::api("create replica set for", Key::of(deployment).to_string())(error))
+                Err(Error::api(
+                    "create replica set for",
+                    Key::of(deployment).to_string(),
+                )(error))
             }
         }
     }
@@ -190,11 +228,18 @@ impl Deployments {
                 && revision::same_template(existing, deployment)
         });
         if !ours && existing.is_some() {
-            let count = deployment.status.as_ref().and_then(|status| status.collision_count);
+            let count = deployment
+                .status
+                .as_ref()
+                .and_then(|status| status.collision_count);
             let patch = json!({"metadata": {"uid": uid(deployment)},
                 "status": {"collisionCount": count.unwrap_or(0) + 1}});
             self.deployments(deployment)
-                .patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+                .patch_status(
+                    &deployment.name_any(),
+                    &PatchParams::default(),
+                    &Patch::Merge(patch),
+                )
                 .await
                 .map_err(Error::api("count a hash collision of", about.clone()))?;
         }
@@ -202,7 +247,10 @@ impl Deployments {
     }
 
     async fn delete(&self, deployment: &Deployment, set: &ReplicaSet) -> Result<(), Error> {
-        let only_this = Preconditions { uid: set.uid(), resource_version: None };
+        let only_this = Preconditions {
+            uid: set.uid(),
+            resource_version: None,
+        };
         let params = DeleteParams::background().preconditions(only_this);
         let key = Key::of(set);
         ignore_not_found(self.sets(deployment).delete(&set.name_any(), &params).await)
@@ -235,7 +283,13 @@ impl Deployments {
                 })
             })
             .await;
-        if seen { Ok(()) } else { Err(Error::Behind { object: key.to_string() }) }
+        if seen {
+            Ok(())
+        } else {
+            Err(Error::Behind {
+                object: key.to_string(),
+            })
+        }
     }
 
     async fn write_status(&self, deployment: &Deployment, plan: &plan::Plan) -> Result<(), Error> {
@@ -245,10 +299,15 @@ impl Deployments {
         let patch = json!({"metadata": {"uid": uid(deployment)}, "status": plan.status});
         let written = self
             .deployments(deployment)
-            .patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+            .patch_status(
+                &deployment.name_any(),
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+            )
             .await;
-        ignore_not_found(written)
-            .map(drop)
-            .map_err(Error::api("write the status of", Key::of(deployment).to_string()))
+        ignore_not_found(written).map(drop).map_err(Error::api(
+            "write the status of",
+            Key::of(deployment).to_string(),
+        ))
     }
 }

@@ -36,17 +36,24 @@ enum Claim {
 }
 
 fn claim(lease: Option<&LeaseSpec>, identity: &str, now: Timestamp) -> Claim {
-    let Some(spec) = lease else { return Claim::Take };
+    let Some(spec) = lease else {
+        return Claim::Take;
+    };
     let holder = spec.holder_identity.as_deref().unwrap_or_default();
     if holder.is_empty() || holder == identity {
         return Claim::Take;
     }
-    let renewed = spec.renew_time.as_ref().map_or(0, |time| time.0.as_second());
+    let renewed = spec
+        .renew_time
+        .as_ref()
+        .map_or(0, |time| time.0.as_second());
     let lasts = spec.lease_duration_seconds.unwrap_or(0);
     if renewed + i64::from(lasts) < now.as_second() {
         Claim::Take
     } else {
-        Claim::Wait { holder: holder.to_owned() }
+        Claim::Wait {
+            holder: holder.to_owned(),
+        }
     }
 }
 
@@ -62,7 +69,11 @@ fn held(old: Option<&LeaseSpec>, identity: &str, now: Timestamp) -> LeaseSpec {
             .and_then(|spec| spec.acquire_time.clone())
             .or(Some(MicroTime(now))),
         renew_time: Some(MicroTime(now)),
-        lease_transitions: Some(if ours || old.is_none() { transitions } else { transitions + 1 }),
+        lease_transitions: Some(if ours || old.is_none() {
+            transitions
+        } else {
+            transitions + 1
+        }),
         ..LeaseSpec::default()
     }
 }
@@ -74,7 +85,10 @@ pub(crate) async fn acquire(
     stop: &CancellationToken,
 ) -> Option<Leadership> {
     let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
-    let leadership = Leadership { leases, identity: identity.to_owned() };
+    let leadership = Leadership {
+        leases,
+        identity: identity.to_owned(),
+    };
     loop {
         match leadership.renew().await {
             Ok(Claim::Take) => return Some(leadership),
@@ -108,7 +122,9 @@ impl Leadership {
                 Err(error) => {
                     tracing::warn!(%error, "the controllers' lease was not renewed");
                     if renewed.elapsed() > DURATION {
-                        return Err(Error::LeadershipLost { holder: "nobody known".into() });
+                        return Err(Error::LeadershipLost {
+                            holder: "nobody known".into(),
+                        });
                     }
                 }
             }
@@ -127,30 +143,44 @@ impl Leadership {
         let outcome = match existing {
             Some(mut lease) => {
                 lease.spec = Some(written);
-                self.leases.replace(NAME, &PostParams::default(), &lease).await
+                self.leases
+                    .replace(NAME, &PostParams::default(), &lease)
+                    .await
             }
             None => {
-                let metadata =
-                    ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() };
-                let lease = Lease { metadata, spec: Some(written) };
+                let metadata = ObjectMeta {
+                    name: Some(NAME.into()),
+                    ..ObjectMeta::default()
+                };
+                let lease = Lease {
+                    metadata,
+                    spec: Some(written),
+                };
                 self.leases.create(&PostParams::default(), &lease).await
             }
         };
         match outcome {
             Ok(_) => Ok(Claim::Take),
-            Err(error) if is_conflict(&error) => Ok(Claim::Wait { holder: "another process".into() }),
+            Err(error) if is_conflict(&error) => Ok(Claim::Wait {
+                holder: "another process".into(),
+            }),
             Err(error) => Err(error),
         }
     }
 
     /// Lets another process take over at once. Failing to is harmless: the lease runs out.
     async fn release(&self) {
-        let Ok(Some(mut lease)) = self.leases.get_opt(NAME).await else { return };
+        let Ok(Some(mut lease)) = self.leases.get_opt(NAME).await else {
+            return;
+        };
         if let Some(spec) = &mut lease.spec
             && spec.holder_identity.as_deref() == Some(&self.identity)
         {
             spec.holder_identity = None;
-            let _ = self.leases.replace(NAME, &PostParams::default(), &lease).await;
+            let _ = self
+                .leases
+                .replace(NAME, &PostParams::default(), &lease)
+                .await;
         }
     }
 }
@@ -168,7 +198,10 @@ mod tests {
         assert_eq!(claim(None, "a", at(100)), Claim::Take);
         let spec = held(None, "a", at(100));
         assert_eq!(claim(Some(&spec), "a", at(101)), Claim::Take);
-        assert_eq!(claim(Some(&spec), "b", at(110)), Claim::Wait { holder: "a".into() });
+        assert_eq!(
+            claim(Some(&spec), "b", at(110)),
+            Claim::Wait { holder: "a".into() }
+        );
         assert_eq!(claim(Some(&spec), "b", at(116)), Claim::Take);
     }
 
@@ -176,7 +209,8 @@ mod tests {
     fn transitions_count_changes_of_holder_only() {
         let first = held(None, "a", at(1));
         let renewed = held(Some(&first), "a", at(5));
-        assert_eq!((renewed.lease_transitions, renewed.acquire_time), (Some(0), first.acquire_time));
+        assert_eq!(renewed.lease_transitions, Some(0));
+        assert_eq!(renewed.acquire_time, first.acquire_time);
         assert_eq!(held(Some(&renewed), "b", at(30)).lease_transitions, Some(1));
     }
 }

@@ -22,7 +22,6 @@ const WORKERS: usize = 4;
 /// # Guarantees
 /// The slices of a Service with a selector list exactly its pods, each in one slice of its
 /// address family; slices made by others are left alone.
-#[derive(Debug)]
 struct EndpointSlices {
     client: Client,
     caches: Arc<Caches>,
@@ -31,7 +30,9 @@ struct EndpointSlices {
 pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
     let queue = Arc::new(Queue::new());
     let wake = queue.clone();
-    caches.services.on_change(move |service| wake.add(Key::of(service)));
+    caches
+        .services
+        .on_change(move |service| wake.add(Key::of(service)));
     let wake = queue.clone();
     caches.endpoint_slices.on_change(move |slice| {
         if let Some(service) = plan::service_of(slice) {
@@ -46,7 +47,10 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
             }
         }
     });
-    let slices = EndpointSlices { client: client.clone(), caches: caches.clone() };
+    let slices = EndpointSlices {
+        client: client.clone(),
+        caches: caches.clone(),
+    };
     tasks.reconcile(Arc::new(slices), &queue, WORKERS);
 }
 
@@ -57,7 +61,9 @@ impl Reconcile for EndpointSlices {
         self.caches.pods.synced().await;
         self.caches.endpoint_slices.synced().await;
         // The slices of a Service that is gone are collected as its dependents.
-        let Some(service) = self.caches.services.get(key) else { return Ok(Next::Await) };
+        let Some(service) = self.caches.services.get(key) else {
+            return Ok(Next::Await);
+        };
         let pods = self.caches.pods.in_namespace(&key.namespace);
         let mut slices = self.caches.endpoint_slices.in_namespace(&key.namespace);
         slices.retain(|slice| plan::is_ours(slice, &service));
@@ -80,7 +86,8 @@ impl EndpointSlices {
         match change {
             Change::Create(slice) => {
                 let created = api.create(&params, slice).await;
-                let created = created.map_err(Error::api("create endpoint slice for", about.clone()))?;
+                let created =
+                    created.map_err(Error::api("create endpoint slice for", about.clone()))?;
                 self.caches.endpoint_slices.shows(&Key::of(&created)).await;
             }
             Change::Replace(slice) => {

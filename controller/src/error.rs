@@ -53,7 +53,11 @@ impl Error {
         object: impl Into<String>,
     ) -> impl FnOnce(kube::Error) -> Self {
         let object = object.into();
-        move |source| Self::Api { action, object, source: Box::new(source) }
+        move |source| Self::Api {
+            action,
+            object,
+            source: Box::new(source),
+        }
     }
 
     /// True when the failure is an ordinary race: the object changed or vanished under the run.
@@ -89,7 +93,9 @@ pub(crate) fn is_conflict(error: &kube::Error) -> bool {
 }
 
 /// Turns "does not exist" into `None`, since it was already what the caller wanted.
-pub(crate) fn ignore_not_found<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+pub(crate) fn ignore_not_found<T>(
+    result: Result<T, kube::Error>,
+) -> Result<Option<T>, kube::Error> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if is_not_found(&error) => Ok(None),

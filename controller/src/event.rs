@@ -18,8 +18,13 @@ impl std::fmt::Debug for Events {
 
 impl Events {
     pub(crate) fn new(client: &Client, controller: &str) -> Self {
-        let reporter = Reporter { controller: controller.to_owned(), instance: None };
-        Self { recorder: Recorder::new(client.clone(), reporter) }
+        let reporter = Reporter {
+            controller: controller.to_owned(),
+            instance: None,
+        };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+        }
     }
 
     pub(crate) async fn normal<K: Resource<DynamicType = ()>>(
@@ -29,7 +34,8 @@ impl Events {
         action: &str,
         note: String,
     ) {
-        self.publish(about, EventType::Normal, reason, action, note).await;
+        self.publish(about, EventType::Normal, reason, action, note)
+            .await;
     }
 
     pub(crate) async fn warning<K: Resource<DynamicType = ()>>(
@@ -39,7 +45,8 @@ impl Events {
         action: &str,
         note: String,
     ) {
-        self.publish(about, EventType::Warning, reason, action, note).await;
+        self.publish(about, EventType::Warning, reason, action, note)
+            .await;
     }
 
     /// Losing an event must not fail the work it tells about, so the failure is only logged.

@@ -5,7 +5,9 @@ mod graph;
 
 use std::sync::Arc;
 
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{
+    DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy,
+};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use parking_lot::RwLock;
@@ -27,7 +29,6 @@ pub(crate) type Metadata = PartialObjectMeta<DynamicObject>;
 /// # Guarantees
 /// An object is deleted for want of owners only after the server itself confirmed that every one
 /// of them (by UID) is gone; an object without owner references is never touched.
-#[derive(Debug)]
 struct Garbage {
     client: Client,
     graph: Arc<RwLock<Graph>>,
@@ -39,12 +40,22 @@ pub(crate) fn start(client: &Client, tasks: &mut Tasks) {
     let graph = Arc::new(RwLock::new(Graph::default()));
     let resources = Arc::new(Resources::default());
     let (watched, wake) = (graph.clone(), queue.clone());
-    let follow = discovery::follow_all(client.clone(), resources.clone(), move |resource, change| {
-        let dirty = watched.write().apply(resource, change);
-        dirty.into_iter().for_each(|uid| wake.add(Key::cluster(uid)));
-    });
+    let follow = discovery::follow_all(
+        client.clone(),
+        resources.clone(),
+        move |resource, change| {
+            let dirty = watched.write().apply(resource, change);
+            dirty
+                .into_iter()
+                .for_each(|uid| wake.add(Key::cluster(uid)));
+        },
+    );
     tasks.spawn(follow);
-    let garbage = Garbage { client: client.clone(), graph, resources };
+    let garbage = Garbage {
+        client: client.clone(),
+        graph,
+        resources,
+    };
     tasks.reconcile(Arc::new(garbage), &queue, WORKERS);
 }
 
@@ -52,7 +63,9 @@ impl Reconcile for Garbage {
     const NAME: &'static str = "garbage-collector";
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
-        let Some(node) = self.graph.read().get(&key.name).cloned() else { return Ok(Next::Await) };
+        let Some(node) = self.graph.read().get(&key.name).cloned() else {
+            return Ok(Next::Await);
+        };
         let owners = self.look_up_owners(&node).await?;
         let action = graph::plan(&node, &owners, &self.graph.read().dependents(&node.uid));
         self.act(&node, action).await?;
@@ -63,9 +76,9 @@ impl Reconcile for Garbage {
 impl Garbage {
     fn api(&self, node: &Node) -> Api<Metadata> {
         if node.key.namespace.is_empty() {
-            Api::all_with(self.client.clone(), &node.resource)
+            Api::all_with(self.client.clone(), &*node.resource)
         } else {
-            Api::namespaced_with(self.client.clone(), &node.key.namespace, &node.resource)
+            Api::namespaced_with(self.client.clone(), &node.key.namespace, &*node.resource)
         }
     }
 
@@ -93,9 +106,9 @@ impl Garbage {
         let api: Api<Metadata> = if namespaced && node.key.namespace.is_empty() {
             return Ok(OwnerState::Solid); // A cluster-scoped object cannot have a namespaced owner.
         } else if namespaced {
-            Api::namespaced_with(self.client.clone(), &node.key.namespace, &resource)
+            Api::namespaced_with(self.client.clone(), &node.key.namespace, &*resource)
         } else {
-            Api::all_with(self.client.clone(), &resource)
+            Api::all_with(self.client.clone(), &*resource)
         };
         match api.get(&owner.name).await {
             Ok(found) if found.uid().as_deref() == Some(owner.uid.as_str()) => {
@@ -103,7 +116,9 @@ impl Garbage {
             }
             Ok(_) => Ok(OwnerState::Absent),
             Err(error) if is_not_found(&error) => Ok(OwnerState::Absent),
-            Err(error) => Err(Error::api("look up an owner of", node.key.to_string())(error)),
+            Err(error) => Err(Error::api("look up an owner of", node.key.to_string())(
+                error,
+            )),
         }
     }
 
@@ -129,9 +144,15 @@ impl Garbage {
     }
 
     async fn delete(&self, node: &Node, policy: PropagationPolicy) -> Result<(), Error> {
-        let only_this = Preconditions { uid: Some(node.uid.clone()), resource_version: None };
-        let params = DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() }
-            .preconditions(only_this);
+        let only_this = Preconditions {
+            uid: Some(node.uid.clone()),
+            resource_version: None,
+        };
+        let params = DeleteParams {
+            propagation_policy: Some(policy),
+            ..DeleteParams::default()
+        }
+        .preconditions(only_this);
         ignore_not_found(self.api(node).delete(&node.key.name, &params).await)
             .map(drop)
             .map_err(Error::api("collect", node.key.to_string()))
@@ -153,7 +174,11 @@ impl Garbage {
 
     async fn remove_finalizer(&self, node: &Node, finalizer: &str) -> Result<(), Error> {
         self.edit(node, "finish the deletion of", |live| {
-            let kept: Vec<_> = live.finalizers().iter().filter(|own| *own != finalizer).collect();
+            let kept: Vec<_> = live
+                .finalizers()
+                .iter()
+                .filter(|own| *own != finalizer)
+                .collect();
             (kept.len() < live.finalizers().len()).then(|| json!({"finalizers": kept}))
         })
         .await
@@ -171,12 +196,17 @@ impl Garbage {
         let Some(live) = live.filter(|live| live.uid().as_deref() == Some(&node.uid)) else {
             return Ok(());
         };
-        let Some(mut metadata) = change(&live) else { return Ok(()) };
+        let Some(mut metadata) = change(&live) else {
+            return Ok(());
+        };
         metadata["uid"] = json!(node.uid);
         metadata["resourceVersion"] = json!(live.resource_version());
         let patch = Patch::Merge(json!({"metadata": metadata}));
-        ignore_not_found(api.patch(&node.key.name, &PatchParams::default(), &patch).await)
-            .map(drop)
-            .map_err(Error::api(action, node.key.to_string()))
+        ignore_not_found(
+            api.patch(&node.key.name, &PatchParams::default(), &patch)
+                .await,
+        )
+        .map(drop)
+        .map_err(Error::api(action, node.key.to_string()))
     }
 }

@@ -67,7 +67,10 @@ impl<K: Cached> Informer<K> {
         Self {
             api,
             config,
-            objects: RwLock::new(Objects { by_key: BTreeMap::new(), by_owner: HashMap::new() }),
+            objects: RwLock::new(Objects {
+                by_key: BTreeMap::new(),
+                by_owner: HashMap::new(),
+            }),
             listeners: RwLock::new(Vec::new()),
             version: watch::Sender::new(0),
         }
@@ -168,7 +171,10 @@ impl<K: Cached> Informer<K> {
     pub(crate) fn controlled_by(&self, owner: &str) -> Vec<Arc<K>> {
         let objects = self.objects.read();
         let keys = objects.by_owner.get(owner);
-        keys.into_iter().flatten().filter_map(|key| objects.by_key.get(key).cloned()).collect()
+        keys.into_iter()
+            .flatten()
+            .filter_map(|key| objects.by_key.get(key).cloned())
+            .collect()
     }
 
     /// Waits until the first complete list has arrived.
@@ -198,7 +204,8 @@ impl<K: Cached> Informer<K> {
 
     /// Waits until the object of this key is gone or marked for deletion.
     pub(crate) async fn shows_deleted(&self, key: &Key) -> bool {
-        self.wait_until(|cache| cache.get(key).is_none_or(|object| is_terminating(&*object))).await
+        self.wait_until(|cache| cache.get(key).is_none_or(|object| is_terminating(&*object)))
+            .await
     }
 }
 
@@ -207,14 +214,21 @@ impl<K: Cached> Objects<K> {
         let key = Key::of(&*object);
         self.remove(&key);
         if let Some(owner) = controller_of(&*object) {
-            self.by_owner.entry(owner.uid.clone()).or_default().insert(key.clone());
+            self.by_owner
+                .entry(owner.uid.clone())
+                .or_default()
+                .insert(key.clone());
         }
         self.by_key.insert(key, object);
     }
 
     fn remove(&mut self, key: &Key) {
-        let Some(old) = self.by_key.remove(key) else { return };
-        let Some(owner) = controller_of(&*old) else { return };
+        let Some(old) = self.by_key.remove(key) else {
+            return;
+        };
+        let Some(owner) = controller_of(&*old) else {
+            return;
+        };
         if let Some(keys) = self.by_owner.get_mut(&owner.uid) {
             keys.remove(key);
             if keys.is_empty() {

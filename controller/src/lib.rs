@@ -1,7 +1,12 @@
 //! Controllers and the scheduler: each observes caches, plans with a pure function, and acts through a `kube::Client`.
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "tests fail by panicking"
+    )
 )]
 #![forbid(unsafe_code)]
 
@@ -58,11 +63,7 @@ pub struct Config {
 /// # Errors
 /// [`Error::LeadershipLost`] when another process took the lease. Failures of single objects are
 /// retried with backoff and never end this function.
-pub async fn run(
-    client: Client,
-    config: Config,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let stop = shutdown.child_token();
     let lease = if config.leader_elect {
         match election::acquire(client.clone(), &config.identity, &stop).await {

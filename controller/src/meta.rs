@@ -15,7 +15,10 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     pub(crate) fn cluster(name: impl Into<String>) -> Self {
@@ -39,7 +42,10 @@ impl std::fmt::Display for Key {
 
 /// The owner that manages the object, if any.
 pub(crate) fn controller_of<K: Resource>(object: &K) -> Option<&OwnerReference> {
-    object.owner_references().iter().find(|owner| owner.controller == Some(true))
+    object
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true))
 }
 
 /// UID of the object, empty for objects that were never stored.
@@ -66,7 +72,11 @@ pub(crate) fn is_terminating<K: Resource>(object: &K) -> bool {
 
 /// Seconds since the epoch at which the object was made; 0 when unknown.
 pub(crate) fn created<K: Resource>(object: &K) -> i64 {
-    object.meta().creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+    object
+        .meta()
+        .creation_timestamp
+        .as_ref()
+        .map_or(0, |time| time.0.as_second())
 }
 
 /// The present moment as the API writes it, in whole seconds.

@@ -25,7 +25,6 @@ const STILL_ENDING: Duration = Duration::from_millis(500);
 /// # Guarantees
 /// A namespace goes only after the server listed no object of any kind in it; what holds it up
 /// is said in its conditions.
-#[derive(Debug)]
 struct Namespaces {
     client: Client,
     caches: Arc<Caches>,
@@ -43,11 +42,18 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
     let (wake, namespaces) = (queue.clone(), caches.namespaces.clone());
     caches.pods.on_change(move |pod| {
         let key = Key::cluster(pod.namespace().unwrap_or_default());
-        if is_terminating(pod) && namespaces.get(&key).is_some_and(|found| is_terminating(&*found)) {
+        if is_terminating(pod)
+            && namespaces
+                .get(&key)
+                .is_some_and(|found| is_terminating(&*found))
+        {
             wake.add(key);
         }
     });
-    let namespaces = Namespaces { client: client.clone(), caches: caches.clone() };
+    let namespaces = Namespaces {
+        client: client.clone(),
+        caches: caches.clone(),
+    };
     tasks.reconcile(Arc::new(namespaces), &queue, WORKERS);
 }
 
@@ -73,7 +79,9 @@ impl Reconcile for Namespaces {
     const NAME: &'static str = "namespace";
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
-        let Some(namespace) = self.caches.namespaces.get(key) else { return Ok(Next::Await) };
+        let Some(namespace) = self.caches.namespaces.get(key) else {
+            return Ok(Next::Await);
+        };
         if !is_terminating(&*namespace) || !has_finalizer(&namespace) {
             return Ok(Next::Await);
         }
@@ -100,7 +108,7 @@ impl Namespaces {
         };
         for (resource, _) in resources.iter().filter(|(_, namespaced)| *namespaced) {
             let api: Api<Metadata> =
-                Api::namespaced_with(self.client.clone(), namespace, resource);
+                Api::namespaced_with(self.client.clone(), namespace, &**resource);
             let name = if resource.group.is_empty() {
                 resource.plural.clone()
             } else {
@@ -118,7 +126,10 @@ impl Namespaces {
         namespace: &Namespace,
         remaining: &Remaining,
     ) -> Result<(), Error> {
-        let old = namespace.status.as_ref().and_then(|status| status.conditions.clone());
+        let old = namespace
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.clone());
         let conditions = conditions(old.as_deref().unwrap_or_default(), remaining);
         if old.as_ref() == Some(&conditions) {
             return Ok(());
@@ -128,17 +139,23 @@ impl Namespaces {
             "status": {"conditions": conditions}});
         let patch = Patch::Merge(patch);
         ignore_not_found(
-            api.patch_status(&namespace.name_any(), &PatchParams::default(), &patch).await,
+            api.patch_status(&namespace.name_any(), &PatchParams::default(), &patch)
+                .await,
         )
         .map(drop)
-        .map_err(Error::api("write the conditions of namespace", namespace.name_any()))
+        .map_err(Error::api(
+            "write the conditions of namespace",
+            namespace.name_any(),
+        ))
     }
 
     async fn finalize(&self, namespace: &Namespace) -> Result<(), Error> {
         let name = namespace.name_any();
         let mut finalized = namespace.clone();
-        if let Some(finalizers) =
-            finalized.spec.as_mut().and_then(|spec| spec.finalizers.as_mut())
+        if let Some(finalizers) = finalized
+            .spec
+            .as_mut()
+            .and_then(|spec| spec.finalizers.as_mut())
         {
             finalizers.retain(|finalizer| finalizer != FINALIZER);
         }
@@ -162,7 +179,10 @@ impl Namespaces {
 const FINALIZER: &str = "kubernetes";
 
 fn has_finalizer(namespace: &Namespace) -> bool {
-    let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
+    let finalizers = namespace
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.finalizers.as_ref());
     finalizers.is_some_and(|finalizers| finalizers.iter().any(|own| own == FINALIZER))
 }
 
@@ -175,7 +195,8 @@ async fn empty_one(
     if api.list(&all).await?.items.is_empty() {
         return Ok(());
     }
-    api.delete_collection(&DeleteParams::background(), &all).await?;
+    api.delete_collection(&DeleteParams::background(), &all)
+        .await?;
     let left = api.list(&all).await?.items;
     if !left.is_empty() {
         remaining.objects.insert(name.to_owned(), left.len());
@@ -189,36 +210,58 @@ async fn empty_one(
 /// The five conditions of a namespace on its way out.
 fn conditions(old: &[NamespaceCondition], remaining: &Remaining) -> Vec<NamespaceCondition> {
     let counted = |map: &BTreeMap<String, usize>, what: &str| {
-        let parts: Vec<String> =
-            map.iter().map(|(name, count)| format!("{name} {what} {count} resource instances")).collect();
+        let parts: Vec<String> = map
+            .iter()
+            .map(|(name, count)| format!("{name} {what} {count} resource instances"))
+            .collect();
         (!map.is_empty()).then(|| parts.join(", "))
     };
     let content = counted(&remaining.objects, "has")
         .map(|parts| format!("Some resources are remaining: {parts}"));
     let finalizers = counted(&remaining.finalizers, "in")
         .map(|parts| format!("Some content in the namespace has finalizers remaining: {parts}"));
-    let failures = (!remaining.failures.is_empty())
-        .then(|| format!("Failed to delete all resource types: {}", remaining.failures.join("; ")));
+    let failures = (!remaining.failures.is_empty()).then(|| {
+        format!(
+            "Failed to delete all resource types: {}",
+            remaining.failures.join("; ")
+        )
+    });
     let rows = [
         (
             "NamespaceDeletionDiscoveryFailure",
             remaining.discovery_failure.clone(),
-            ("DiscoveryFailed", "ResourcesDiscovered", "All resources successfully discovered"),
+            (
+                "DiscoveryFailed",
+                "ResourcesDiscovered",
+                "All resources successfully discovered",
+            ),
         ),
         (
             "NamespaceDeletionContentFailure",
             failures,
-            ("ContentDeletionFailed", "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+            (
+                "ContentDeletionFailed",
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
         ),
         (
             "NamespaceContentRemaining",
             content,
-            ("SomeResourcesRemain", "ContentRemoved", "All content successfully removed"),
+            (
+                "SomeResourcesRemain",
+                "ContentRemoved",
+                "All content successfully removed",
+            ),
         ),
         (
             "NamespaceFinalizersRemaining",
             finalizers,
-            ("SomeFinalizersRemain", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+            (
+                "SomeFinalizersRemain",
+                "ContentHasNoFinalizers",
+                "All content-preserving finalizers finished",
+            ),
         ),
     ];
     rows.into_iter()
@@ -249,7 +292,10 @@ mod tests {
         remaining.objects.insert("pods".into(), 2);
         remaining.finalizers.insert("example.com/keep".into(), 1);
         let conditions = conditions(&[], &remaining);
-        let shown: Vec<_> = conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect();
+        let shown: Vec<_> = conditions
+            .iter()
+            .map(|c| (c.type_.as_str(), c.status.as_str()))
+            .collect();
         assert_eq!(
             shown,
             [
@@ -260,15 +306,26 @@ mod tests {
             ]
         );
         let message = conditions[2].message.as_deref().unwrap();
-        assert_eq!(message, "Some resources are remaining: pods has 2 resource instances");
-        assert!(conditions[3].message.as_deref().unwrap().contains("example.com/keep in 1"));
+        assert_eq!(
+            message,
+            "Some resources are remaining: pods has 2 resource instances"
+        );
+        assert!(
+            conditions[3]
+                .message
+                .as_deref()
+                .unwrap()
+                .contains("example.com/keep in 1")
+        );
     }
 
     #[test]
     fn an_unchanged_condition_keeps_its_time() {
         let mut first = conditions(&[], &Remaining::default());
         let old = crate::meta::at("2020-01-01T00:00:00Z".parse().unwrap());
-        first.iter_mut().for_each(|c| c.last_transition_time = Some(old.clone()));
+        first
+            .iter_mut()
+            .for_each(|c| c.last_transition_time = Some(old.clone()));
         assert_eq!(conditions(&first, &Remaining::default()), first);
     }
 }

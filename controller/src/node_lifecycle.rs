@@ -25,7 +25,6 @@ const WORKERS: usize = 2;
 /// # Guarantees
 /// A node is called unreachable only after its Lease and status were both silent for the grace
 /// period, and pods are evicted only by `NoExecute` taints that they do not tolerate (any longer).
-#[derive(Debug)]
 struct NodeLifecycle {
     client: Client,
     caches: Arc<Caches>,
@@ -65,8 +64,13 @@ impl Reconcile for NodeLifecycle {
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         self.caches.leases.synced().await;
         self.caches.pods.synced().await;
-        let Some(node) = self.caches.nodes.get(key) else { return Ok(Next::Await) };
-        let lease = self.caches.leases.get(&Key::new(crate::caches::NODE_LEASES, &key.name));
+        let Some(node) = self.caches.nodes.get(key) else {
+            return Ok(Next::Await);
+        };
+        let lease = self
+            .caches
+            .leases
+            .get(&Key::new(crate::caches::NODE_LEASES, &key.name));
         let now = jiff::Timestamp::now();
         let health = plan::health(&node, lease.as_deref(), now);
         if health.silent {
@@ -92,23 +96,34 @@ impl Reconcile for NodeLifecycle {
 
 impl NodeLifecycle {
     fn pods_of(&self, node: &str) -> Vec<Arc<Pod>> {
-        let on_node =
-            |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node));
+        let on_node = |pod: &Pod| {
+            pod.spec
+                .as_ref()
+                .is_some_and(|spec| spec.node_name.as_deref() == Some(node))
+        };
         let mut pods = self.caches.pods.all();
         pods.retain(|pod| on_node(pod) && !is_terminating(&**pod));
         pods
     }
 
     async fn mark_unknown(&self, node: &Node) -> Result<(), Error> {
-        let Some(conditions) = plan::unknown_conditions(node) else { return Ok(()) };
+        let Some(conditions) = plan::unknown_conditions(node) else {
+            return Ok(());
+        };
         let nodes: Api<Node> = Api::all(self.client.clone());
         let name = node.name_any();
         let patch = json!({"metadata": {"uid": uid(node)}, "status": {"conditions": conditions}});
         let patch = Patch::Strategic(patch);
-        ignore_not_found(nodes.patch_status(&name, &PatchParams::default(), &patch).await)
-            .map_err(Error::api("mark node", name.clone()))?;
+        ignore_not_found(
+            nodes
+                .patch_status(&name, &PatchParams::default(), &patch)
+                .await,
+        )
+        .map_err(Error::api("mark node", name.clone()))?;
         let note = format!("Node {name} status is now: NodeNotReady");
-        self.events.normal(node, "NodeNotReady", "Monitor", note).await;
+        self.events
+            .normal(node, "NodeNotReady", "Monitor", note)
+            .await;
         for pod in self.pods_of(&name) {
             self.mark_not_ready(&pod).await?;
         }
@@ -124,9 +139,12 @@ impl NodeLifecycle {
             Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
         let patch = Patch::Strategic(json!({"metadata": {"uid": uid(pod)}, "status": {
             "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": now()}]}}));
-        ignore_not_found(pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await)
-            .map(drop)
-            .map_err(Error::api("mark pod", Key::of(pod).to_string()))
+        ignore_not_found(
+            pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch)
+                .await,
+        )
+        .map(drop)
+        .map_err(Error::api("mark pod", Key::of(pod).to_string()))
     }
 
     async fn write_taints(
@@ -152,16 +170,24 @@ impl NodeLifecycle {
         let name = pod.name_any();
         let about = Key::of(pod).to_string();
         let note = format!("Marking for deletion Pod {about}");
-        self.events.normal(pod, "TaintManagerEviction", "Evict", note).await;
+        self.events
+            .normal(pod, "TaintManagerEviction", "Evict", note)
+            .await;
         let reason = Patch::Strategic(json!({"metadata": {"uid": uid(pod)}, "status": {
-            "conditions": [{
-                "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
-                "message": "Taint manager: deleting due to NoExecute taint",
-                "lastTransitionTime": now(),
-            }]}}));
-        ignore_not_found(pods.patch_status(&name, &PatchParams::default(), &reason).await)
-            .map_err(Error::api("mark pod", about.clone()))?;
-        let only_this = Preconditions { uid: pod.uid(), resource_version: None };
+        "conditions": [{
+            "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint",
+            "lastTransitionTime": now(),
+        }]}}));
+        ignore_not_found(
+            pods.patch_status(&name, &PatchParams::default(), &reason)
+                .await,
+        )
+        .map_err(Error::api("mark pod", about.clone()))?;
+        let only_this = Preconditions {
+            uid: pod.uid(),
+            resource_version: None,
+        };
         let params = DeleteParams::default().preconditions(only_this);
         ignore_not_found(pods.delete(&name, &params).await)
             .map(drop)

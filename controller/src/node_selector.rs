@@ -5,7 +5,10 @@ use kube::ResourceExt;
 
 /// True when any term matches; no terms match nothing.
 pub(crate) fn matches(selector: &NodeSelector, node: &Node) -> bool {
-    selector.node_selector_terms.iter().any(|term| term_matches(term, node))
+    selector
+        .node_selector_terms
+        .iter()
+        .any(|term| term_matches(term, node))
 }
 
 /// True when all of the term's expressions match; an empty term matches nothing.
@@ -17,10 +20,12 @@ pub(crate) fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
     }
     let name = node.name_any();
     let labels = node.labels();
-    expressions.iter().all(|row| holds(row, labels.get(&row.key).map(String::as_str)))
-        && fields.iter().all(|row| {
-            holds(row, (row.key == "metadata.name").then_some(name.as_str()))
-        })
+    expressions
+        .iter()
+        .all(|row| holds(row, labels.get(&row.key).map(String::as_str)))
+        && fields
+            .iter()
+            .all(|row| holds(row, (row.key == "metadata.name").then_some(name.as_str())))
 }
 
 fn holds(row: &NodeSelectorRequirement, value: Option<&str>) -> bool {
@@ -53,15 +58,36 @@ mod tests {
             "metadata": {"name": "n1", "labels": {"zone": "a", "cores": "8"}}}))
         .unwrap();
         let table: [(Value, bool); 10] = [
-            (json!({"key": "zone", "operator": "In", "values": ["a", "b"]}), true),
-            (json!({"key": "zone", "operator": "NotIn", "values": ["a"]}), false),
-            (json!({"key": "other", "operator": "NotIn", "values": ["a"]}), true),
+            (
+                json!({"key": "zone", "operator": "In", "values": ["a", "b"]}),
+                true,
+            ),
+            (
+                json!({"key": "zone", "operator": "NotIn", "values": ["a"]}),
+                false,
+            ),
+            (
+                json!({"key": "other", "operator": "NotIn", "values": ["a"]}),
+                true,
+            ),
             (json!({"key": "zone", "operator": "Exists"}), true),
             (json!({"key": "other", "operator": "DoesNotExist"}), true),
-            (json!({"key": "cores", "operator": "Gt", "values": ["4"]}), true),
-            (json!({"key": "cores", "operator": "Lt", "values": ["8"]}), false),
-            (json!({"key": "zone", "operator": "Gt", "values": ["4"]}), false),
-            (json!({"key": "zone", "operator": "Gt", "values": []}), false),
+            (
+                json!({"key": "cores", "operator": "Gt", "values": ["4"]}),
+                true,
+            ),
+            (
+                json!({"key": "cores", "operator": "Lt", "values": ["8"]}),
+                false,
+            ),
+            (
+                json!({"key": "zone", "operator": "Gt", "values": ["4"]}),
+                false,
+            ),
+            (
+                json!({"key": "zone", "operator": "Gt", "values": []}),
+                false,
+            ),
             (json!({"key": "zone", "operator": "Nonsense"}), false),
         ];
         for (row, expected) in table {

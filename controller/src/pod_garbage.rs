@@ -21,7 +21,6 @@ const QUARANTINE: Duration = Duration::from_secs(40);
 
 /// # Guarantees
 /// A pod of a missing node is deleted only after the server itself said that the node is gone.
-#[derive(Debug)]
 struct PodGarbage {
     client: Client,
     caches: Arc<Caches>,
@@ -47,12 +46,18 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
             wake.add_after(Key::of(&**pod), QUARANTINE);
         }
     });
-    let garbage = PodGarbage { client: client.clone(), caches: caches.clone() };
+    let garbage = PodGarbage {
+        client: client.clone(),
+        caches: caches.clone(),
+    };
     tasks.reconcile(Arc::new(garbage), &queue, WORKERS);
 }
 
 fn node_of(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).filter(|name| !name.is_empty())
+    pod.spec
+        .as_ref()
+        .and_then(|spec| spec.node_name.as_deref())
+        .filter(|name| !name.is_empty())
 }
 
 impl Reconcile for PodGarbage {
@@ -60,7 +65,9 @@ impl Reconcile for PodGarbage {
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         self.caches.nodes.synced().await;
-        let Some(pod) = self.caches.pods.get(key) else { return Ok(Next::Await) };
+        let Some(pod) = self.caches.pods.get(key) else {
+            return Ok(Next::Await);
+        };
         match node_of(&pod) {
             None if is_terminating(&*pod) => self.delete(&pod).await?,
             Some(node) if self.is_gone(node).await? => {
@@ -100,7 +107,9 @@ impl PodGarbage {
                 "message": "PodGC: node no longer exists", "lastTransitionTime": now(),
             }]},
         }));
-        let marked = pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await;
+        let marked = pods
+            .patch_status(&pod.name_any(), &PatchParams::default(), &patch)
+            .await;
         ignore_not_found(marked)
             .map(drop)
             .map_err(Error::api("mark pod", Key::of(pod).to_string()))
@@ -109,8 +118,13 @@ impl PodGarbage {
     async fn delete(&self, pod: &Pod) -> Result<(), Error> {
         let pods: Api<Pod> =
             Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
-        let only_this = Preconditions { uid: pod.uid(), resource_version: None };
-        let params = DeleteParams::default().grace_period(0).preconditions(only_this);
+        let only_this = Preconditions {
+            uid: pod.uid(),
+            resource_version: None,
+        };
+        let params = DeleteParams::default()
+            .grace_period(0)
+            .preconditions(only_this);
         ignore_not_found(pods.delete(&pod.name_any(), &params).await)
             .map(drop)
             .map_err(Error::api("delete pod", Key::of(pod).to_string()))

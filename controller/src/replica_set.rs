@@ -27,7 +27,6 @@ const WORKERS: usize = 8;
 /// # Guarantees
 /// Never more pods than declared exist for longer than it takes to delete them, and a pod is
 /// deleted only while the ReplicaSet that owns it (same UID) declares fewer.
-#[derive(Debug)]
 struct ReplicaSets {
     client: Client,
     caches: Arc<Caches>,
@@ -37,7 +36,9 @@ struct ReplicaSets {
 pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
     let queue = Arc::new(Queue::new());
     let wake = queue.clone();
-    caches.replica_sets.on_change(move |set| wake.add(Key::of(set)));
+    caches
+        .replica_sets
+        .on_change(move |set| wake.add(Key::of(set)));
     let (wake, sets) = (queue.clone(), caches.replica_sets.clone());
     caches.pods.on_change(move |pod| {
         let namespace = pod.namespace().unwrap_or_default();
@@ -50,7 +51,11 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
         }
     });
     let events = Events::new(client, "replicaset-controller");
-    let sets = ReplicaSets { client: client.clone(), caches: caches.clone(), events };
+    let sets = ReplicaSets {
+        client: client.clone(),
+        caches: caches.clone(),
+        events,
+    };
     tasks.reconcile(Arc::new(sets), &queue, WORKERS);
 }
 
@@ -59,15 +64,14 @@ impl Reconcile for ReplicaSets {
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         self.caches.pods.synced().await;
-        let Some(set) = self.caches.replica_sets.get(key) else { return Ok(Next::Await) };
+        let Some(set) = self.caches.replica_sets.get(key) else {
+            return Ok(Next::Await);
+        };
         let pods = self.caches.pods.in_namespace(&key.namespace);
         let observed = plan::observe(&set, pods, jiff::Timestamp::now())?;
         let plan = plan::plan(&set, &observed);
         self.claim(&set, &plan).await?;
-        let failure = match self.scale(&set, &plan).await {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        let failure = self.scale(&set, &plan).await.err();
         self.write_status(&set, &plan, failure.as_ref()).await?;
         match (failure, plan.look_again_after) {
             (Some(error), _) => Err(error),
@@ -85,16 +89,28 @@ impl ReplicaSets {
     async fn claim(&self, set: &ReplicaSet, plan: &plan::Plan) -> Result<(), Error> {
         let pods = self.pods(set);
         for pod in &plan.adopt {
-            let patch = json!({"metadata": {"uid": uid(&**pod), "ownerReferences": [owned_by(set)]}});
-            let adopted =
-                pods.patch(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await;
-            ignore_not_found(adopted).map_err(Error::api("adopt pod", Key::of(&**pod).to_string()))?;
+            let patch =
+                json!({"metadata": {"uid": uid(&**pod), "ownerReferences": [owned_by(set)]}});
+            let adopted = pods
+                .patch(
+                    &pod.name_any(),
+                    &PatchParams::default(),
+                    &Patch::Strategic(patch),
+                )
+                .await;
+            ignore_not_found(adopted)
+                .map_err(Error::api("adopt pod", Key::of(&**pod).to_string()))?;
         }
         for pod in &plan.release {
             let patch = json!({"metadata": {"uid": uid(&**pod), "ownerReferences": [
                 {"$patch": "delete", "uid": uid(set)}]}});
-            let released =
-                pods.patch(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await;
+            let released = pods
+                .patch(
+                    &pod.name_any(),
+                    &PatchParams::default(),
+                    &Patch::Strategic(patch),
+                )
+                .await;
             ignore_not_found(released)
                 .map_err(Error::api("release pod", Key::of(&**pod).to_string()))?;
         }
@@ -122,13 +138,25 @@ impl ReplicaSets {
                 let name = pod.name_any();
                 let seen = self.caches.pods.shows(&Key::of(&pod)).await;
                 let note = format!("Created pod: {name}");
-                self.events.normal(set, "SuccessfulCreate", "Create", note).await;
-                if seen { Ok(()) } else { Err(Error::Behind { object: Key::of(set).to_string() }) }
+                self.events
+                    .normal(set, "SuccessfulCreate", "Create", note)
+                    .await;
+                if seen {
+                    Ok(())
+                } else {
+                    Err(Error::Behind {
+                        object: Key::of(set).to_string(),
+                    })
+                }
             }
             Err(error) => {
                 let note = format!("Error creating: {error}");
-                self.events.warning(set, "FailedCreate", "Create", note).await;
-                Err(Error::api("create pod for", Key::of(set).to_string())(error))
+                self.events
+                    .warning(set, "FailedCreate", "Create", note)
+                    .await;
+                Err(Error::api("create pod for", Key::of(set).to_string())(
+                    error,
+                ))
             }
         }
     }
@@ -138,16 +166,23 @@ impl ReplicaSets {
         let deletions = pods.iter().map(|pod| {
             let (api, name, key) = (api.clone(), pod.name_any(), Key::of(&**pod));
             async move {
-                let only_this = Preconditions { uid: pod.uid(), resource_version: None };
+                let only_this = Preconditions {
+                    uid: pod.uid(),
+                    resource_version: None,
+                };
                 let params = DeleteParams::default().preconditions(only_this);
                 ignore_not_found(api.delete(&name, &params).await)
                     .map_err(Error::api("delete pod", key.to_string()))?;
                 let note = format!("Deleted pod: {name}");
-                self.events.normal(set, "SuccessfulDelete", "Delete", note).await;
+                self.events
+                    .normal(set, "SuccessfulDelete", "Delete", note)
+                    .await;
                 if self.caches.pods.shows_deleted(&key).await {
                     Ok(())
                 } else {
-                    Err(Error::Behind { object: key.to_string() })
+                    Err(Error::Behind {
+                        object: key.to_string(),
+                    })
                 }
             }
         });
@@ -169,7 +204,9 @@ impl ReplicaSets {
         let sets: Api<ReplicaSet> =
             Api::namespaced(self.client.clone(), &set.namespace().unwrap_or_default());
         let patch = Patch::Merge(json!({"metadata": {"uid": uid(set)}, "status": status}));
-        let written = sets.patch_status(&set.name_any(), &PatchParams::default(), &patch).await;
+        let written = sets
+            .patch_status(&set.name_any(), &PatchParams::default(), &patch)
+            .await;
         ignore_not_found(written)
             .map(drop)
             .map_err(Error::api("write the status of", Key::of(set).to_string()))

@@ -44,7 +44,10 @@ pub(crate) struct Tasks {
 
 impl Tasks {
     pub(crate) fn new(stop: CancellationToken) -> Self {
-        Self { set: JoinSet::new(), stop }
+        Self {
+            set: JoinSet::new(),
+            stop,
+        }
     }
 
     /// Runs `task` until it ends or the controllers stop.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, PersistentVolume, Pod};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, PersistentVolume, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -43,7 +43,6 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 /// # Guarantees
 /// A pod is bound only to a node that passed every filter against a view of the cluster which
 /// includes all bindings this scheduler made before.
-#[derive(Debug)]
 struct Scheduler {
     client: Client,
     caches: Arc<Caches>,
@@ -61,21 +60,33 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
         let (queue, waiting) = (queue.clone(), waiting.clone());
         Arc::new(move || retry_waiting(&queue, &waiting))
     };
-    let (wake, view, moved, cache) =
-        (queue.clone(), cluster.clone(), retry.clone(), caches.pods.clone());
+    let (wake, view, moved, cache) = (
+        queue.clone(),
+        cluster.clone(),
+        retry.clone(),
+        caches.pods.clone(),
+    );
     caches.pods.on_change(move |pod| {
         let key = Key::of(pod);
-        let current = cache.get(&key).filter(|current| uid(&**current) == uid(pod));
+        let current = cache
+            .get(&key)
+            .filter(|current| uid(&**current) == uid(pod));
         if let Some(current) = current.as_ref().filter(|pod| is_pending(pod)) {
             let _ = current;
             wake.add(key);
-        } else if view.lock().observe_pod(uid(pod), current.filter(|pod| !is_finished(pod))) {
+        } else if view
+            .lock()
+            .observe_pod(uid(pod), current.filter(|pod| !is_finished(pod)))
+        {
             moved();
         }
     });
     let (view, moved, cache) = (cluster.clone(), retry.clone(), caches.nodes.clone());
     caches.nodes.on_change(move |node| {
-        if view.lock().observe_node(&node.name_any(), cache.get(&Key::of(node))) {
+        if view
+            .lock()
+            .observe_node(&node.name_any(), cache.get(&Key::of(node)))
+        {
             moved();
         }
     });
@@ -99,7 +110,10 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
 fn is_pending(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let ours = spec.scheduler_name.as_deref().unwrap_or(NAME) == NAME;
-    let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+    let gated = spec
+        .scheduling_gates
+        .as_ref()
+        .is_some_and(|gates| !gates.is_empty());
     let unbound = spec.node_name.as_deref().unwrap_or_default().is_empty();
     ours && unbound && !gated && !is_terminating(pod) && !is_finished(pod)
 }
@@ -165,7 +179,10 @@ impl Scheduler {
                 ..ObjectReference::default()
             },
         };
-        let path = format!("/api/v1/namespaces/{}/pods/{}/binding", key.namespace, key.name);
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{}/binding",
+            key.namespace, key.name
+        );
         let outcome = match post(&path, &binding) {
             Ok(request) => self.client.request::<Status>(request).await,
             Err(error) => Err(error),
@@ -237,17 +254,26 @@ impl Scheduler {
         let patch = Patch::Strategic(json!({"metadata": {"uid": uid(pod)}, "status": {
             "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
                 "message": message, "lastTransitionTime": now()}]}}));
-        ignore_not_found(pods.patch_status(&key.name, &PatchParams::default(), &patch).await)
-            .map_err(Error::api("report on pod", key.to_string()))?;
-        self.events.warning(pod, "FailedScheduling", "Scheduling", message).await;
+        ignore_not_found(
+            pods.patch_status(&key.name, &PatchParams::default(), &patch)
+                .await,
+        )
+        .map_err(Error::api("report on pod", key.to_string()))?;
+        self.events
+            .warning(pod, "FailedScheduling", "Scheduling", message)
+            .await;
         Ok(())
     }
 }
 
 fn unschedulable_message(pod: &Pod) -> Option<&str> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
-    (scheduled.status == "False").then(|| scheduled.message.as_deref()).flatten()
+    let scheduled = conditions
+        .iter()
+        .find(|condition| condition.type_ == "PodScheduled")?;
+    (scheduled.status == "False")
+        .then(|| scheduled.message.as_deref())
+        .flatten()
 }
 
 fn post<T: serde::Serialize>(path: &str, body: &T) -> Result<Request<Vec<u8>>, kube::Error> {

@@ -21,7 +21,6 @@ const CA_KEY: &str = "ca.crt";
 
 /// # Guarantees
 /// Both objects exist in every namespace that is not being deleted, and the bundle is current.
-#[derive(Debug)]
 struct ServiceAccounts {
     client: Client,
     caches: Arc<Caches>,
@@ -31,7 +30,9 @@ struct ServiceAccounts {
 pub(crate) fn start(client: &Client, caches: &Arc<Caches>, root_ca: &str, tasks: &mut Tasks) {
     let queue = Arc::new(Queue::new());
     let wake = queue.clone();
-    caches.namespaces.on_change(move |namespace| wake.add(Key::of(namespace)));
+    caches
+        .namespaces
+        .on_change(move |namespace| wake.add(Key::of(namespace)));
     let wake = queue.clone();
     caches
         .service_accounts
@@ -56,7 +57,11 @@ enum Change {
     UpdateBundle,
 }
 
-fn plan(account: Option<&ServiceAccount>, bundle: Option<&ConfigMap>, root_ca: &str) -> Vec<Change> {
+fn plan(
+    account: Option<&ServiceAccount>,
+    bundle: Option<&ConfigMap>,
+    root_ca: &str,
+) -> Vec<Change> {
     let mut changes = Vec::new();
     if account.is_none() {
         changes.push(Change::CreateAccount);
@@ -82,7 +87,10 @@ impl Reconcile for ServiceAccounts {
         if namespace.is_none_or(|namespace| is_terminating(&*namespace)) {
             return Ok(Next::Await);
         }
-        let account = self.caches.service_accounts.get(&Key::new(&key.name, "default"));
+        let account = self
+            .caches
+            .service_accounts
+            .get(&Key::new(&key.name, "default"));
         let bundle = self.caches.config_maps.get(&Key::new(&key.name, ROOT_CA));
         for change in plan(account.as_deref(), bundle.as_deref(), &self.root_ca) {
             self.act(&key.name, &change).await?;
@@ -93,25 +101,35 @@ impl Reconcile for ServiceAccounts {
 
 impl ServiceAccounts {
     async fn act(&self, namespace: &str, change: &Change) -> Result<(), Error> {
-        let named = |name: &str| ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+        let named = |name: &str| ObjectMeta {
+            name: Some(name.into()),
+            ..ObjectMeta::default()
+        };
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let data = BTreeMap::from([(CA_KEY.to_owned(), self.root_ca.clone())]);
         let params = PostParams::default();
         let outcome = match change {
             Change::CreateAccount => {
                 let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
-                let account =
-                    ServiceAccount { metadata: named("default"), ..ServiceAccount::default() };
+                let account = ServiceAccount {
+                    metadata: named("default"),
+                    ..ServiceAccount::default()
+                };
                 api.create(&params, &account).await.map(drop)
             }
             Change::CreateBundle => {
-                let map =
-                    ConfigMap { metadata: named(ROOT_CA), data: Some(data), ..Default::default() };
+                let map = ConfigMap {
+                    metadata: named(ROOT_CA),
+                    data: Some(data),
+                    ..Default::default()
+                };
                 maps.create(&params, &map).await.map(drop)
             }
             Change::UpdateBundle => {
                 let patch = Patch::Merge(json!({"data": data}));
-                maps.patch(ROOT_CA, &PatchParams::default(), &patch).await.map(drop)
+                maps.patch(ROOT_CA, &PatchParams::default(), &patch)
+                    .await
+                    .map(drop)
             }
         };
         match outcome {
@@ -133,9 +151,18 @@ mod tests {
             data: Some(BTreeMap::from([(CA_KEY.into(), ca.into())])),
             ..ConfigMap::default()
         };
-        assert_eq!(plan(None, None, "ca"), [Change::CreateAccount, Change::CreateBundle]);
+        assert_eq!(
+            plan(None, None, "ca"),
+            [Change::CreateAccount, Change::CreateBundle]
+        );
         assert_eq!(plan(Some(&account), Some(&bundle("ca")), "ca"), []);
-        assert_eq!(plan(Some(&account), Some(&bundle("old")), "ca"), [Change::UpdateBundle]);
-        assert_eq!(plan(Some(&account), Some(&ConfigMap::default()), "ca"), [Change::UpdateBundle]);
+        assert_eq!(
+            plan(Some(&account), Some(&bundle("old")), "ca"),
+            [Change::UpdateBundle]
+        );
+        assert_eq!(
+            plan(Some(&account), Some(&ConfigMap::default()), "ca"),
+            [Change::UpdateBundle]
+        );
     }
 }

@@ -28,7 +28,6 @@ const WORKERS: usize = 4;
 /// # Guarantees
 /// A volume is bound to at most one claim (by UID), and a claim to at most one volume: the
 /// volume's `claimRef` is written first, under its resource version, and decides races.
-#[derive(Debug)]
 struct Claims {
     client: Client,
     caches: Arc<Caches>,
@@ -37,7 +36,6 @@ struct Claims {
 
 /// # Guarantees
 /// A volume's phase follows its claim; a released volume is never given to another claim.
-#[derive(Debug)]
 struct Volumes {
     client: Client,
     caches: Arc<Caches>,
@@ -67,7 +65,11 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
     let (wake, known) = (claims.clone(), caches.claims.clone());
     caches.storage_classes.on_change(move |class| {
         let name = class.name_any();
-        for claim in known.all().iter().filter(|claim| class_of(claim) == Some(&name)) {
+        for claim in known
+            .all()
+            .iter()
+            .filter(|claim| class_of(claim) == Some(&name))
+        {
             wake.add(Key::of(&**claim));
         }
     });
@@ -89,7 +91,10 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
         events: Events::new(client, "persistentvolume-controller"),
     };
     tasks.reconcile(Arc::new(reconciler), &claims, WORKERS);
-    let reconciler = Volumes { client: client.clone(), caches: caches.clone() };
+    let reconciler = Volumes {
+        client: client.clone(),
+        caches: caches.clone(),
+    };
     tasks.reconcile(Arc::new(reconciler), &volumes, WORKERS);
     protection::start(client, caches, tasks);
 }
@@ -100,7 +105,9 @@ impl Reconcile for Claims {
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         self.caches.volumes.synced().await;
         self.caches.storage_classes.synced().await;
-        let Some(claim) = self.caches.claims.get(key) else { return Ok(Next::Await) };
+        let Some(claim) = self.caches.claims.get(key) else {
+            return Ok(Next::Await);
+        };
         let observed = plan::Observed {
             volumes: self.caches.volumes.all(),
             classes: self.caches.storage_classes.all(),
@@ -129,14 +136,21 @@ impl Claims {
                 if let Some(node) = node {
                     annotations[plan::SELECTED_NODE] = json!(node);
                 }
-                self.patch(claim, json!({"metadata": {"annotations": annotations}}), false).await?;
+                self.patch(
+                    claim,
+                    json!({"metadata": {"annotations": annotations}}),
+                    false,
+                )
+                .await?;
                 let note = format!(
                     "Waiting for a volume to be created either by the external provisioner \
                      '{provisioner}' or manually by the system administrator. If volume creation \
                      is delayed, please verify that the provisioner is running and correctly \
                      registered."
                 );
-                self.events.normal(claim, "ExternalProvisioning", "Provision", note).await;
+                self.events
+                    .normal(claim, "ExternalProvisioning", "Provision", note)
+                    .await;
                 Ok(())
             }
             plan::Change::Tell { reason, note } => {
@@ -196,7 +210,9 @@ impl Claims {
         } else {
             claims.patch(&key.name, &params, &patch).await
         };
-        ignore_not_found(outcome).map(drop).map_err(Error::api("update claim", key.to_string()))
+        ignore_not_found(outcome)
+            .map(drop)
+            .map_err(Error::api("update claim", key.to_string()))
     }
 }
 
@@ -205,7 +221,9 @@ impl Reconcile for Volumes {
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         self.caches.claims.synced().await;
-        let Some(volume) = self.caches.volumes.get(key) else { return Ok(Next::Await) };
+        let Some(volume) = self.caches.volumes.get(key) else {
+            return Ok(Next::Await);
+        };
         let claim = plan::claim_of(&volume).and_then(|key| self.caches.claims.get(&key));
         let Some(phase) = plan::volume_phase(&volume, claim.as_deref()) else {
             return Ok(Next::Await);
@@ -215,7 +233,9 @@ impl Reconcile for Volumes {
             "phase": phase, "lastPhaseTransitionTime": crate::meta::now()}});
         let patch = Patch::Merge(patch);
         ignore_not_found(
-            volumes.patch_status(&key.name, &PatchParams::default(), &patch).await,
+            volumes
+                .patch_status(&key.name, &PatchParams::default(), &patch)
+                .await,
         )
         .map_err(Error::api("write the phase of volume", key.to_string()))?;
         Ok(Next::Await)

@@ -27,11 +27,22 @@ pub(crate) struct Rollout<'a> {
 pub(crate) fn status(deployment: &Deployment, rollout: &Rollout<'_>) -> DeploymentStatus {
     let sum = |count: fn(&ReplicaSet) -> i32| rollout.all.iter().map(|set| count(set)).sum::<i32>();
     let replicas = sum(|set| set.status.as_ref().map_or(0, |status| status.replicas));
-    let ready = sum(|set| set.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0));
-    let terminating =
-        sum(|set| set.status.as_ref().and_then(|s| s.terminating_replicas).unwrap_or(0));
-    let updated =
-        rollout.new.and_then(|new| new.status.as_ref()).map_or(0, |status| status.replicas);
+    let ready = sum(|set| {
+        set.status
+            .as_ref()
+            .and_then(|s| s.ready_replicas)
+            .unwrap_or(0)
+    });
+    let terminating = sum(|set| {
+        set.status
+            .as_ref()
+            .and_then(|s| s.terminating_replicas)
+            .unwrap_or(0)
+    });
+    let updated = rollout
+        .new
+        .and_then(|new| new.status.as_ref())
+        .map_or(0, |status| status.replicas);
     let available = sum(available);
     let old = deployment.status.clone().unwrap_or_default();
     let mut status = DeploymentStatus {
@@ -46,14 +57,17 @@ pub(crate) fn status(deployment: &Deployment, rollout: &Rollout<'_>) -> Deployme
         conditions: old.conditions.clone(),
     };
     let mut conditions = old.conditions.clone().unwrap_or_default();
-    set(&mut conditions, availability(deployment, available, rollout.now));
+    set(
+        &mut conditions,
+        availability(deployment, available, rollout.now),
+    );
     match progress(deployment, &old, &status, rollout) {
         Some(condition) => set(&mut conditions, condition),
-        None => conditions.retain(|condition| condition.type_ != "Progressing"),
+        None => conditions.retain(|condition| !is(condition, "Progressing")),
     }
     match failure(rollout) {
         Some(condition) => set(&mut conditions, condition),
-        None => conditions.retain(|condition| condition.type_ != "ReplicaFailure"),
+        None => conditions.retain(|condition| !is(condition, "ReplicaFailure")),
     }
     status.conditions = Some(conditions);
     status
@@ -67,7 +81,7 @@ pub(crate) fn deadline_in(
 ) -> Option<u64> {
     let limit = progress_deadline(deployment)?;
     let progressing = find(status.conditions.as_deref(), "Progressing")?;
-    if is_complete(deployment, status) || progressing.status == "False" {
+    if is_complete(deployment, status) || progressing.status.as_deref() == Some("False") {
         return None;
     }
     let since = progressing.last_update_time.as_ref()?.0.as_second();
@@ -76,7 +90,7 @@ pub(crate) fn deadline_in(
 }
 
 fn progress_deadline(deployment: &Deployment) -> Option<i32> {
-    let spec = deployment.spec.as_ref()?;
+    let spec = &deployment.spec;
     Some(spec.progress_deadline_seconds.unwrap_or(600)).filter(|limit| *limit != NO_DEADLINE)
 }
 
@@ -93,10 +107,22 @@ fn availability(deployment: &Deployment, available: i32, now: Timestamp) -> Depl
     let enough = available >= desired(deployment) - bounds(deployment).unavailable;
     if enough {
         let message = "Deployment has minimum availability.";
-        condition("Available", true, "MinimumReplicasAvailable", message.into(), now)
+        condition(
+            "Available",
+            true,
+            "MinimumReplicasAvailable",
+            message.into(),
+            now,
+        )
     } else {
         let message = "Deployment does not have minimum availability.";
-        condition("Available", false, "MinimumReplicasUnavailable", message.into(), now)
+        condition(
+            "Available",
+            false,
+            "MinimumReplicasUnavailable",
+            message.into(),
+            now,
+        )
     }
 }
 
@@ -108,12 +134,13 @@ fn progress(
 ) -> Option<DeploymentCondition> {
     let limit = progress_deadline(deployment)?;
     let known = find(old.conditions.as_deref(), "Progressing");
-    let paused = deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true);
+    let paused = deployment.spec.paused == Some(true);
     let name = match rollout.new {
         Some(set) => format!("ReplicaSet {:?}", set.name_any()),
         None => format!("Deployment {:?}", deployment.name_any()),
     };
-    let make = |ok, reason, message| Some(condition("Progressing", ok, reason, message, rollout.now));
+    let make =
+        |ok, reason, message| Some(condition("Progressing", ok, reason, message, rollout.now));
     if rollout.created {
         let message = format!("Created new replica set for {:?}", deployment.name_any());
         return make(true, "NewReplicaSetCreated", message);
@@ -121,8 +148,14 @@ fn progress(
     if paused {
         let message = "Deployment is paused".to_owned();
         return make_unless(known, "DeploymentPaused", || {
-            condition("Progressing", false, "DeploymentPaused", message, rollout.now)
-                .with_status("Unknown")
+            condition(
+                "Progressing",
+                false,
+                "DeploymentPaused",
+                message,
+                rollout.now,
+            )
+            .with_status("Unknown")
         });
     }
     if known.is_some_and(|known| known.reason.as_deref() == Some("DeploymentPaused")) {
@@ -131,7 +164,13 @@ fn progress(
     if is_complete(deployment, new) {
         let message = format!("{name} has successfully progressed.");
         return make_unless(known, "NewReplicaSetAvailable", || {
-            condition("Progressing", true, "NewReplicaSetAvailable", message, rollout.now)
+            condition(
+                "Progressing",
+                true,
+                "NewReplicaSetAvailable",
+                message,
+                rollout.now,
+            )
         });
     }
     if has_progressed(old, new) || known.is_none() {
@@ -142,8 +181,13 @@ fn progress(
         // A finished rollout that lost a pod is not a rollout that is late.
         return Some(known.clone());
     }
-    let since = known.last_update_time.as_ref().map_or(0, |time| time.0.as_second());
-    if known.status != "False" && rollout.now.as_second() - since > i64::from(limit) {
+    let since = known
+        .last_update_time
+        .as_ref()
+        .map_or(0, |time| time.0.as_second());
+    if known.status.as_deref() != Some("False")
+        && rollout.now.as_second() - since > i64::from(limit)
+    {
         let message = format!("{name} has timed out progressing.");
         return make(false, "ProgressDeadlineExceeded", message);
     }
@@ -172,14 +216,26 @@ fn has_progressed(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
 }
 
 fn failure(rollout: &Rollout<'_>) -> Option<DeploymentCondition> {
-    let sets = rollout.new.into_iter().chain(rollout.all.iter().map(|set| &**set));
+    let sets = rollout
+        .new
+        .into_iter()
+        .chain(rollout.all.iter().map(|set| &**set));
     let failed = sets
         .filter_map(|set| set.status.as_ref()?.conditions.as_ref())
         .flatten()
-        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
+        .find(|condition| {
+            condition.type_.as_deref() == Some("ReplicaFailure")
+                && condition.status.as_deref() == Some("True")
+        })?;
     let reason = failed.reason.clone().unwrap_or_default();
     let message = failed.message.clone().unwrap_or_default();
-    Some(condition("ReplicaFailure", true, &reason, message, rollout.now))
+    Some(condition(
+        "ReplicaFailure",
+        true,
+        &reason,
+        message,
+        rollout.now,
+    ))
 }
 
 fn condition(
@@ -190,8 +246,8 @@ fn condition(
     now: Timestamp,
 ) -> DeploymentCondition {
     DeploymentCondition {
-        type_: type_.into(),
-        status: if ok { "True" } else { "False" }.into(),
+        type_: Some(type_.into()),
+        status: Some(if ok { "True" } else { "False" }.into()),
         reason: Some(reason.into()),
         message: Some(message),
         last_update_time: Some(at(now)),
@@ -205,7 +261,7 @@ trait WithStatus {
 
 impl WithStatus for DeploymentCondition {
     fn with_status(mut self, status: &str) -> Self {
-        status.clone_into(&mut self.status);
+        self.status = Some(status.to_owned());
         self
     }
 }
@@ -217,8 +273,9 @@ fn set(conditions: &mut Vec<DeploymentCondition>, mut new: DeploymentCondition) 
         Some(old) => {
             if old.status == new.status {
                 new.last_transition_time = old.last_transition_time.clone();
-                let progressing = new.type_ == "Progressing" && old.message != new.message;
-                if old.reason == new.reason && new.reason.as_deref() != Some("ReplicaSetUpdated")
+                let progressing = is(&new, "Progressing") && old.message != new.message;
+                if old.reason == new.reason
+                    && new.reason.as_deref() != Some("ReplicaSetUpdated")
                     && !progressing
                 {
                     return;
@@ -230,9 +287,13 @@ fn set(conditions: &mut Vec<DeploymentCondition>, mut new: DeploymentCondition) 
     }
 }
 
+fn is(condition: &DeploymentCondition, type_: &str) -> bool {
+    condition.type_.as_deref() == Some(type_)
+}
+
 fn find<'a>(
     conditions: Option<&'a [DeploymentCondition]>,
     type_: &str,
 ) -> Option<&'a DeploymentCondition> {
-    conditions?.iter().find(|condition| condition.type_ == type_)
+    conditions?.iter().find(|condition| is(condition, type_))
 }

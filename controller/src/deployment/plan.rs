@@ -22,9 +22,19 @@ pub(crate) enum Change {
     Adopt(Arc<ReplicaSet>),
     Release(Arc<ReplicaSet>),
     Create(Box<ReplicaSet>),
-    Scale { set: Arc<ReplicaSet>, replicas: i32, annotations: BTreeMap<String, String> },
-    Annotate { set: Arc<ReplicaSet>, annotations: BTreeMap<String, String> },
-    SetMinReady { set: Arc<ReplicaSet>, seconds: i32 },
+    Scale {
+        set: Arc<ReplicaSet>,
+        replicas: i32,
+        annotations: BTreeMap<String, String>,
+    },
+    Annotate {
+        set: Arc<ReplicaSet>,
+        annotations: BTreeMap<String, String>,
+    },
+    SetMinReady {
+        set: Arc<ReplicaSet>,
+        seconds: i32,
+    },
     Delete(Arc<ReplicaSet>),
     SetRevision(String),
 }
@@ -53,8 +63,7 @@ fn selector(deployment: &Deployment) -> Result<LabelSelector, Error> {
         field: "spec.selector",
         problem,
     };
-    let Some(spec) = &deployment.spec else { return Err(invalid("missing".into())) };
-    LabelSelector::try_from(&spec.selector).map_err(|error| invalid(error.to_string()))
+    LabelSelector::try_from(&deployment.spec.selector).map_err(|error| invalid(error.to_string()))
 }
 
 /// Deployments that would adopt an orphaned ReplicaSet.
@@ -80,42 +89,69 @@ pub(crate) fn observe(
         .flat_map(|set| pods_of(set))
         .filter(|pod| !crate::replica_set::is_finished(pod))
         .count();
-    Ok(Observed { claimed, old_pods, now })
+    Ok(Observed {
+        claimed,
+        old_pods,
+        now,
+    })
 }
 
 /// The plan of one run.
-///
-/// # Errors
-/// [`Error::Missing`] when the deployment has no spec.
-pub(crate) fn plan(deployment: &Deployment, observed: &Observed) -> Result<Plan, Error> {
+pub(crate) fn plan(deployment: &Deployment, observed: &Observed) -> Plan {
     let sets = &observed.claimed.owned;
     let new = find_new(deployment, sets);
-    let mut changes: Vec<Change> =
-        observed.claimed.adopt.iter().cloned().map(Change::Adopt).collect();
-    changes.extend(observed.claimed.release.iter().cloned().map(Change::Release));
+    let mut changes: Vec<Change> = observed
+        .claimed
+        .adopt
+        .iter()
+        .cloned()
+        .map(Change::Adopt)
+        .collect();
+    changes.extend(
+        observed
+            .claimed
+            .release
+            .iter()
+            .cloned()
+            .map(Change::Release),
+    );
     let mut created = false;
-    let paused = deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true);
+    let paused = deployment.spec.paused == Some(true);
     // Adopted sets take part from the next run on, when the cache shows them as owned.
     if !is_terminating(deployment) && changes.is_empty() {
         if paused || scale::is_scaling(deployment, sets) {
             changes.extend(resize(deployment, new.as_ref(), sets));
         } else {
-            let step = roll(deployment, new.as_ref(), observed)?;
-            created = step.iter().any(|change| matches!(change, Change::Create(_)));
+            let step = roll(deployment, new.as_ref(), observed);
+            created = step
+                .iter()
+                .any(|change| matches!(change, Change::Create(_)));
             changes.extend(step);
         }
     }
-    let rollout = Rollout { new: new.as_deref(), created, all: sets, now: observed.now };
+    let rollout = Rollout {
+        new: new.as_deref(),
+        created,
+        all: sets,
+        now: observed.now,
+    };
     let status = conditions::status(deployment, &rollout);
     if !paused && !is_terminating(deployment) && conditions::is_complete(deployment, &status) {
         changes.extend(clean_up(deployment, new.as_deref(), sets));
     }
     let look_again_after = conditions::deadline_in(deployment, &status, observed.now);
-    Ok(Plan { changes, status, look_again_after })
+    Plan {
+        changes,
+        status,
+        look_again_after,
+    }
 }
 
 fn others(new: Option<&Arc<ReplicaSet>>, sets: &[Arc<ReplicaSet>]) -> Vec<Arc<ReplicaSet>> {
-    sets.iter().filter(|set| new.is_none_or(|new| !Arc::ptr_eq(new, set))).cloned().collect()
+    sets.iter()
+        .filter(|set| new.is_none_or(|new| !Arc::ptr_eq(new, set)))
+        .cloned()
+        .collect()
 }
 
 /// One step of a rollout: the new ReplicaSet first, then room made by the old ones.
@@ -123,7 +159,7 @@ fn roll(
     deployment: &Deployment,
     new: Option<&Arc<ReplicaSet>>,
     observed: &Observed,
-) -> Result<Vec<Change>, Error> {
+) -> Vec<Change> {
     let sets = &observed.claimed.owned;
     let old = others(new, sets);
     let revision = old.iter().map(|set| number(&**set)).max().unwrap_or(0) + 1;
@@ -131,34 +167,55 @@ fn roll(
     let mut changes = Vec::new();
     let old_running = old.iter().any(|set| size(set) > 0) || observed.old_pods > 0;
     if scale::is_recreate(deployment) && old_running {
-        changes.extend(old.iter().filter(|set| size(set) > 0).map(|set| Change::Scale {
-            set: set.clone(),
-            replicas: 0,
-            annotations: counts(desired(deployment), most),
-        }));
-        return Ok(changes);
+        changes.extend(
+            old.iter()
+                .filter(|set| size(set) > 0)
+                .map(|set| Change::Scale {
+                    set: set.clone(),
+                    replicas: 0,
+                    annotations: counts(desired(deployment), most),
+                }),
+        );
+        return changes;
     }
     let target = scale::new_size(deployment, new.map(|set| &**set), total);
-    let notes =
-        annotations(deployment, new.map(|set| &**set), revision, desired(deployment), most);
+    let notes = annotations(
+        deployment,
+        new.map(|set| &**set),
+        revision,
+        desired(deployment),
+        most,
+    );
     let shown = notes.get(revision::REVISION).cloned().unwrap_or_default();
     match new {
         None => {
-            changes.push(Change::Create(Box::new(revision::new_set(deployment, target, notes)?)));
+            changes.push(Change::Create(Box::new(revision::new_set(
+                deployment, target, notes,
+            ))));
         }
         Some(set) => {
-            let min_ready = deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
-            let stale = notes.iter().any(|(key, value)| set.annotations().get(key) != Some(value));
+            let min_ready = deployment.spec.min_ready_seconds;
+            let stale = notes
+                .iter()
+                .any(|(key, value)| set.annotations().get(key) != Some(value));
             if size(set) != target {
-                changes.push(Change::Scale { set: set.clone(), replicas: target, annotations: notes });
+                changes.push(Change::Scale {
+                    set: set.clone(),
+                    replicas: target,
+                    annotations: notes,
+                });
             } else if stale {
-                changes.push(Change::Annotate { set: set.clone(), annotations: notes });
+                changes.push(Change::Annotate {
+                    set: set.clone(),
+                    annotations: notes,
+                });
             }
-            if set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0)
-                != min_ready.unwrap_or(0)
-            {
+            if set.spec.min_ready_seconds.unwrap_or(0) != min_ready.unwrap_or(0) {
                 let seconds = min_ready.unwrap_or(0);
-                changes.push(Change::SetMinReady { set: set.clone(), seconds });
+                changes.push(Change::SetMinReady {
+                    set: set.clone(),
+                    seconds,
+                });
             }
             if size(set) == target {
                 let sizes = scale::old_sizes(deployment, set, &old);
@@ -173,7 +230,7 @@ fn roll(
     if number(deployment).to_string() != shown {
         changes.push(Change::SetRevision(shown));
     }
-    Ok(changes)
+    changes
 }
 
 /// Follows a change of `spec.replicas` without moving the rollout on.
@@ -193,10 +250,16 @@ fn resize(
     targets
         .into_iter()
         .filter_map(|(set, replicas)| {
-            let stale = counts.iter().any(|(key, value)| set.annotations().get(key) != Some(value));
+            let stale = counts
+                .iter()
+                .any(|(key, value)| set.annotations().get(key) != Some(value));
             let annotations = counts.clone();
             if size(&set) != replicas {
-                Some(Change::Scale { set, replicas, annotations })
+                Some(Change::Scale {
+                    set,
+                    replicas,
+                    annotations,
+                })
             } else {
                 stale.then_some(Change::Annotate { set, annotations })
             }
@@ -210,7 +273,7 @@ fn clean_up(
     new: Option<&ReplicaSet>,
     sets: &[Arc<ReplicaSet>],
 ) -> Vec<Change> {
-    let limit = deployment.spec.as_ref().and_then(|spec| spec.revision_history_limit);
+    let limit = deployment.spec.revision_history_limit;
     let limit = usize::try_from(limit.unwrap_or(10)).unwrap_or(0);
     let new_name = new.map(|new| new.name_any());
     let mut old: Vec<&Arc<ReplicaSet>> = sets
@@ -222,7 +285,10 @@ fn clean_up(
     old.into_iter()
         .take(excess)
         .filter(|set| {
-            let idle = set.status.as_ref().is_none_or(|status| status.replicas == 0);
+            let idle = set
+                .status
+                .as_ref()
+                .is_none_or(|status| status.replicas == 0);
             size(set) == 0 && idle
         })
         .map(|set| Change::Delete(set.clone()))

@@ -9,8 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
-use crate::error::Error;
-use crate::meta::{Key, created, owned_by, value};
+use crate::meta::{created, owned_by, value};
 
 pub(crate) const REVISION: &str = "deployment.kubernetes.io/revision";
 pub(crate) const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -32,14 +31,16 @@ fn bare(template: Option<&PodTemplateSpec>) -> Option<PodTemplateSpec> {
         meta.labels = meta.labels.take().filter(|labels| !labels.is_empty());
         meta.creation_timestamp = None;
     }
-    template.metadata = template.metadata.filter(|meta| *meta != ObjectMeta::default());
+    template.metadata = template
+        .metadata
+        .filter(|meta| *meta != ObjectMeta::default());
     Some(template)
 }
 
 /// True when the ReplicaSet runs the Deployment's present template.
 pub(crate) fn same_template(set: &ReplicaSet, deployment: &Deployment) -> bool {
-    let of_set = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    let of_deployment = deployment.spec.as_ref().map(|spec| &spec.template);
+    let of_set = set.spec.template.as_ref();
+    let of_deployment = Some(&deployment.spec.template);
     bare(of_set) == bare(of_deployment)
 }
 
@@ -49,13 +50,17 @@ pub(crate) fn find_new(
     sets: &[Arc<ReplicaSet>],
 ) -> Option<Arc<ReplicaSet>> {
     let same = sets.iter().filter(|set| same_template(set, deployment));
-    same.min_by_key(|set| (created(&***set), set.name_any())).cloned()
+    same.min_by_key(|set| (created(&***set), set.name_any()))
+        .cloned()
 }
 
 /// A short name for the template, different after each counted collision.
 fn template_hash(deployment: &Deployment) -> String {
-    let template = bare(deployment.spec.as_ref().map(|spec| &spec.template));
-    let collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
+    let template = bare(Some(&deployment.spec.template));
+    let collisions = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.collision_count);
     let mut hash = Sha256::new();
     // Serialising plain data into memory cannot fail; an empty text would only hash alike.
     hash.update(serde_json::to_vec(&template).unwrap_or_default());
@@ -63,28 +68,35 @@ fn template_hash(deployment: &Deployment) -> String {
         hash.update(collisions.to_be_bytes());
     }
     let digest = hash.finalize();
-    digest.iter().take(10).map(|byte| char::from(ALPHABET[usize::from(*byte) % 27])).collect()
+    digest
+        .iter()
+        .take(10)
+        .map(|byte| char::from(ALPHABET[usize::from(*byte) % 27]))
+        .collect()
 }
 
 /// The ReplicaSet to create for the present template.
-///
-/// # Errors
-/// [`Error::Missing`] when the deployment has no spec.
 pub(crate) fn new_set(
     deployment: &Deployment,
     replicas: i32,
     annotations: BTreeMap<String, String>,
-) -> Result<ReplicaSet, Error> {
-    let missing = || Error::Missing { object: Key::of(deployment).to_string(), field: "spec" };
-    let spec = deployment.spec.as_ref().ok_or_else(missing)?;
+) -> ReplicaSet {
+    let spec = &deployment.spec;
     let hash = template_hash(deployment);
     let mut template = spec.template.clone();
-    let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
+    let labels = template
+        .metadata
+        .get_or_insert_default()
+        .labels
+        .get_or_insert_default();
     labels.insert(TEMPLATE_HASH.into(), hash.clone());
     let labels = labels.clone();
     let mut selector = spec.selector.clone();
-    selector.match_labels.get_or_insert_default().insert(TEMPLATE_HASH.into(), hash.clone());
-    Ok(ReplicaSet {
+    selector
+        .match_labels
+        .get_or_insert_default()
+        .insert(TEMPLATE_HASH.into(), hash.clone());
+    ReplicaSet {
         metadata: ObjectMeta {
             name: Some(format!("{}-{hash}", deployment.name_any())),
             namespace: deployment.namespace(),
@@ -93,14 +105,14 @@ pub(crate) fn new_set(
             owner_references: Some(vec![owned_by(deployment)]),
             ..ObjectMeta::default()
         },
-        spec: Some(ReplicaSetSpec {
+        spec: ReplicaSetSpec {
             replicas: Some(replicas),
             min_ready_seconds: spec.min_ready_seconds,
             selector,
             template: Some(template),
-        }),
+        },
         status: None,
-    })
+    }
 }
 
 /// Number of a ReplicaSet's or Deployment's revision, 0 when it has none.
@@ -124,7 +136,13 @@ pub(crate) fn annotations(
         .annotations()
         .iter()
         .filter(|(key, _)| {
-            let own = [LAST_APPLIED, REVISION, REVISION_HISTORY, DESIRED_REPLICAS, MAX_REPLICAS];
+            let own = [
+                LAST_APPLIED,
+                REVISION,
+                REVISION_HISTORY,
+                DESIRED_REPLICAS,
+                MAX_REPLICAS,
+            ];
             !own.contains(&key.as_str())
         })
         .map(|(key, value)| (key.clone(), value.clone()))
@@ -149,7 +167,10 @@ pub(crate) fn annotations(
 /// True when the object's revision in the store is later than `version`.
 pub(crate) fn is_newer<K: Resource>(object: &K, version: Option<&str>) -> bool {
     let parse = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
-    match (parse(object.meta().resource_version.as_deref()), parse(version)) {
+    match (
+        parse(object.meta().resource_version.as_deref()),
+        parse(version),
+    ) {
         (Some(have), Some(want)) => have >= want,
         _ => false,
     }

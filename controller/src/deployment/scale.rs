@@ -18,50 +18,74 @@ pub(crate) struct Bounds {
 
 /// Declared replicas of a deployment.
 pub(crate) fn desired(deployment: &Deployment) -> i32 {
-    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+    deployment.spec.replicas.unwrap_or(1)
 }
 
 /// Declared replicas of a ReplicaSet.
 pub(crate) fn size(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0)
+    set.spec.replicas.unwrap_or(0)
 }
 
 /// Replicas that a ReplicaSet reports as available.
 pub(crate) fn available(set: &ReplicaSet) -> i32 {
-    set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
+    set.status
+        .as_ref()
+        .and_then(|status| status.available_replicas)
+        .unwrap_or(0)
 }
 
 /// True for the strategy that ends all old pods before it starts a new one.
 pub(crate) fn is_recreate(deployment: &Deployment) -> bool {
-    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
+    let strategy = deployment.spec.strategy.as_ref();
     strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate")
 }
 
 /// `maxSurge` rounded up and `maxUnavailable` rounded down, never both zero.
 pub(crate) fn bounds(deployment: &Deployment) -> Bounds {
     if is_recreate(deployment) {
-        return Bounds { surge: 0, unavailable: 0 };
+        return Bounds {
+            surge: 0,
+            unavailable: 0,
+        };
     }
     let desired = desired(deployment);
-    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
-    let rolling = strategy.and_then(|strategy| strategy.rolling_update.clone()).unwrap_or_default();
+    let strategy = deployment.spec.strategy.as_ref();
+    let rolling = strategy
+        .and_then(|strategy| strategy.rolling_update.clone())
+        .unwrap_or_default();
     let default = IntOrString::String("25%".into());
-    let surge = resolve(rolling.max_surge.as_ref().unwrap_or(&default), desired, true);
-    let mut unavailable =
-        resolve(rolling.max_unavailable.as_ref().unwrap_or(&default), desired, false);
+    let surge = resolve(
+        rolling.max_surge.as_ref().unwrap_or(&default),
+        desired,
+        true,
+    );
+    let mut unavailable = resolve(
+        rolling.max_unavailable.as_ref().unwrap_or(&default),
+        desired,
+        false,
+    );
     if surge == 0 && unavailable == 0 {
         unavailable = 1;
     }
-    Bounds { surge, unavailable: unavailable.min(desired) }
+    Bounds {
+        surge,
+        unavailable: unavailable.min(desired),
+    }
 }
 
 fn resolve(value: &IntOrString, total: i32, round_up: bool) -> i32 {
     match value {
         IntOrString::Int(count) => (*count).max(0),
         IntOrString::String(text) => {
-            let percent = text.strip_suffix('%').and_then(|number| number.parse::<i64>().ok());
+            let percent = text
+                .strip_suffix('%')
+                .and_then(|number| number.parse::<i64>().ok());
             let scaled = percent.unwrap_or(0).max(0) * i64::from(total);
-            let whole = if round_up { (scaled + 99) / 100 } else { scaled / 100 };
+            let whole = if round_up {
+                (scaled + 99) / 100
+            } else {
+                scaled / 100
+            };
             i32::try_from(whole).unwrap_or(i32::MAX)
         }
     }
@@ -106,8 +130,7 @@ pub(crate) fn old_sizes(
         *target -= unhealthy;
         removable -= unhealthy;
     }
-    let all_available: i32 =
-        available(new) + old.iter().map(|set| available(set)).sum::<i32>();
+    let all_available: i32 = available(new) + old.iter().map(|set| available(set)).sum::<i32>();
     let mut healthy = all_available - min_available;
     for (_, target) in &mut sets {
         let remove = (*target).min(healthy).max(0);
@@ -127,11 +150,20 @@ pub(crate) fn proportional(
     let mut active: Vec<Arc<ReplicaSet>> =
         sets.iter().filter(|set| size(set) > 0).cloned().collect();
     let desired = desired(deployment);
-    let allowed = if desired > 0 { desired.saturating_add(bounds(deployment).surge) } else { 0 };
+    let allowed = if desired > 0 {
+        desired.saturating_add(bounds(deployment).surge)
+    } else {
+        0
+    };
     let total: i32 = active.iter().map(|set| size(set)).sum();
     let mut left = allowed - total;
     if left > 0 {
-        active.sort_by_key(|set| (std::cmp::Reverse(size(set)), std::cmp::Reverse(created(&**set))));
+        active.sort_by_key(|set| {
+            (
+                std::cmp::Reverse(size(set)),
+                std::cmp::Reverse(created(&**set)),
+            )
+        });
     } else {
         active.sort_by_key(|set| (std::cmp::Reverse(size(set)), created(&**set)));
     }
@@ -159,7 +191,11 @@ fn share(set: &ReplicaSet, allowed: i32, total: i32, left: i32) -> i32 {
     let exact = i64::from(size(set)) * i64::from(allowed);
     let scaled = (exact * 2 + recorded) / (recorded * 2);
     let part = i32::try_from(scaled).unwrap_or(i32::MAX) - size(set);
-    if left > 0 { part.clamp(0, left) } else { part.clamp(left, 0) }
+    if left > 0 {
+        part.clamp(0, left)
+    } else {
+        part.clamp(left, 0)
+    }
 }
 
 /// True when the deployment's size changed since its ReplicaSets were last given theirs.

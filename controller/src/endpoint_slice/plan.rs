@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{
-    Endpoint, EndpointConditions, EndpointPort, EndpointSlice,
-};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
@@ -46,10 +44,14 @@ pub(crate) fn is_ours(slice: &EndpointSlice, service: &Service) -> bool {
 pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
     let spec = service.spec.as_ref();
     let external = spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
-    let selector = spec.and_then(|spec| spec.selector.as_ref()).filter(|map| !map.is_empty());
+    let selector = spec
+        .and_then(|spec| spec.selector.as_ref())
+        .filter(|map| !map.is_empty());
     !external
         && selector.is_some_and(|selector| {
-            selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+            selector
+                .iter()
+                .all(|(key, value)| pod.labels().get(key) == Some(value))
         })
 }
 
@@ -64,10 +66,16 @@ pub(crate) fn plan(
     zone_of: impl Fn(&str) -> Option<String>,
 ) -> Vec<Change> {
     let mut groups: BTreeMap<(String, Ports), Vec<Endpoint>> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| selects(service, pod) && !is_finished(pod)) {
+    for pod in pods
+        .iter()
+        .filter(|pod| selects(service, pod) && !is_finished(pod))
+    {
         for (family, address) in addresses(pod) {
             let endpoint = endpoint(service, pod, address, &zone_of);
-            groups.entry((family.to_owned(), ports(service, pod))).or_default().push(endpoint);
+            groups
+                .entry((family.to_owned(), ports(service, pod)))
+                .or_default()
+                .push(endpoint);
         }
     }
     if is_terminating(service) {
@@ -114,7 +122,10 @@ fn slice(
     let mut labels = service.labels().clone();
     labels.insert(SERVICE_NAME.into(), service.name_any());
     labels.insert(MANAGED_BY.into(), CONTROLLER.into());
-    let cluster_ip = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
+    let cluster_ip = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.cluster_ip.as_deref());
     if cluster_ip == Some("None") {
         labels.insert(HEADLESS.into(), String::new());
     }
@@ -144,7 +155,9 @@ fn slice(
 
 fn addresses(pod: &Pod) -> Vec<(&'static str, String)> {
     let status = pod.status.as_ref();
-    let listed = status.and_then(|status| status.pod_ips.as_deref()).unwrap_or_default();
+    let listed = status
+        .and_then(|status| status.pod_ips.as_deref())
+        .unwrap_or_default();
     listed
         .iter()
         .filter_map(|entry| match entry.ip.parse::<IpAddr>() {
@@ -162,12 +175,15 @@ fn endpoint(
     zone_of: &impl Fn(&str) -> Option<String>,
 ) -> Endpoint {
     let spec = pod.spec.as_ref();
-    let publish = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses);
+    let publish = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.publish_not_ready_addresses);
     let serving = ready_since(pod).is_some();
     let terminating = is_terminating(pod);
     let node = spec.and_then(|spec| spec.node_name.clone());
-    let same_domain = spec.and_then(|spec| spec.subdomain.as_deref())
-        == service.metadata.name.as_deref();
+    let same_domain =
+        spec.and_then(|spec| spec.subdomain.as_deref()) == service.metadata.name.as_deref();
     Endpoint {
         addresses: vec![address],
         conditions: Some(EndpointConditions {
@@ -175,7 +191,9 @@ fn endpoint(
             serving: Some(serving),
             terminating: Some(terminating),
         }),
-        hostname: spec.and_then(|spec| spec.hostname.clone()).filter(|_| same_domain),
+        hostname: spec
+            .and_then(|spec| spec.hostname.clone())
+            .filter(|_| same_domain),
         zone: node.as_deref().and_then(zone_of),
         node_name: node,
         target_ref: Some(k8s_openapi::api::core::v1::ObjectReference {
@@ -191,13 +209,22 @@ fn endpoint(
 
 /// The Service's ports as this pod serves them; a named target port that it lacks is left out.
 fn ports(service: &Service, pod: &Pod) -> Ports {
-    let declared = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let declared = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ports.as_deref())
+        .unwrap_or_default();
     declared
         .iter()
         .filter_map(|port| {
             let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
             let number = target(port, &protocol, pod)?;
-            Some((port.name.clone(), protocol, number, port.app_protocol.clone()))
+            Some((
+                port.name.clone(),
+                protocol,
+                number,
+                port.app_protocol.clone(),
+            ))
         })
         .collect()
 }
@@ -239,7 +266,9 @@ mod tests {
     fn pod(name: &str, ip: &str, ready: bool, extra: Value) -> Arc<Pod> {
         let mut meta = json!({"name": name, "namespace": "ns", "uid": name,
             "labels": {"app": "web"}});
-        meta.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        meta.as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
         Arc::new(
             serde_json::from_value(json!({
                 "metadata": meta,
@@ -258,13 +287,23 @@ mod tests {
 
     #[test]
     fn ready_pods_are_published_with_their_own_port() {
-        let pods = [pod("a", "10.1.0.1", true, json!({})), pod("b", "10.1.0.2", false, json!({}))];
+        let pods = [
+            pod("a", "10.1.0.1", true, json!({})),
+            pod("b", "10.1.0.2", false, json!({})),
+        ];
         let changes = plan_of(&pods, &[]);
-        let [Change::Create(slice)] = changes.as_slice() else { panic!("{changes:?}") };
+        let [Change::Create(slice)] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
         let endpoints = slice.endpoints.as_ref().unwrap();
         let shown: Vec<_> = endpoints
             .iter()
-            .map(|e| (e.addresses[0].as_str(), e.conditions.as_ref().unwrap().ready.unwrap()))
+            .map(|e| {
+                (
+                    e.addresses[0].as_str(),
+                    e.conditions.as_ref().unwrap().ready.unwrap(),
+                )
+            })
             .collect();
         assert_eq!(shown, [("10.1.0.1", true), ("10.1.0.2", false)]);
         assert_eq!(slice.ports.as_ref().unwrap()[0].port, Some(8080));
@@ -275,7 +314,9 @@ mod tests {
     fn nothing_is_written_when_nothing_changed() {
         let pods = [pod("a", "10.1.0.1", true, json!({}))];
         let changes = plan_of(&pods, &[]);
-        let [Change::Create(slice)] = changes.as_slice() else { panic!("{changes:?}") };
+        let [Change::Create(slice)] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
         let mut stored = (**slice).clone();
         stored.metadata.name = Some("web-x".into());
         let stored = [Arc::new(stored)];
@@ -283,15 +324,22 @@ mod tests {
         let more = [pods[0].clone(), pod("b", "10.1.0.2", true, json!({}))];
         assert!(matches!(plan_of(&more, &stored).as_slice(),
             [Change::Replace(slice)] if slice.metadata.name.as_deref() == Some("web-x")));
-        assert!(matches!(plan_of(&[], &stored).as_slice(), [Change::Delete(name)] if name == "web-x"));
+        assert!(
+            matches!(plan_of(&[], &stored).as_slice(), [Change::Delete(name)] if name == "web-x")
+        );
     }
 
     #[test]
     fn a_leaving_pod_serves_but_is_not_ready() {
         let leaving = json!({"deletionTimestamp": "2030-01-01T00:00:00Z"});
         let changes = plan_of(&[pod("a", "10.1.0.1", true, leaving)], &[]);
-        let [Change::Create(slice)] = changes.as_slice() else { panic!("{changes:?}") };
-        let conditions = slice.endpoints.as_ref().unwrap()[0].conditions.clone().unwrap();
+        let [Change::Create(slice)] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
+        let conditions = slice.endpoints.as_ref().unwrap()[0]
+            .conditions
+            .clone()
+            .unwrap();
         assert_eq!(
             (conditions.ready, conditions.serving, conditions.terminating),
             (Some(false), Some(true), Some(true))
@@ -308,12 +356,20 @@ mod tests {
         let sizes: Vec<_> = changes
             .iter()
             .map(|change| match change {
-                Change::Create(slice) => {
-                    (slice.address_type.clone(), slice.endpoints.as_ref().unwrap().len())
-                }
+                Change::Create(slice) => (
+                    slice.address_type.clone(),
+                    slice.endpoints.as_ref().unwrap().len(),
+                ),
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(sizes, [("IPv4".into(), 100), ("IPv4".into(), 50), ("IPv6".into(), 1)]);
+        assert_eq!(
+            sizes,
+            [
+                ("IPv4".into(), 100),
+                ("IPv4".into(), 50),
+                ("IPv6".into(), 1)
+            ]
+        );
     }
 }

@@ -33,7 +33,9 @@ impl Resources {
     pub(crate) fn find(&self, api_version: &str, kind: &str) -> Option<Collectable> {
         let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
         let all = self.all.read();
-        all.iter().find(|(found, _)| found.group == group && found.kind == kind).cloned()
+        all.iter()
+            .find(|(found, _)| found.group == group && found.kind == kind)
+            .cloned()
     }
 }
 
@@ -48,7 +50,11 @@ pub(crate) async fn discover(client: &Client) -> Result<Vec<Collectable>, kube::
         for (resource, capabilities) in group.recommended_resources() {
             let events = resource.kind == "Event";
             let wanted = [verbs::LIST, verbs::WATCH, verbs::DELETE];
-            if !events && wanted.iter().all(|verb| capabilities.supports_operation(verb)) {
+            if !events
+                && wanted
+                    .iter()
+                    .all(|verb| capabilities.supports_operation(verb))
+            {
                 let namespaced = capabilities.scope == Scope::Namespaced;
                 found.push((Arc::new(resource), namespaced));
             }
@@ -104,7 +110,7 @@ async fn follow(
 ) {
     let defines_kinds =
         ["CustomResourceDefinition", "APIService"].contains(&resource.kind.as_str());
-    let api: Api<Metadata> = Api::all_with(client, &resource);
+    let api: Api<Metadata> = Api::all_with(client, &*resource);
     let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
     futures::pin_mut!(events);
     let mut initial = Vec::new();

@@ -83,14 +83,19 @@ impl Graph {
     /// What an owner in the graph means for its dependents; `None` when it is not in the graph.
     pub(crate) fn state_of(&self, uid: &str) -> Option<OwnerState> {
         self.nodes.get(uid).map(|node| {
-            if node.deleting && node.foreground { OwnerState::Waiting } else { OwnerState::Solid }
+            if node.deleting && node.foreground {
+                OwnerState::Waiting
+            } else {
+                OwnerState::Solid
+            }
         })
     }
 
     /// Dependents of an owner: their nodes.
     pub(crate) fn dependents(&self, uid: &str) -> Vec<Node> {
         let uids = self.dependents.get(uid).into_iter().flatten();
-        uids.filter_map(|uid| self.nodes.get(uid).cloned()).collect()
+        uids.filter_map(|uid| self.nodes.get(uid).cloned())
+            .collect()
     }
 
     /// Takes a change in and returns the UIDs whose plan may differ now.
@@ -116,18 +121,14 @@ impl Graph {
                     .map(|node| node.uid.clone())
                     .collect();
                 vanished.iter().for_each(|uid| self.remove(uid, &mut dirty));
-                list.iter().for_each(|meta| self.put(resource, meta, &mut dirty));
+                list.iter()
+                    .for_each(|meta| self.put(resource, meta, &mut dirty));
             }
         }
         dirty.into_iter().collect()
     }
 
-    fn put(
-        &mut self,
-        resource: &Arc<ApiResource>,
-        meta: &Metadata,
-        dirty: &mut HashSet<String>,
-    ) {
+    fn put(&mut self, resource: &Arc<ApiResource>, meta: &Metadata, dirty: &mut HashSet<String>) {
         let Some(uid) = meta.uid() else { return };
         let node = Node {
             uid: uid.clone(),
@@ -135,15 +136,24 @@ impl Graph {
             resource: resource.clone(),
             owners: meta.owner_references().iter().map(owner_of).collect(),
             deleting: is_terminating(meta),
-            foreground: meta.finalizers().iter().any(|finalizer| finalizer == FOREGROUND),
-            orphan: meta.finalizers().iter().any(|finalizer| finalizer == ORPHAN),
+            foreground: meta
+                .finalizers()
+                .iter()
+                .any(|finalizer| finalizer == FOREGROUND),
+            orphan: meta
+                .finalizers()
+                .iter()
+                .any(|finalizer| finalizer == ORPHAN),
         };
         let old = self.nodes.remove(&uid);
         if let Some(old) = &old {
             self.unlink(old, dirty);
         }
         for owner in &node.owners {
-            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
+            self.dependents
+                .entry(owner.uid.clone())
+                .or_default()
+                .insert(uid.clone());
         }
         if node.deleting && (node.foreground || node.orphan) {
             dirty.insert(uid.clone());
@@ -171,16 +181,18 @@ impl Graph {
                     self.dependents.remove(&owner.uid);
                 }
             }
-            if self.nodes.get(&owner.uid).is_some_and(|owner| owner.deleting) {
+            if self
+                .nodes
+                .get(&owner.uid)
+                .is_some_and(|owner| owner.deleting)
+            {
                 dirty.insert(owner.uid.clone());
             }
         }
     }
 }
 
-fn owner_of(
-    reference: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference,
-) -> Owner {
+fn owner_of(reference: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference) -> Owner {
     Owner {
         api_version: reference.api_version.clone(),
         kind: reference.kind.clone(),
@@ -197,9 +209,16 @@ pub(crate) fn plan(node: &Node, owners: &[(Owner, OwnerState)], dependents: &[No
     }
     if node.deleting && node.foreground {
         let blocked = dependents.iter().any(|dependent| {
-            dependent.owners.iter().any(|owner| owner.uid == node.uid && owner.blocks)
+            dependent
+                .owners
+                .iter()
+                .any(|owner| owner.uid == node.uid && owner.blocks)
         });
-        return if blocked { Action::Nothing } else { Action::FinishForeground };
+        return if blocked {
+            Action::Nothing
+        } else {
+            Action::FinishForeground
+        };
     }
     if node.deleting || owners.is_empty() {
         return Action::Nothing;
@@ -210,7 +229,11 @@ pub(crate) fn plan(node: &Node, owners: &[(Owner, OwnerState)], dependents: &[No
             .chain(having(OwnerState::Waiting))
             .map(|(owner, _)| owner.uid.clone())
             .collect();
-        return if gone.is_empty() { Action::Nothing } else { Action::DropOwners(gone) };
+        return if gone.is_empty() {
+            Action::Nothing
+        } else {
+            Action::DropOwners(gone)
+        };
     }
     if having(OwnerState::Waiting).next().is_some() && !dependents.is_empty() {
         return Action::Delete(PropagationPolicy::Foreground);
@@ -234,7 +257,10 @@ mod tests {
             .collect();
         let mut metadata = json!({"name": uid, "namespace": "ns", "uid": uid,
             "ownerReferences": owners});
-        metadata.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        metadata
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
         serde_json::from_value(json!({"metadata": metadata})).unwrap()
     }
 
@@ -260,7 +286,10 @@ mod tests {
             .owners
             .iter()
             .map(|owner| {
-                (owner.clone(), graph.state_of(&owner.uid).unwrap_or(OwnerState::Absent))
+                (
+                    owner.clone(),
+                    graph.state_of(&owner.uid).unwrap_or(OwnerState::Absent),
+                )
             })
             .collect();
         plan(node, &owners, &graph.dependents(uid))
@@ -275,9 +304,15 @@ mod tests {
         assert_eq!(plan_for(&graph, "child"), Action::Nothing);
         let dirty = graph.apply(&resource(), Change::Gone(meta("a", &[], json!({}))));
         assert_eq!(dirty, ["child"]);
-        assert_eq!(plan_for(&graph, "child"), Action::DropOwners(vec!["a".into()]));
+        assert_eq!(
+            plan_for(&graph, "child"),
+            Action::DropOwners(vec!["a".into()])
+        );
         graph.apply(&resource(), Change::Gone(meta("b", &[], json!({}))));
-        assert_eq!(plan_for(&graph, "child"), Action::Delete(PropagationPolicy::Background));
+        assert_eq!(
+            plan_for(&graph, "child"),
+            Action::Delete(PropagationPolicy::Background)
+        );
     }
 
     #[test]
@@ -288,15 +323,30 @@ mod tests {
         put(&mut graph, "root", &[], json!({}));
         put(&mut graph, "child", &["root"], json!({}));
         put(&mut graph, "leaf", &["child"], json!({}));
-        assert_eq!(put(&mut graph, "root", &[], leaving.clone()), ["child", "root"]);
+        assert_eq!(
+            put(&mut graph, "root", &[], leaving.clone()),
+            ["child", "root"]
+        );
         assert_eq!(plan_for(&graph, "root"), Action::Nothing);
-        assert_eq!(plan_for(&graph, "child"), Action::Delete(PropagationPolicy::Foreground));
+        assert_eq!(
+            plan_for(&graph, "child"),
+            Action::Delete(PropagationPolicy::Foreground)
+        );
         put(&mut graph, "child", &["root"], leaving);
-        assert_eq!(plan_for(&graph, "leaf"), Action::Delete(PropagationPolicy::Background));
-        let dirty = graph.apply(&resource(), Change::Gone(meta("leaf", &["child"], json!({}))));
+        assert_eq!(
+            plan_for(&graph, "leaf"),
+            Action::Delete(PropagationPolicy::Background)
+        );
+        let dirty = graph.apply(
+            &resource(),
+            Change::Gone(meta("leaf", &["child"], json!({}))),
+        );
         assert_eq!(dirty, ["child"]);
         assert_eq!(plan_for(&graph, "child"), Action::FinishForeground);
-        graph.apply(&resource(), Change::Gone(meta("child", &["root"], json!({}))));
+        graph.apply(
+            &resource(),
+            Change::Gone(meta("child", &["root"], json!({}))),
+        );
         assert_eq!(plan_for(&graph, "root"), Action::FinishForeground);
     }
 
@@ -310,7 +360,10 @@ mod tests {
             &[],
             json!({"deletionTimestamp": "2030-01-01T00:00:00Z", "finalizers": [ORPHAN]}),
         );
-        assert_eq!(plan_for(&graph, "root"), Action::Orphan(vec!["child".into()]));
+        assert_eq!(
+            plan_for(&graph, "root"),
+            Action::Orphan(vec!["child".into()])
+        );
     }
 
     #[test]

@@ -18,10 +18,18 @@ const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 /// Condition type, the status that is a problem, and the taint it puts on the node.
 const PRESSURES: [(&str, &str, &str); 4] = [
-    ("MemoryPressure", "True", "node.kubernetes.io/memory-pressure"),
+    (
+        "MemoryPressure",
+        "True",
+        "node.kubernetes.io/memory-pressure",
+    ),
     ("DiskPressure", "True", "node.kubernetes.io/disk-pressure"),
     ("PIDPressure", "True", "node.kubernetes.io/pid-pressure"),
-    ("NetworkUnavailable", "True", "node.kubernetes.io/network-unavailable"),
+    (
+        "NetworkUnavailable",
+        "True",
+        "node.kubernetes.io/network-unavailable",
+    ),
 ];
 
 /// A node's heartbeat at one moment.
@@ -61,8 +69,14 @@ pub(crate) fn health(node: &Node, lease: Option<&Lease>, now: Timestamp) -> Heal
     };
     let silence = Duration::try_from(now.duration_since(latest)).unwrap_or_default();
     match grace.checked_sub(silence) {
-        Some(left) if !left.is_zero() => Health { silent: false, check_after: left },
-        _ => Health { silent: true, check_after: GRACE },
+        Some(left) if !left.is_zero() => Health {
+            silent: false,
+            check_after: left,
+        },
+        _ => Health {
+            silent: true,
+            check_after: GRACE,
+        },
     }
 }
 
@@ -75,8 +89,14 @@ pub(crate) fn unknown_conditions(node: &Node) -> Option<Vec<NodeCondition>> {
     let unknown = types.map(|type_| {
         let known = condition(node, type_);
         let (reason, message) = match known {
-            Some(_) => ("NodeStatusUnknown", "The node agent stopped posting node status."),
-            None => ("NodeStatusNeverUpdated", "The node agent never posted node status."),
+            Some(_) => (
+                "NodeStatusUnknown",
+                "The node agent stopped posting node status.",
+            ),
+            None => (
+                "NodeStatusNeverUpdated",
+                "The node agent never posted node status.",
+            ),
         };
         NodeCondition {
             type_: type_.into(),
@@ -111,10 +131,12 @@ pub(crate) fn taints(node: &Node, silent: bool, now: Timestamp) -> Option<Vec<Ta
     if spec.unschedulable == Some(true) {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
     }
-    let is = |taint: &Taint, (key, effect): (&str, &str)| taint.key == key && taint.effect == effect;
+    let is =
+        |taint: &Taint, (key, effect): (&str, &str)| taint.key == key && taint.effect == effect;
     let ours = |taint: &Taint| {
         let managed = [NOT_READY, UNREACHABLE, UNSCHEDULABLE];
-        managed.contains(&taint.key.as_str()) || PRESSURES.iter().any(|(_, _, key)| taint.key == *key)
+        managed.contains(&taint.key.as_str())
+            || PRESSURES.iter().any(|(_, _, key)| taint.key == *key)
     };
     let mut new: Vec<Taint> = old
         .iter()
@@ -161,17 +183,25 @@ pub(crate) enum Eviction {
 
 /// Judges a pod by its node's taints and its own tolerations, each with its time limit.
 pub(crate) fn eviction(pod: &Pod, taints: &[Taint], now: Timestamp) -> Eviction {
-    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref());
+    let tolerations = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.tolerations.as_deref());
     let tolerations = tolerations.unwrap_or_default();
     let mut earliest: Option<i64> = None;
     for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
-        let covering: Vec<&Toleration> =
-            tolerations.iter().filter(|toleration| tolerates(toleration, taint)).collect();
+        let covering: Vec<&Toleration> = tolerations
+            .iter()
+            .filter(|toleration| tolerates(toleration, taint))
+            .collect();
         if covering.is_empty() {
             return Eviction::Now;
         }
         // The shortest limit counts; a toleration without one sets none.
-        let limit = covering.iter().filter_map(|toleration| toleration.toleration_seconds).min();
+        let limit = covering
+            .iter()
+            .filter_map(|toleration| toleration.toleration_seconds)
+            .min();
         if let Some(limit) = limit {
             let since = taint.time_added.as_ref().map_or(now, |time| time.0);
             let end = since.as_second() + limit.max(0);
@@ -215,7 +245,13 @@ mod tests {
         let node = node("True", "2030-01-01T00:01:00Z");
         let fresh = lease("2030-01-01T00:09:50.000000Z");
         let health_now = health(&node, Some(&fresh), moment());
-        assert_eq!(health_now, Health { silent: false, check_after: Duration::from_secs(40) });
+        assert_eq!(
+            health_now,
+            Health {
+                silent: false,
+                check_after: Duration::from_secs(40)
+            }
+        );
         assert!(health(&node, Some(&lease("2030-01-01T00:09:00.000000Z")), moment()).silent);
         assert!(health(&node, None, moment()).silent);
     }
@@ -223,11 +259,24 @@ mod tests {
     #[test]
     fn taints_follow_conditions_and_leave_foreign_ones_alone() {
         let mut node = node("False", NOW);
-        node.spec.get_or_insert_default().taints =
-            Some(vec![Taint { key: "mine".into(), effect: "NoSchedule".into(), ..Taint::default() }]);
+        node.spec.get_or_insert_default().taints = Some(vec![Taint {
+            key: "mine".into(),
+            effect: "NoSchedule".into(),
+            ..Taint::default()
+        }]);
         let tainted = taints(&node, false, moment()).unwrap();
-        let keys: Vec<_> = tainted.iter().map(|t| (t.key.as_str(), t.effect.as_str())).collect();
-        assert_eq!(keys, [("mine", "NoSchedule"), (NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")]);
+        let keys: Vec<_> = tainted
+            .iter()
+            .map(|t| (t.key.as_str(), t.effect.as_str()))
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                ("mine", "NoSchedule"),
+                (NOT_READY, "NoSchedule"),
+                (NOT_READY, "NoExecute")
+            ]
+        );
         node.spec.as_mut().unwrap().taints = Some(tainted);
         assert_eq!(taints(&node, false, moment()), None);
         node.status.as_mut().unwrap().conditions.as_mut().unwrap()[0].status = "True".into();
@@ -255,8 +304,10 @@ mod tests {
                 .unwrap()
         };
         let of = |tolerations| eviction(&pod(tolerations), std::slice::from_ref(&taint), moment());
-        let row = |seconds: i64| json!({"key": UNREACHABLE, "operator": "Exists",
-            "effect": "NoExecute", "tolerationSeconds": seconds});
+        let row = |seconds: i64| {
+            json!({"key": UNREACHABLE, "operator": "Exists",
+            "effect": "NoExecute", "tolerationSeconds": seconds})
+        };
         assert_eq!(of(json!([])), Eviction::Now);
         assert_eq!(of(json!([row(300)])), Eviction::In(Duration::from_secs(60)));
         assert_eq!(of(json!([row(200)])), Eviction::Now);

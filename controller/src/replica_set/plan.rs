@@ -57,8 +57,7 @@ pub(crate) fn selector(set: &ReplicaSet) -> Result<LabelSelector, Error> {
         field: "spec.selector",
         problem,
     };
-    let Some(spec) = &set.spec else { return Err(invalid("missing".into())) };
-    LabelSelector::try_from(&spec.selector).map_err(|error| invalid(error.to_string()))
+    LabelSelector::try_from(&set.spec.selector).map_err(|error| invalid(error.to_string()))
 }
 
 /// ReplicaSets that would adopt an orphaned pod.
@@ -75,16 +74,24 @@ pub(crate) fn observe(
     now: Timestamp,
 ) -> Result<Observed, Error> {
     let living = pods.into_iter().filter(|pod| !is_finished(pod)).collect();
-    Ok(Observed { claimed: claim(set, &selector(set)?, living), now })
+    Ok(Observed {
+        claimed: claim(set, &selector(set)?, living),
+        now,
+    })
 }
 
 /// The plan of one run.
 pub(crate) fn plan(set: &ReplicaSet, observed: &Observed) -> Plan {
-    let spec = set.spec.clone().unwrap_or_default();
+    let spec = &set.spec;
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
-    let (terminating, active): (Vec<_>, Vec<_>) =
-        observed.claimed.owned.iter().cloned().partition(|pod| is_terminating(&**pod));
-    let (counts, look_again_after) = count(set, &active, terminating.len(), min_ready, observed.now);
+    let (terminating, active): (Vec<_>, Vec<_>) = observed
+        .claimed
+        .owned
+        .iter()
+        .cloned()
+        .partition(|pod| is_terminating(&**pod));
+    let (counts, look_again_after) =
+        count(set, &active, terminating.len(), min_ready, observed.now);
     let mut plan = Plan {
         create: 0,
         delete: Vec::new(),
@@ -116,8 +123,10 @@ fn count(
     min_ready: i32,
     now: Timestamp,
 ) -> (Counts, Option<u64>) {
-    let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    let labels = template.and_then(|t| t.metadata.as_ref()).and_then(|m| m.labels.as_ref());
+    let template = set.spec.template.as_ref();
+    let labels = template
+        .and_then(|t| t.metadata.as_ref())
+        .and_then(|m| m.labels.as_ref());
     let mut counts = Counts {
         replicas: i32::try_from(active.len()).unwrap_or(i32::MAX),
         terminating: i32::try_from(terminating).unwrap_or(i32::MAX),
@@ -125,10 +134,16 @@ fn count(
     };
     let mut wait: Option<u64> = None;
     for pod in active {
-        if labels.into_iter().flatten().all(|(k, v)| pod.labels().get(k) == Some(v)) {
+        if labels
+            .into_iter()
+            .flatten()
+            .all(|(k, v)| pod.labels().get(k) == Some(v))
+        {
             counts.fully_labeled += 1;
         }
-        let Some(since) = ready_since(pod) else { continue };
+        let Some(since) = ready_since(pod) else {
+            continue;
+        };
         counts.ready += 1;
         let left = since.as_second() + i64::from(min_ready) - now.as_second();
         if left <= 0 {
@@ -145,12 +160,21 @@ fn count(
 pub(crate) fn status(set: &ReplicaSet, plan: &Plan, failure: Option<String>) -> ReplicaSetStatus {
     let old = set.status.clone().unwrap_or_default();
     let mut conditions = old.conditions.clone().unwrap_or_default();
-    let known = conditions.iter().position(|condition| condition.type_ == "ReplicaFailure");
+    let known = conditions
+        .iter()
+        .position(|condition| condition.type_.as_deref() == Some("ReplicaFailure"));
     match (failure, known) {
         (Some(message), None) => conditions.push(ReplicaSetCondition {
-            type_: "ReplicaFailure".into(),
-            status: "True".into(),
-            reason: Some(if plan.create > 0 { "FailedCreate" } else { "FailedDelete" }.into()),
+            type_: Some("ReplicaFailure".into()),
+            status: Some("True".into()),
+            reason: Some(
+                if plan.create > 0 {
+                    "FailedCreate"
+                } else {
+                    "FailedDelete"
+                }
+                .into(),
+            ),
             message: Some(message),
             last_transition_time: Some(now()),
         }),
@@ -175,8 +199,11 @@ pub(crate) fn status(set: &ReplicaSet, plan: &Plan, failure: Option<String>) -> 
 /// # Errors
 /// [`Error::Missing`] when the stored set has no template.
 pub(crate) fn pod_of(set: &ReplicaSet) -> Result<Pod, Error> {
-    let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-    let missing = || Error::Missing { object: Key::of(set).to_string(), field: "spec.template" };
+    let template = set.spec.template.as_ref();
+    let missing = || Error::Missing {
+        object: Key::of(set).to_string(),
+        field: "spec.template",
+    };
     let template = template.ok_or_else(missing)?;
     let meta = template.metadata.clone().unwrap_or_default();
     Ok(Pod {
@@ -200,25 +227,46 @@ pub(crate) fn is_finished(pod: &Pod) -> bool {
 }
 
 fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or("Pending")
 }
 
 /// Since when the pod's Ready condition has been true.
 pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
-    (ready.status == "True")
-        .then(|| ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0))
+    let ready = conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready")?;
+    (ready.status == "True").then(|| {
+        ready
+            .last_transition_time
+            .as_ref()
+            .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+    })
 }
 
 fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    statuses.into_iter().flatten().map(|status| status.restart_count).max().unwrap_or(0)
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    statuses
+        .into_iter()
+        .flatten()
+        .map(|status| status.restart_count)
+        .max()
+        .unwrap_or(0)
 }
 
 /// Kubernetes' order of giving up pods: the least useful first.
 fn deletion_order(a: &Pod, b: &Pod) -> Ordering {
-    let assigned = |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    let assigned = |pod: &Pod| {
+        pod.spec
+            .as_ref()
+            .is_some_and(|spec| spec.node_name.is_some())
+    };
     let progress = |pod: &Pod| match phase(pod) {
         "Pending" => 0,
         "Unknown" => 1,

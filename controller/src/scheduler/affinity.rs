@@ -29,7 +29,11 @@ impl Term {
         let own = listed.is_empty() && term.namespace_selector.is_none();
         Self {
             topology: term.topology_key.clone(),
-            namespaces: if own { owner.namespace().into_iter().collect() } else { listed },
+            namespaces: if own {
+                owner.namespace().into_iter().collect()
+            } else {
+                listed
+            },
             any_namespace,
             selector: selector_of(owner, term),
         }
@@ -38,7 +42,10 @@ impl Term {
     fn matches(&self, pod: &Pod) -> bool {
         let namespace = pod.namespace().unwrap_or_default();
         (self.any_namespace || self.namespaces.contains(&namespace))
-            && self.selector.as_ref().is_some_and(|selector| selector.matches(pod.labels()))
+            && self
+                .selector
+                .as_ref()
+                .is_some_and(|selector| selector.matches(pod.labels()))
     }
 }
 
@@ -47,7 +54,10 @@ fn selector_of(owner: &Pod, term: &PodAffinityTerm) -> Option<LabelSelector> {
     let mut selector = term.label_selector.clone()?;
     for key in term.match_label_keys.iter().flatten() {
         if let Some(value) = owner.labels().get(key) {
-            selector.match_labels.get_or_insert_default().insert(key.clone(), value.clone());
+            selector
+                .match_labels
+                .get_or_insert_default()
+                .insert(key.clone(), value.clone());
         }
     }
     LabelSelector::try_from(&selector).ok()
@@ -62,7 +72,10 @@ fn required_anti(pod: &Pod) -> &[PodAffinityTerm] {
     pod.spec
         .as_ref()
         .and_then(|spec| spec.affinity.as_ref()?.pod_anti_affinity.as_ref())
-        .and_then(|anti| anti.required_during_scheduling_ignored_during_execution.as_deref())
+        .and_then(|anti| {
+            anti.required_during_scheduling_ignored_during_execution
+                .as_deref()
+        })
         .unwrap_or_default()
 }
 
@@ -70,12 +83,22 @@ fn required(pod: &Pod) -> &[PodAffinityTerm] {
     pod.spec
         .as_ref()
         .and_then(|spec| spec.affinity.as_ref()?.pod_affinity.as_ref())
-        .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref())
+        .and_then(|affinity| {
+            affinity
+                .required_during_scheduling_ignored_during_execution
+                .as_deref()
+        })
         .unwrap_or_default()
 }
 
 fn domain<'a>(info: &'a NodeInfo, topology: &str) -> Option<&'a str> {
-    info.node.as_ref()?.metadata.labels.as_ref()?.get(topology).map(String::as_str)
+    info.node
+        .as_ref()?
+        .metadata
+        .labels
+        .as_ref()?
+        .get(topology)
+        .map(String::as_str)
 }
 
 /// Domains in which pods that match a term live, with their number.
@@ -84,8 +107,14 @@ type Domains = HashMap<String, i64>;
 fn domains(cluster: &Cluster, term: &Term) -> Domains {
     let mut found = Domains::new();
     for info in cluster.nodes.values() {
-        let Some(domain) = domain(info, &term.topology) else { continue };
-        let count = info.pods.values().filter(|placed| term.matches(&placed.pod)).count();
+        let Some(domain) = domain(info, &term.topology) else {
+            continue;
+        };
+        let count = info
+            .pods
+            .values()
+            .filter(|placed| term.matches(&placed.pod))
+            .count();
         if count > 0 {
             *found.entry(domain.to_owned()).or_default() += i64::try_from(count).unwrap_or(0);
         }
@@ -122,11 +151,17 @@ impl PodAffinity {
             && attracted.iter().all(|(term, _)| term.matches(pod));
         let mut closed: HashMap<String, Vec<String>> = HashMap::new();
         for (other, home) in cluster.repelling() {
-            for term in required_anti(other).iter().map(|term| Term::new(other, term)) {
+            for term in required_anti(other)
+                .iter()
+                .map(|term| Term::new(other, term))
+            {
                 if term.matches(pod)
                     && let Some(domain) = domain(home, &term.topology)
                 {
-                    closed.entry(term.topology.clone()).or_default().push(domain.to_owned());
+                    closed
+                        .entry(term.topology.clone())
+                        .or_default()
+                        .push(domain.to_owned());
                 }
             }
         }
@@ -145,13 +180,18 @@ impl PodAffinity {
             domain(info, &term.topology).is_some_and(|domain| domains.contains_key(domain))
         };
         let has_key = |term: &Term| domain(info, &term.topology).is_some();
-        let together = self.attracted.iter().all(|(term, domains)| {
-            among(term, domains) || self.first_of_its_kind && has_key(term)
-        });
+        let together = self
+            .attracted
+            .iter()
+            .all(|(term, domains)| among(term, domains) || self.first_of_its_kind && has_key(term));
         if !together {
             return Some("node(s) didn't match pod affinity rules");
         }
-        if self.repelled.iter().any(|(term, domains)| among(term, domains)) {
+        if self
+            .repelled
+            .iter()
+            .any(|(term, domains)| among(term, domains))
+        {
             return Some("node(s) didn't match pod anti-affinity rules");
         }
         let closed = self.closed.iter().any(|(topology, values)| {
@@ -179,12 +219,20 @@ fn preferred(pod: &Pod, cluster: &Cluster) -> Vec<(i64, String, Domains)> {
     let wanted = affinity
         .pod_affinity
         .iter()
-        .flat_map(|own| own.preferred_during_scheduling_ignored_during_execution.iter().flatten())
+        .flat_map(|own| {
+            own.preferred_during_scheduling_ignored_during_execution
+                .iter()
+                .flatten()
+        })
         .map(|row| (i64::from(row.weight), &row.pod_affinity_term));
     let unwanted = affinity
         .pod_anti_affinity
         .iter()
-        .flat_map(|own| own.preferred_during_scheduling_ignored_during_execution.iter().flatten())
+        .flat_map(|own| {
+            own.preferred_during_scheduling_ignored_during_execution
+                .iter()
+                .flatten()
+        })
         .map(|row| (-i64::from(row.weight), &row.pod_affinity_term));
     wanted
         .chain(unwanted)
@@ -205,7 +253,9 @@ pub(crate) fn count_by_domain(
 ) -> BTreeMap<String, i64> {
     let mut counts = BTreeMap::new();
     for info in cluster.nodes.values().filter(|info| eligible(info)) {
-        let Some(domain) = domain(info, topology) else { continue };
+        let Some(domain) = domain(info, topology) else {
+            continue;
+        };
         let count = info
             .pods
             .values()

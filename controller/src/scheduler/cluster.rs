@@ -33,7 +33,14 @@ impl NodeInfo {
             *self.requested.entry(name.clone()).or_default() += amount;
         }
         let ports = host_ports(&pod);
-        self.pods.insert(uid(&*pod).to_owned(), Placed { pod, requests, ports });
+        self.pods.insert(
+            uid(&*pod).to_owned(),
+            Placed {
+                pod,
+                requests,
+                ports,
+            },
+        );
     }
 
     fn remove(&mut self, uid: &str) -> Option<Placed> {
@@ -60,7 +67,9 @@ impl Cluster {
     /// True when that may have made room for another pod.
     pub(crate) fn observe_pod(&mut self, uid: &str, pod: Option<Arc<Pod>>) -> bool {
         let freed = self.take(uid).is_some();
-        let home = pod.as_ref().and_then(|pod| pod.spec.as_ref()?.node_name.clone());
+        let home = pod
+            .as_ref()
+            .and_then(|pod| pod.spec.as_ref()?.node_name.clone());
         match (pod, home) {
             (Some(pod), Some(home)) if !home.is_empty() => {
                 self.place(pod, home);
@@ -83,8 +92,11 @@ impl Cluster {
             return false;
         };
         let info = self.nodes.entry(name.to_owned()).or_default();
-        let allocatable =
-            amounts(node.status.as_ref().and_then(|status| status.allocatable.as_ref()));
+        let allocatable = amounts(
+            node.status
+                .as_ref()
+                .and_then(|status| status.allocatable.as_ref()),
+        );
         let known = info.node.as_ref();
         let changed = known.is_none_or(|known| {
             known.metadata.labels != node.metadata.labels || known.spec != node.spec

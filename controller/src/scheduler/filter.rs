@@ -24,15 +24,23 @@ pub(crate) struct Candidate<'a> {
 /// # Errors
 /// Every reason that speaks against the node.
 pub(crate) fn check(candidate: &Candidate<'_>, info: &NodeInfo) -> Result<(), Vec<String>> {
-    let Some(node) = &info.node else { return Err(vec!["node(s) are gone".into()]) };
+    let Some(node) = &info.node else {
+        return Err(vec!["node(s) are gone".into()]);
+    };
     if let Some(reason) = placement(candidate.pod, node) {
         return Err(vec![reason]);
     }
     if conflicting_port(candidate, info) {
-        return Err(vec!["node(s) didn't have free ports for the requested pod ports".into()]);
+        return Err(vec![
+            "node(s) didn't have free ports for the requested pod ports".into(),
+        ]);
     }
     let lacking = insufficient(candidate, info);
-    if lacking.is_empty() { Ok(()) } else { Err(lacking) }
+    if lacking.is_empty() {
+        Ok(())
+    } else {
+        Err(lacking)
+    }
 }
 
 fn placement(pod: &Pod, node: &Node) -> Option<String> {
@@ -44,40 +52,66 @@ fn placement(pod: &Pod, node: &Node) -> Option<String> {
         effect: "NoSchedule".into(),
         ..Taint::default()
     };
-    if cordoned && !tolerations.iter().any(|toleration| tolerates(toleration, &cordon)) {
+    if cordoned
+        && !tolerations
+            .iter()
+            .any(|toleration| tolerates(toleration, &cordon))
+    {
         return Some("node(s) were unschedulable".into());
     }
-    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let taints = node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.taints.as_deref())
+        .unwrap_or_default();
     let refused = taints.iter().find(|taint| {
         taint.effect != "PreferNoSchedule"
-            && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
+            && !tolerations
+                .iter()
+                .any(|toleration| tolerates(toleration, taint))
     });
     if let Some(taint) = refused {
         let value = taint.value.as_deref().unwrap_or_default();
-        return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key));
+        return Some(format!(
+            "node(s) had untolerated taint {{{}: {value}}}",
+            taint.key
+        ));
     }
     let labels = node.labels();
-    let selected =
-        spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let selected = spec
+        .node_selector
+        .iter()
+        .flatten()
+        .all(|(key, value)| labels.get(key) == Some(value));
     let required = spec
         .affinity
         .as_ref()
         .and_then(|affinity| affinity.node_affinity.as_ref())
-        .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
+        .and_then(|affinity| {
+            affinity
+                .required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
     let admitted = required.is_none_or(|required| node_selector::matches(required, node));
-    (!selected || !admitted)
-        .then(|| "node(s) didn't match Pod's node affinity/selector".to_owned())
+    (!selected || !admitted).then(|| "node(s) didn't match Pod's node affinity/selector".to_owned())
 }
 
 fn conflicting_port(candidate: &Candidate<'_>, info: &NodeInfo) -> bool {
     candidate.ports.iter().any(|wanted| {
-        info.pods.values().flat_map(|placed| &placed.ports).any(|taken| taken.conflicts(wanted))
+        info.pods
+            .values()
+            .flat_map(|placed| &placed.ports)
+            .any(|taken| taken.conflicts(wanted))
     })
 }
 
 fn insufficient(candidate: &Candidate<'_>, info: &NodeInfo) -> Vec<String> {
     let mut lacking = Vec::new();
-    let limit = info.allocatable.get("pods").copied().unwrap_or(DEFAULT_PODS);
+    let limit = info
+        .allocatable
+        .get("pods")
+        .copied()
+        .unwrap_or(DEFAULT_PODS);
     if i64::try_from(info.pods.len()).unwrap_or(i64::MAX) >= limit {
         lacking.push("Too many pods".to_owned());
     }

@@ -15,8 +15,12 @@ pub(crate) fn amounts(map: Option<&BTreeMap<String, Text>>) -> Amounts {
         .flatten()
         .filter_map(|(name, text)| {
             let quantity = text.0.parse::<Quantity>().ok()?;
-            let amount = if name == "cpu" { quantity.milli_value() } else { quantity.value() };
-            Some((name.clone(), i64::try_from(amount).unwrap_or(i64::MAX)))
+            let amount = if name == "cpu" {
+                quantity.milli_value()
+            } else {
+                quantity.value()
+            };
+            Some((name.clone(), amount))
         })
         .collect()
 }
@@ -88,7 +92,9 @@ impl HostPort {
 
 /// Host ports of all of the pod's containers.
 pub(crate) fn host_ports(pod: &Pod) -> Vec<HostPort> {
-    let Some(spec) = &pod.spec else { return Vec::new() };
+    let Some(spec) = &pod.spec else {
+        return Vec::new();
+    };
     let of = |container: &Container| container.ports.clone().unwrap_or_default();
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars =
@@ -135,7 +141,11 @@ mod tests {
 
     #[test]
     fn host_ports_conflict_on_overlapping_addresses() {
-        let port = |ip: &str, number| HostPort { ip: ip.into(), protocol: "TCP".into(), port: number };
+        let port = |ip: &str, number| HostPort {
+            ip: ip.into(),
+            protocol: "TCP".into(),
+            port: number,
+        };
         assert!(port("0.0.0.0", 80).conflicts(&port("10.0.0.1", 80)));
         assert!(!port("10.0.0.2", 80).conflicts(&port("10.0.0.1", 80)));
         assert!(!port("0.0.0.0", 81).conflicts(&port("10.0.0.1", 80)));

@@ -60,7 +60,10 @@ fn scaled(column: Vec<i64>) -> Vec<i64> {
     if low == high {
         return vec![0; column.len()];
     }
-    column.into_iter().map(|value| (value - low) * MOST / (high - low)).collect()
+    column
+        .into_iter()
+        .map(|value| (value - low) * MOST / (high - low))
+        .collect()
 }
 
 fn reversed(column: Vec<i64>) -> Vec<i64> {
@@ -68,9 +71,15 @@ fn reversed(column: Vec<i64>) -> Vec<i64> {
 }
 
 fn untolerated(pod: &Pod, info: &NodeInfo) -> i64 {
-    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref());
+    let tolerations = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.tolerations.as_deref());
     let tolerations = tolerations.unwrap_or_default();
-    let taints = info.node.as_ref().and_then(|node| node.spec.as_ref()?.taints.as_deref());
+    let taints = info
+        .node
+        .as_ref()
+        .and_then(|node| node.spec.as_ref()?.taints.as_deref());
     let soft = taints.unwrap_or_default().iter().filter(|taint| {
         taint.effect == "PreferNoSchedule" && !tolerations.iter().any(|own| tolerates(own, taint))
     });
@@ -78,9 +87,14 @@ fn untolerated(pod: &Pod, info: &NodeInfo) -> i64 {
 }
 
 fn preferred_nodes(pod: &Pod, info: &NodeInfo) -> i64 {
-    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
-    let preferred =
-        affinity.and_then(|own| own.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let affinity = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
+    let preferred = affinity.and_then(|own| {
+        own.preferred_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
     let Some(node) = &info.node else { return 0 };
     preferred
         .into_iter()
@@ -92,7 +106,11 @@ fn preferred_nodes(pod: &Pod, info: &NodeInfo) -> i64 {
 
 /// Share of a resource, in thousandths, that would be in use with the pod on the node.
 fn share(candidate: &Candidate<'_>, info: &NodeInfo, resource: &str) -> Option<i64> {
-    let have = info.allocatable.get(resource).copied().filter(|have| *have > 0)?;
+    let have = info
+        .allocatable
+        .get(resource)
+        .copied()
+        .filter(|have| *have > 0)?;
     let used = info.requested.get(resource).copied().unwrap_or(0);
     let wanted = candidate.requests.get(resource).copied().unwrap_or(0);
     let share = i128::from(used.saturating_add(wanted)) * 1000 / i128::from(have);
@@ -100,21 +118,28 @@ fn share(candidate: &Candidate<'_>, info: &NodeInfo, resource: &str) -> Option<i
 }
 
 fn least_allocated(candidate: &Candidate<'_>, info: &NodeInfo) -> i64 {
-    let shares: Vec<i64> =
-        ["cpu", "memory"].iter().filter_map(|name| share(candidate, info, name)).collect();
+    let shares: Vec<i64> = ["cpu", "memory"]
+        .iter()
+        .filter_map(|name| share(candidate, info, name))
+        .collect();
     let free: i64 = shares.iter().map(|share| (1000 - share) / 10).sum();
     free / i64::try_from(shares.len().max(1)).unwrap_or(1)
 }
 
 fn balanced(candidate: &Candidate<'_>, info: &NodeInfo) -> i64 {
-    match (share(candidate, info, "cpu"), share(candidate, info, "memory")) {
+    match (
+        share(candidate, info, "cpu"),
+        share(candidate, info, "memory"),
+    ) {
         (Some(cpu), Some(memory)) => MOST - (cpu - memory).abs() / 2 / 10,
         _ => 0,
     }
 }
 
 fn image_locality(pod: &Pod, info: &NodeInfo) -> i64 {
-    let (Some(spec), Some(node)) = (&pod.spec, &info.node) else { return 0 };
+    let (Some(spec), Some(node)) = (&pod.spec, &info.node) else {
+        return 0;
+    };
     let present: i64 = spec
         .containers
         .iter()
@@ -126,6 +151,8 @@ fn image_locality(pod: &Pod, info: &NodeInfo) -> i64 {
 
 fn size_of_image(node: &Node, image: &str) -> Option<i64> {
     let images = node.status.as_ref()?.images.as_ref()?;
-    let known = images.iter().find(|known| known.names.iter().flatten().any(|name| name == image));
+    let known = images
+        .iter()
+        .find(|known| known.names.iter().flatten().any(|name| name == image));
     known?.size_bytes
 }

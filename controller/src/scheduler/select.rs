@@ -22,7 +22,10 @@ const SMALL: usize = 100;
 #[derive(Clone, Debug)]
 pub(crate) enum VolumeStep {
     /// Set an existing volume aside for the claim.
-    Reserve { volume: Arc<PersistentVolume>, claim: Arc<PersistentVolumeClaim> },
+    Reserve {
+        volume: Arc<PersistentVolume>,
+        claim: Arc<PersistentVolumeClaim>,
+    },
     /// Have a volume made on the chosen node.
     SelectNode { claim: Arc<PersistentVolumeClaim> },
 }
@@ -32,7 +35,10 @@ pub(crate) enum VolumeStep {
 pub(crate) enum Decision {
     Bind(String),
     /// Volumes first, on this node.
-    Volumes { node: String, steps: Vec<VolumeStep> },
+    Volumes {
+        node: String,
+        steps: Vec<VolumeStep>,
+    },
     /// No node for now; the message counts the reasons.
     Wait(String),
 }
@@ -40,7 +46,11 @@ pub(crate) enum Decision {
 /// Decides for one pod.
 pub(crate) fn select(pod: &Arc<Pod>, cluster: &Cluster, storage: &Storage) -> Decision {
     if let Some(obstacle) = &storage.obstacle {
-        let total = cluster.nodes.values().filter(|info| info.node.is_some()).count();
+        let total = cluster
+            .nodes
+            .values()
+            .filter(|info| info.node.is_some())
+            .count();
         return Decision::Wait(format!("0/{total} nodes are available: {obstacle}."));
     }
     let candidate = Candidate {
@@ -82,8 +92,10 @@ fn judge(
     spread: &Spread,
 ) -> Result<(), Vec<String>> {
     check(candidate, info)?;
-    let against =
-        storage.check(node).or_else(|| spread.check(info)).or_else(|| affinity.check(info));
+    let against = storage
+        .check(node)
+        .or_else(|| spread.check(info))
+        .or_else(|| affinity.check(info));
     against.map_or(Ok(()), |reason| Err(vec![reason.to_owned()]))
 }
 
@@ -99,10 +111,7 @@ fn sample(nodes: usize) -> usize {
 
 /// The nodes in order, starting at a place that differs from pod to pod, so that a sample does
 /// not always take the same ones.
-fn rotated<'a>(
-    cluster: &'a Cluster,
-    pod: &Pod,
-) -> impl Iterator<Item = (&'a str, &'a NodeInfo)> {
+fn rotated<'a>(cluster: &'a Cluster, pod: &Pod) -> impl Iterator<Item = (&'a str, &'a NodeInfo)> {
     let nodes = cluster.nodes.len();
     let start = if nodes > SMALL {
         uid(pod).bytes().fold(7usize, |sum, byte| {
@@ -111,7 +120,10 @@ fn rotated<'a>(
     } else {
         0
     };
-    let all = cluster.nodes.iter().map(|(name, info)| (name.as_str(), info));
+    let all = cluster
+        .nodes
+        .iter()
+        .map(|(name, info)| (name.as_str(), info));
     all.clone().skip(start).chain(all.take(start))
 }
 
@@ -119,7 +131,10 @@ fn settle(node: &str, cluster: &Cluster, storage: &Storage) -> Decision {
     if storage.unbound.is_empty() {
         return Decision::Bind(node.to_owned());
     }
-    let info = cluster.nodes.get(node).and_then(|info| info.node.as_deref());
+    let info = cluster
+        .nodes
+        .get(node)
+        .and_then(|info| info.node.as_deref());
     let mut left = storage.volumes.clone();
     let steps = storage
         .unbound
@@ -128,22 +143,36 @@ fn settle(node: &str, cluster: &Cluster, storage: &Storage) -> Decision {
         .map(|unbound| match find_volume(&unbound.claim, &left, info) {
             Some(volume) => {
                 left.retain(|other| !Arc::ptr_eq(other, &volume));
-                VolumeStep::Reserve { volume, claim: unbound.claim.clone() }
+                VolumeStep::Reserve {
+                    volume,
+                    claim: unbound.claim.clone(),
+                }
             }
-            None => VolumeStep::SelectNode { claim: unbound.claim.clone() },
+            None => VolumeStep::SelectNode {
+                claim: unbound.claim.clone(),
+            },
         })
         .collect();
-    Decision::Volumes { node: node.to_owned(), steps }
+    Decision::Volumes {
+        node: node.to_owned(),
+        steps,
+    }
 }
 
 /// "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable."
 fn explain(cluster: &Cluster, reasons: &BTreeMap<String, usize>) -> String {
-    let total = cluster.nodes.values().filter(|info| info.node.is_some()).count();
+    let total = cluster
+        .nodes
+        .values()
+        .filter(|info| info.node.is_some())
+        .count();
     if total == 0 {
         return "no nodes available to schedule pods".to_owned();
     }
-    let mut rows: Vec<String> =
-        reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let mut rows: Vec<String> = reasons
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
     rows.sort();
     format!("0/{total} nodes are available: {}.", rows.join(", "))
 }

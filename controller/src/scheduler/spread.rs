@@ -33,24 +33,36 @@ pub(crate) struct Spread {
 impl Spread {
     pub(crate) fn new(candidate: &Candidate<'_>, cluster: &Cluster) -> Self {
         let pod = candidate.pod;
-        let declared = pod.spec.as_ref().and_then(|spec| spec.topology_spread_constraints.as_ref());
+        let declared = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.topology_spread_constraints.as_ref());
         let constraints = declared
             .into_iter()
             .flatten()
             .filter_map(|row| constraint(candidate, row, cluster))
             .collect();
-        Self { constraints, owner: controller_of(pod).map(|owner| owner.uid.clone()) }
+        Self {
+            constraints,
+            owner: controller_of(pod).map(|owner| owner.uid.clone()),
+        }
     }
 
     /// The reason that speaks against the node, if any.
     pub(crate) fn check(&self, info: &NodeInfo) -> Option<&'static str> {
         for constraint in self.constraints.iter().filter(|constraint| constraint.hard) {
             let Some(domain) = constraint.domain(info) else {
-                return Some("node(s) didn't match pod topology spread constraints (missing required label)");
+                return Some(
+                    "node(s) didn't match pod topology spread constraints (missing required label)",
+                );
             };
             let domains = i64::try_from(constraint.counts.len()).unwrap_or(i64::MAX);
             let least = constraint.counts.values().min().copied().unwrap_or(0);
-            let least = if domains < constraint.min_domains { 0 } else { least };
+            let least = if domains < constraint.min_domains {
+                0
+            } else {
+                least
+            };
             let here = constraint.counts.get(domain).copied().unwrap_or(0);
             if here + i64::from(constraint.matches_self) - least > constraint.max_skew {
                 return Some("node(s) didn't match pod topology spread constraints");
@@ -72,7 +84,10 @@ impl Spread {
             .sum();
         let siblings = self.owner.as_ref().map_or(0, |owner| {
             let same = |pod: &Pod| controller_of(pod).is_some_and(|own| own.uid == *owner);
-            info.pods.values().filter(|placed| same(&placed.pod)).count()
+            info.pods
+                .values()
+                .filter(|placed| same(&placed.pod))
+                .count()
         });
         soft + i64::try_from(siblings).unwrap_or(0)
     }
@@ -94,7 +109,10 @@ fn constraint(
     let mut selector = row.label_selector.clone().unwrap_or_default();
     for key in row.match_label_keys.iter().flatten() {
         if let Some(value) = pod.labels().get(key) {
-            selector.match_labels.get_or_insert_default().insert(key.clone(), value.clone());
+            selector
+                .match_labels
+                .get_or_insert_default()
+                .insert(key.clone(), value.clone());
         }
     }
     let selector = LabelSelector::try_from(&selector).ok()?;
@@ -103,14 +121,19 @@ fn constraint(
     let honor_affinity = row.node_affinity_policy.as_deref() != Some("Ignore");
     let honor_taints = row.node_taints_policy.as_deref() == Some("Honor");
     let eligible = |info: &NodeInfo| {
-        let bare = Candidate { pod, requests: BTreeMap::new(), ports: Vec::new() };
+        let bare = Candidate {
+            pod,
+            requests: BTreeMap::new(),
+            ports: Vec::new(),
+        };
         match check(&bare, info) {
             Ok(()) => true,
             Err(reasons) => reasons.iter().all(|reason| {
                 let by_affinity = reason.contains("affinity/selector");
                 let by_taint = reason.contains("taint") || reason.contains("unschedulable");
-                !(by_affinity && honor_affinity || by_taint && honor_taints)
-                    && !reason.contains("gone")
+                !(reason.contains("gone")
+                    || by_affinity && honor_affinity
+                    || by_taint && honor_taints)
             }),
         }
     };

@@ -58,7 +58,8 @@ pub(crate) fn observe(pod: &Pod, caches: &Caches) -> Storage {
             }
             continue;
         }
-        let class = class_of(&claim).and_then(|name| caches.storage_classes.get(&Key::cluster(name)));
+        let class =
+            class_of(&claim).and_then(|name| caches.storage_classes.get(&Key::cluster(name)));
         match class {
             Some(class) if waits_for_consumer(&class) && volume_of(&claim).is_none() => {
                 let selected = value(claim.metadata.annotations.as_ref(), SELECTED_NODE);

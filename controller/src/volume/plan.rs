@@ -23,10 +23,16 @@ pub(crate) enum Change {
     BindVolume(Arc<PersistentVolume>),
     /// Write the volume into the claim.
     BindClaim(Arc<PersistentVolume>),
-    SetStatus(PersistentVolumeClaimStatus),
+    SetStatus(Box<PersistentVolumeClaimStatus>),
     /// Ask the driver's node to make a volume.
-    AskProvisioner { provisioner: String, node: Option<String> },
-    Tell { reason: &'static str, note: String },
+    AskProvisioner {
+        provisioner: String,
+        node: Option<String>,
+    },
+    Tell {
+        reason: &'static str,
+        note: String,
+    },
 }
 
 /// Everything a claim's plan looks at.
@@ -46,12 +52,18 @@ pub(crate) fn volume_of(claim: &PersistentVolumeClaim) -> Option<&str> {
 /// The claim that a volume is bound to or reserved for.
 pub(crate) fn claim_of(volume: &PersistentVolume) -> Option<Key> {
     let reference = volume.spec.as_ref()?.claim_ref.as_ref()?;
-    Some(Key::new(reference.namespace.as_deref()?, reference.name.as_deref()?))
+    Some(Key::new(
+        reference.namespace.as_deref()?,
+        reference.name.as_deref()?,
+    ))
 }
 
 /// True once both sides of the binding are written and reported.
 pub(crate) fn is_bound(claim: &PersistentVolumeClaim) -> bool {
-    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = claim
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     phase == Some("Bound") && volume_of(claim).is_some()
 }
 
@@ -71,7 +83,10 @@ pub(crate) fn reference(claim: &PersistentVolumeClaim) -> ObjectReference {
 /// The plan of one run over a claim.
 pub(crate) fn plan(claim: &PersistentVolumeClaim, observed: &Observed) -> Vec<Change> {
     if let Some(name) = volume_of(claim) {
-        let volume = observed.volumes.iter().find(|volume| volume.name_any() == name);
+        let volume = observed
+            .volumes
+            .iter()
+            .find(|volume| volume.name_any() == name);
         return follow(claim, volume);
     }
     if is_terminating(claim) {
@@ -79,10 +94,18 @@ pub(crate) fn plan(claim: &PersistentVolumeClaim, observed: &Observed) -> Vec<Ch
     }
     let class = class_of(claim).filter(|class| !class.is_empty());
     let class = class.and_then(|name| {
-        observed.classes.iter().find(|class| class.name_any() == name).map(|class| &**class)
+        observed
+            .classes
+            .iter()
+            .find(|class| class.name_any() == name)
+            .map(|class| &**class)
     });
     let waits = class.is_some_and(waits_for_consumer);
-    let reserved = observed.volumes.iter().find(|volume| is_reserved_for(volume, claim)).cloned();
+    let reserved = observed
+        .volumes
+        .iter()
+        .find(|volume| is_reserved_for(volume, claim))
+        .cloned();
     let found = match reserved {
         Some(volume) => Some(volume),
         None if waits => None, // The scheduler reserves a volume together with the node.
@@ -100,7 +123,10 @@ pub(crate) fn waits_for_consumer(class: &StorageClass) -> bool {
 }
 
 fn bind(claim: &PersistentVolumeClaim, volume: Arc<PersistentVolume>) -> Vec<Change> {
-    let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    let reference = volume
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.claim_ref.as_ref());
     let ours = reference.is_some_and(|reference| reference.uid.as_deref() == Some(uid(claim)));
     if ours {
         vec![Change::BindClaim(volume)]
@@ -111,16 +137,16 @@ fn bind(claim: &PersistentVolumeClaim, volume: Arc<PersistentVolume>) -> Vec<Cha
 }
 
 /// The status of a claim that names a volume.
-fn follow(
-    claim: &PersistentVolumeClaim,
-    volume: Option<&Arc<PersistentVolume>>,
-) -> Vec<Change> {
+fn follow(claim: &PersistentVolumeClaim, volume: Option<&Arc<PersistentVolume>>) -> Vec<Change> {
     let old = claim.status.clone().unwrap_or_default();
     let bound_before = old.phase.as_deref() == Some("Bound");
     let ours = volume.filter(|volume| is_reserved_for(volume, claim));
     let Some(volume) = ours else {
         let free = volume.filter(|volume| {
-            volume.spec.as_ref().is_some_and(|spec| spec.claim_ref.is_none())
+            volume
+                .spec
+                .as_ref()
+                .is_some_and(|spec| spec.claim_ref.is_none())
         });
         return match free {
             Some(volume) if !bound_before => vec![Change::BindVolume(volume.clone())],
@@ -128,7 +154,10 @@ fn follow(
             _ => set_phase(&old, "Pending"),
         };
     };
-    let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    let reference = volume
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.claim_ref.as_ref());
     if reference.and_then(|reference| reference.uid.as_deref()) != Some(uid(claim)) {
         return vec![Change::BindVolume(volume.clone())];
     }
@@ -136,16 +165,23 @@ fn follow(
     let status = PersistentVolumeClaimStatus {
         phase: Some("Bound".into()),
         access_modes: spec.access_modes,
-        capacity: if bound_before { old.capacity.clone() } else { spec.capacity },
+        capacity: if bound_before {
+            old.capacity.clone()
+        } else {
+            spec.capacity
+        },
         ..old.clone()
     };
-    let completed = value(claim.metadata.annotations.as_ref(), "pv.kubernetes.io/bind-completed");
+    let completed = value(
+        claim.metadata.annotations.as_ref(),
+        "pv.kubernetes.io/bind-completed",
+    );
     let mut changes = Vec::new();
     if completed.is_none() {
         changes.push(Change::BindClaim(volume.clone()));
     }
     if status != old {
-        changes.push(Change::SetStatus(status));
+        changes.push(Change::SetStatus(Box::new(status)));
     }
     changes
 }
@@ -154,10 +190,10 @@ fn set_phase(old: &PersistentVolumeClaimStatus, phase: &str) -> Vec<Change> {
     if old.phase.as_deref() == Some(phase) {
         return Vec::new();
     }
-    vec![Change::SetStatus(PersistentVolumeClaimStatus {
+    vec![Change::SetStatus(Box::new(PersistentVolumeClaimStatus {
         phase: Some(phase.to_owned()),
         ..old.clone()
-    })]
+    }))]
 }
 
 /// No volume suits: ask for one, or say why that has to wait.
@@ -177,8 +213,11 @@ fn provision(
                 "no persistent volumes available for this claim and no storage class is set".into()
             }
         };
-        let reason =
-            if class_of(claim).is_some_and(|name| !name.is_empty()) { "ProvisioningFailed" } else { "FailedBinding" };
+        let reason = if class_of(claim).is_some_and(|name| !name.is_empty()) {
+            "ProvisioningFailed"
+        } else {
+            "FailedBinding"
+        };
         changes.push(Change::Tell { reason, note });
         return changes;
     };
@@ -188,16 +227,27 @@ fn provision(
         } else {
             "no volume plugin matched name: kubernetes.io/no-provisioner".to_owned()
         };
-        let reason = if waits { "WaitForFirstConsumer" } else { "FailedBinding" };
+        let reason = if waits {
+            "WaitForFirstConsumer"
+        } else {
+            "FailedBinding"
+        };
         changes.push(Change::Tell { reason, note });
         return changes;
     }
     let asked = value(annotations, PROVISIONER) == Some(class.provisioner.as_str());
-    let node = if waits { None } else { choose_node(claim, class, nodes) };
+    let node = if waits {
+        None
+    } else {
+        choose_node(claim, class, nodes)
+    };
     let missing_node = !waits && selected.is_none() && node.is_some();
     if !asked || missing_node {
         let node = node.filter(|_| selected.is_none());
-        changes.push(Change::AskProvisioner { provisioner: class.provisioner.clone(), node });
+        changes.push(Change::AskProvisioner {
+            provisioner: class.provisioner.clone(),
+            node,
+        });
     }
     changes
 }
@@ -214,12 +264,16 @@ fn choose_node(
         terms.is_empty()
             || terms.iter().any(|term| {
                 term.match_label_expressions.iter().flatten().all(|row| {
-                    node.labels().get(&row.key).is_some_and(|value| row.values.contains(value))
+                    node.labels()
+                        .get(&row.key)
+                        .is_some_and(|value| row.values.contains(value))
                 })
             })
     };
-    let ready: Vec<&Arc<Node>> =
-        nodes.iter().filter(|node| is_schedulable(node) && allowed(node)).collect();
+    let ready: Vec<&Arc<Node>> = nodes
+        .iter()
+        .filter(|node| is_schedulable(node) && allowed(node))
+        .collect();
     if ready.is_empty() {
         return None;
     }
@@ -234,14 +288,26 @@ pub(crate) fn volume_phase(
     volume: &PersistentVolume,
     claim: Option<&PersistentVolumeClaim>,
 ) -> Option<&'static str> {
-    let status = volume.status.as_ref().and_then(|status| status.phase.as_deref());
-    let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
-    let owner = reference.and_then(|reference| reference.uid.as_deref()).unwrap_or_default();
+    let status = volume
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    let reference = volume
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.claim_ref.as_ref());
+    let owner = reference
+        .and_then(|reference| reference.uid.as_deref())
+        .unwrap_or_default();
     let phase = match (reference, claim) {
         (None, _) => "Available",
         (Some(_), _) if owner.is_empty() => "Available",
         (Some(_), Some(claim)) if uid(claim) == owner => {
-            if volume_of(claim) == volume.metadata.name.as_deref() { "Bound" } else { "Available" }
+            if volume_of(claim) == volume.metadata.name.as_deref() {
+                "Bound"
+            } else {
+                "Available"
+            }
         }
         // Failed is the storage driver's own word on the way out.
         (Some(_), _) if status == Some("Failed") => "Failed",

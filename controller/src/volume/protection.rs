@@ -22,14 +22,12 @@ const VOLUME: &str = "kubernetes.io/pv-protection";
 /// # Guarantees
 /// A claim in use by a pod that has not ended, and a volume bound to a claim, carry the finalizer
 /// until that use ends.
-#[derive(Debug)]
 struct ClaimProtection {
     client: Client,
     caches: Arc<Caches>,
 }
 
 /// As [`ClaimProtection`], for volumes.
-#[derive(Debug)]
 struct VolumeProtection {
     client: Client,
     caches: Arc<Caches>,
@@ -38,29 +36,46 @@ struct VolumeProtection {
 pub(super) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
     let (claims, volumes) = (Arc::new(Queue::new()), Arc::new(Queue::new()));
     let wake = claims.clone();
-    caches.claims.on_change(move |claim| wake.add(Key::of(claim)));
+    caches
+        .claims
+        .on_change(move |claim| wake.add(Key::of(claim)));
     let wake = claims.clone();
     caches.pods.on_change(move |pod| {
         let namespace = pod.namespace().unwrap_or_default();
         claims_of(pod).for_each(|name| wake.add(Key::new(&namespace, name)));
     });
     let wake = volumes.clone();
-    caches.volumes.on_change(move |volume| wake.add(Key::of(volume)));
+    caches
+        .volumes
+        .on_change(move |volume| wake.add(Key::of(volume)));
     let client_of_claims = client.clone();
-    let reconciler = ClaimProtection { client: client_of_claims, caches: caches.clone() };
+    let reconciler = ClaimProtection {
+        client: client_of_claims,
+        caches: caches.clone(),
+    };
     tasks.reconcile(Arc::new(reconciler), &claims, 2);
-    let reconciler = VolumeProtection { client: client.clone(), caches: caches.clone() };
+    let reconciler = VolumeProtection {
+        client: client.clone(),
+        caches: caches.clone(),
+    };
     tasks.reconcile(Arc::new(reconciler), &volumes, 2);
 }
 
 /// Names of the claims that a pod mounts.
 pub(crate) fn claims_of(pod: &Pod) -> impl Iterator<Item = String> + '_ {
-    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+    let volumes = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volumes.as_deref())
+        .unwrap_or_default();
     volumes.iter().filter_map(|volume| {
         if volume.ephemeral.is_some() {
             return Some(format!("{}-{}", pod.name_any(), volume.name));
         }
-        volume.persistent_volume_claim.as_ref().map(|source| source.claim_name.clone())
+        volume
+            .persistent_volume_claim
+            .as_ref()
+            .map(|source| source.claim_name.clone())
     })
 }
 
@@ -70,9 +85,12 @@ fn plan<K: Resource>(object: &K, finalizer: &str, in_use: bool) -> Option<Vec<St
     let has = old.iter().any(|own| own == finalizer);
     match (is_terminating(object), has) {
         (false, false) => Some(old.iter().cloned().chain([finalizer.to_owned()]).collect()),
-        (true, true) if !in_use => {
-            Some(old.iter().filter(|own| *own != finalizer).cloned().collect())
-        }
+        (true, true) if !in_use => Some(
+            old.iter()
+                .filter(|own| *own != finalizer)
+                .cloned()
+                .collect(),
+        ),
         _ => None,
     }
 }
@@ -83,9 +101,12 @@ where
 {
     let patch = Patch::Merge(json!({"metadata": {"uid": uid(object),
         "resourceVersion": object.resource_version(), "finalizers": finalizers}}));
-    ignore_not_found(api.patch(&object.name_any(), &PatchParams::default(), &patch).await)
-        .map(drop)
-        .map_err(Error::api("protect", Key::of(object).to_string()))
+    ignore_not_found(
+        api.patch(&object.name_any(), &PatchParams::default(), &patch)
+            .await,
+    )
+    .map(drop)
+    .map_err(Error::api("protect", Key::of(object).to_string()))
 }
 
 impl Reconcile for ClaimProtection {
@@ -93,11 +114,16 @@ impl Reconcile for ClaimProtection {
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         self.caches.pods.synced().await;
-        let Some(claim) = self.caches.claims.get(key) else { return Ok(Next::Await) };
+        let Some(claim) = self.caches.claims.get(key) else {
+            return Ok(Next::Await);
+        };
         let in_use = is_terminating(&*claim)
-            && self.caches.pods.in_namespace(&key.namespace).iter().any(|pod| {
-                !is_finished(pod) && claims_of(pod).any(|name| name == key.name)
-            });
+            && self
+                .caches
+                .pods
+                .in_namespace(&key.namespace)
+                .iter()
+                .any(|pod| !is_finished(pod) && claims_of(pod).any(|name| name == key.name));
         if let Some(finalizers) = plan(&*claim, CLAIM, in_use) {
             let api: Api<PersistentVolumeClaim> =
                 Api::namespaced(self.client.clone(), &key.namespace);
@@ -112,13 +138,30 @@ impl Reconcile for VolumeProtection {
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         self.caches.claims.synced().await;
-        let Some(volume) = self.caches.volumes.get(key) else { return Ok(Next::Await) };
-        let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
+        let Some(volume) = self.caches.volumes.get(key) else {
+            return Ok(Next::Await);
+        };
+        let phase = volume
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
         let claimed = claim_of(&volume).and_then(|key| self.caches.claims.get(&key));
-        let in_use = phase == Some("Bound") || claimed.is_some_and(|claim| super::is_bound(&claim)
-            && claim.spec.as_ref().and_then(|spec| spec.volume_name.as_ref()) == Some(&key.name));
+        let in_use = phase == Some("Bound")
+            || claimed.is_some_and(|claim| {
+                super::is_bound(&claim)
+                    && claim
+                        .spec
+                        .as_ref()
+                        .and_then(|spec| spec.volume_name.as_ref())
+                        == Some(&key.name)
+            });
         if let Some(finalizers) = plan(&*volume, VOLUME, in_use) {
-            write(&Api::<PersistentVolume>::all(self.client.clone()), &volume, finalizers).await?;
+            write(
+                &Api::<PersistentVolume>::all(self.client.clone()),
+                &volume,
+                finalizers,
+            )
+            .await?;
         }
         Ok(Next::Await)
     }
@@ -138,10 +181,16 @@ mod tests {
     #[test]
     fn the_finalizer_comes_at_once_and_goes_after_the_last_use() {
         let names = |list: &[&str]| Some(list.iter().map(|own| (*own).to_owned()).collect());
-        assert_eq!(plan(&claim(&["x"], false), CLAIM, false), names(&["x", CLAIM]));
+        assert_eq!(
+            plan(&claim(&["x"], false), CLAIM, false),
+            names(&["x", CLAIM])
+        );
         assert_eq!(plan(&claim(&[CLAIM], false), CLAIM, false), None);
         assert_eq!(plan(&claim(&[CLAIM, "x"], true), CLAIM, true), None);
-        assert_eq!(plan(&claim(&[CLAIM, "x"], true), CLAIM, false), names(&["x"]));
+        assert_eq!(
+            plan(&claim(&[CLAIM, "x"], true), CLAIM, false),
+            names(&["x"])
+        );
         assert_eq!(plan(&claim(&["x"], true), CLAIM, false), None);
     }
 }

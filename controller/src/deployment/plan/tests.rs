@@ -21,7 +21,12 @@ fn deployment(replicas: i32, image: &str, strategy: serde_json::Value) -> Deploy
 }
 
 fn rolling(surge: &str, unavailable: &str) -> serde_json::Value {
-    json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}})
+    let bound = |text: &str| {
+        text.parse::<i32>()
+            .map_or_else(|_| json!(text), |count| json!(count))
+    };
+    json!({"type": "RollingUpdate", "rollingUpdate": {
+        "maxSurge": bound(surge), "maxUnavailable": bound(unavailable)}})
 }
 
 /// ReplicaSets that make their pods available at once, and a deployment that is replanned.
@@ -36,7 +41,13 @@ struct World {
 
 impl World {
     fn new(deployment: Deployment) -> Self {
-        Self { deployment, sets: Vec::new(), clock: 1_900_000_000, lingering: 0, healthy: true }
+        Self {
+            deployment,
+            sets: Vec::new(),
+            clock: 1_900_000_000,
+            lingering: 0,
+            healthy: true,
+        }
     }
 
     fn plan(&self) -> Plan {
@@ -44,7 +55,7 @@ impl World {
         let mut observed =
             observe(&self.deployment, self.sets.clone(), |_| Vec::new(), now).unwrap();
         observed.old_pods = self.lingering;
-        plan(&self.deployment, &observed).unwrap()
+        plan(&self.deployment, &observed)
     }
 
     /// Plans and acts once; the readable text of what was done.
@@ -52,14 +63,29 @@ impl World {
         self.clock += 1;
         let plan = self.plan();
         self.deployment.status = Some(plan.status.clone());
-        let texts = plan.changes.iter().map(|change| self.apply(change)).collect();
+        let texts = plan
+            .changes
+            .iter()
+            .map(|change| self.apply(change))
+            .collect();
         self.settle();
         texts
     }
 
     fn apply(&mut self, change: &Change) -> String {
-        let name_of = |set: &ReplicaSet| set.spec.as_ref().unwrap().template.as_ref().unwrap()
-            .spec.as_ref().unwrap().containers[0].image.clone().unwrap();
+        let name_of = |set: &ReplicaSet| {
+            set.spec
+                .template
+                .as_ref()
+                .unwrap()
+                .spec
+                .as_ref()
+                .unwrap()
+                .containers[0]
+                .image
+                .clone()
+                .unwrap()
+        };
         match change {
             Change::Create(set) => {
                 let mut set = (**set).clone();
@@ -69,10 +95,14 @@ impl World {
                 self.sets.push(Arc::new(set.clone()));
                 format!("create {} at {}", name_of(&set), size(&set))
             }
-            Change::Scale { set, replicas, annotations } => {
+            Change::Scale {
+                set,
+                replicas,
+                annotations,
+            } => {
                 let text = format!("scale {} {} -> {replicas}", name_of(set), size(set));
                 self.edit(set, |set| {
-                    set.spec.as_mut().unwrap().replicas = Some(*replicas);
+                    set.spec.replicas = Some(*replicas);
                     set.annotations_mut().extend(annotations.clone());
                 });
                 text
@@ -120,7 +150,7 @@ impl World {
     }
 
     fn set_image(&mut self, image: &str) {
-        let spec = self.deployment.spec.as_mut().unwrap();
+        let spec = &mut self.deployment.spec;
         spec.template.spec.as_mut().unwrap().containers[0].image = Some(image.into());
         self.deployment.metadata.generation = self.deployment.metadata.generation.map(|g| g + 1);
     }
@@ -143,8 +173,11 @@ impl World {
 
     fn condition(&self, type_: &str) -> (String, String) {
         let conditions = self.deployment.status.clone().unwrap().conditions.unwrap();
-        let found = conditions.into_iter().find(|condition| condition.type_ == type_).unwrap();
-        (found.status, found.reason.unwrap())
+        let found = conditions
+            .into_iter()
+            .find(|condition| condition.type_.as_deref() == Some(type_))
+            .unwrap();
+        (found.status.unwrap(), found.reason.unwrap())
     }
 }
 
@@ -167,7 +200,10 @@ fn a_rollout_and_its_rollback() {
     assert_eq!(world.condition("Available").0, "True");
     world.set_image("a");
     let log = world.run();
-    assert!(log[0].starts_with("scale a 0 -> 1") && log[0].contains("revision 3"), "{log:?}");
+    assert!(
+        log[0].starts_with("scale a 0 -> 1") && log[0].contains("revision 3"),
+        "{log:?}"
+    );
     let back = find_new(&world.deployment, &world.sets).unwrap();
     assert_eq!(back.annotations()[revision::REVISION_HISTORY], "1");
     assert_eq!(world.sets.len(), 2);
@@ -211,7 +247,7 @@ fn scaling_during_a_rollout_is_proportional() {
     world.run();
     let before: Vec<i32> = world.sets.iter().map(|set| size(set)).collect();
     assert_eq!(before, [8, 5]);
-    world.deployment.spec.as_mut().unwrap().replicas = Some(15);
+    world.deployment.spec.replicas = Some(15);
     let log = world.step();
     assert_eq!(log, ["scale a 8 -> 11", "scale b 5 -> 7"]);
 }
@@ -221,8 +257,8 @@ fn a_paused_deployment_scales_but_does_not_roll() {
     let mut world = World::new(deployment(2, "a", rolling("1", "0")));
     world.run();
     world.set_image("b");
-    world.deployment.spec.as_mut().unwrap().paused = Some(true);
-    world.deployment.spec.as_mut().unwrap().replicas = Some(3);
+    world.deployment.spec.paused = Some(true);
+    world.deployment.spec.replicas = Some(3);
     assert_eq!(world.run(), ["scale a 2 -> 3"]);
     assert_eq!(world.condition("Progressing").1, "DeploymentPaused");
 }
@@ -230,7 +266,7 @@ fn a_paused_deployment_scales_but_does_not_roll() {
 #[test]
 fn history_beyond_the_limit_is_deleted() {
     let mut world = World::new(deployment(1, "a", rolling("1", "0")));
-    world.deployment.spec.as_mut().unwrap().revision_history_limit = Some(1);
+    world.deployment.spec.revision_history_limit = Some(1);
     for image in ["a", "b", "c"] {
         world.set_image(image);
         world.run();
@@ -241,6 +277,18 @@ fn history_beyond_the_limit_is_deleted() {
 #[test]
 fn bounds_round_as_kubernetes_does() {
     let of = |n, s: &str, u: &str| bounds(&deployment(n, "a", rolling(s, u)));
-    assert_eq!(of(10, "25%", "25%"), scale::Bounds { surge: 3, unavailable: 2 });
-    assert_eq!(of(1, "0%", "25%"), scale::Bounds { surge: 0, unavailable: 1 });
+    assert_eq!(
+        of(10, "25%", "25%"),
+        scale::Bounds {
+            surge: 3,
+            unavailable: 2
+        }
+    );
+    assert_eq!(
+        of(1, "0%", "25%"),
+        scale::Bounds {
+            surge: 0,
+            unavailable: 1
+        }
+    );
 }

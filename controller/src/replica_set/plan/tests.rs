@@ -58,7 +58,10 @@ fn finished_and_terminating_pods_do_not_count() {
     leaving.metadata.deletion_timestamp = Some(now());
     let pods = vec![pod("done", json!({"phase": "Failed"})), Arc::new(leaving)];
     let plan = plan_of(&set(1), pods);
-    assert_eq!((plan.create, plan.counts.replicas, plan.counts.terminating), (1, 0, 1));
+    assert_eq!(
+        (plan.create, plan.counts.replicas, plan.counts.terminating),
+        (1, 0, 1)
+    );
 }
 
 #[test]
@@ -69,13 +72,18 @@ fn the_least_useful_pods_go_first() {
         pod("unready", json!({"phase": "Running"})),
         pod("pending", json!({"phase": "Pending"})),
     ];
-    assert_eq!(names(&plan_of(&set(1), pods).delete), ["pending", "unready", "new-ready"]);
+    assert_eq!(
+        names(&plan_of(&set(1), pods).delete),
+        ["pending", "unready", "new-ready"]
+    );
 }
 
 #[test]
 fn availability_waits_for_min_ready_seconds() {
-    let pods =
-        vec![pod("a", ready("2030-01-01T00:00:00Z")), pod("b", ready("2030-01-01T00:00:56Z"))];
+    let pods = vec![
+        pod("a", ready("2030-01-01T00:00:00Z")),
+        pod("b", ready("2030-01-01T00:00:56Z")),
+    ];
     let plan = plan_of(&set(2), pods);
     assert_eq!((plan.counts.ready, plan.counts.available), (2, 1));
     assert_eq!(plan.look_again_after, Some(6));

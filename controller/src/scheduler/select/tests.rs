@@ -88,7 +88,8 @@ fn an_assumed_binding_takes_room_until_it_is_forgotten() {
 
 #[test]
 fn taints_selectors_and_cordons() {
-    let taint = json!({"spec": {"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]}});
+    let taint =
+        json!({"spec": {"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]}});
     let cluster = cluster(&[
         node("a", taint),
         node("b", json!({"spec": {"unschedulable": true}})),
@@ -110,7 +111,11 @@ fn taints_selectors_and_cordons() {
 fn siblings_are_spread_over_nodes() {
     let owner = json!({"metadata": {"ownerReferences": [
         {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true}]}});
-    let mut cluster = cluster(&[node("a", json!({})), node("b", json!({})), node("c", json!({}))]);
+    let mut cluster = cluster(&[
+        node("a", json!({})),
+        node("b", json!({})),
+        node("c", json!({})),
+    ]);
     let mut homes = Vec::new();
     for name in ["p1", "p2", "p3"] {
         let pod = pod(name, "100m", owner.clone());
@@ -127,7 +132,11 @@ fn hard_spreading_keeps_the_skew() {
     let rule = json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone",
         "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}});
     let full = json!({"status": {"allocatable": {"cpu": "100m"}}});
-    let mut cluster = cluster(&[node("a1", json!({})), node("a2", json!({})), node("b1", full)]);
+    let mut cluster = cluster(&[
+        node("a1", json!({})),
+        node("a2", json!({})),
+        node("b1", full),
+    ]);
     put(&mut cluster, pod("x", "100m", json!({})), "a1");
     let decision = decide(&pod("p", "1", rule), &cluster);
     assert_eq!(
@@ -144,8 +153,10 @@ fn anti_affinity_works_both_ways() {
             {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}}}]}}}});
     let mut cluster = cluster(&[node("a", json!({}))]);
     put(&mut cluster, pod("hermit", "1", alone.clone()), "a");
-    assert!(decide(&pod("p", "1", json!({})), &cluster)
-        .contains("didn't satisfy existing pods anti-affinity rules"));
+    assert!(
+        decide(&pod("p", "1", json!({})), &cluster)
+            .contains("didn't satisfy existing pods anti-affinity rules")
+    );
     assert!(decide(&pod("q", "1", alone), &cluster).contains("anti-affinity rules"));
     let other = json!({"metadata": {"labels": {"app": "other"}}});
     assert_eq!(decide(&pod("r", "1", other), &cluster), "a");
@@ -189,8 +200,14 @@ fn a_waiting_claim_chooses_the_node_first() {
         ..Storage::default()
     };
     let pod = pod("p", "1", json!({}));
-    assert_eq!(words(select(&pod, &cluster, &unbound(None))), "1 volumes on a");
-    assert_eq!(words(select(&pod, &cluster, &unbound(Some("b")))), "0 volumes on b");
+    assert_eq!(
+        words(select(&pod, &cluster, &unbound(None))),
+        "1 volumes on a"
+    );
+    assert_eq!(
+        words(select(&pod, &cluster, &unbound(Some("b")))),
+        "0 volumes on b"
+    );
     let volume = json!({"metadata": {"name": "v"}, "spec": {"nodeAffinity": {"required": {
         "nodeSelectorTerms": [{"matchExpressions": [
             {"key": "kubernetes.io/hostname", "operator": "In", "values": ["b"]}]}]}}}});

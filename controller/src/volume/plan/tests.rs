@@ -7,7 +7,9 @@ use super::*;
 fn claim(extra: Value) -> PersistentVolumeClaim {
     let mut spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "local",
         "resources": {"requests": {"storage": "1Gi"}}});
-    spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    spec.as_object_mut()
+        .unwrap()
+        .extend(extra.as_object().unwrap().clone());
     serde_json::from_value(json!({
         "metadata": {"name": "data", "namespace": "ns", "uid": "claim-uid"},
         "spec": spec,
@@ -74,25 +76,42 @@ fn words(changes: &[Change]) -> Vec<String> {
 
 #[test]
 fn the_smallest_suitable_volume_is_bound() {
-    let volumes =
-        [volume("big", "9Gi", None), volume("fit", "2Gi", None), volume("small", "1Mi", None)];
-    assert_eq!(words(&plan_of(&claim(json!({})), &volumes, "Immediate")), ["bind volume fit"]);
+    let volumes = [
+        volume("big", "9Gi", None),
+        volume("fit", "2Gi", None),
+        volume("small", "1Mi", None),
+    ];
+    assert_eq!(
+        words(&plan_of(&claim(json!({})), &volumes, "Immediate")),
+        ["bind volume fit"]
+    );
 }
 
 #[test]
 fn binding_goes_volume_claim_status() {
     let reserved = [volume("v", "2Gi", Some("claim-uid"))];
     let plain = claim(json!({}));
-    assert_eq!(words(&plan_of(&plain, &reserved, "Immediate")), ["bind claim to v"]);
+    assert_eq!(
+        words(&plan_of(&plain, &reserved, "Immediate")),
+        ["bind claim to v"]
+    );
     let mut named = claim(json!({"volumeName": "v"}));
-    named.metadata.annotations =
-        Some([("pv.kubernetes.io/bind-completed".to_owned(), "yes".to_owned())].into());
-    assert_eq!(words(&plan_of(&named, &reserved, "Immediate")), ["phase Bound"]);
+    named.metadata.annotations = Some(
+        [(
+            "pv.kubernetes.io/bind-completed".to_owned(),
+            "yes".to_owned(),
+        )]
+        .into(),
+    );
+    assert_eq!(
+        words(&plan_of(&named, &reserved, "Immediate")),
+        ["phase Bound"]
+    );
     let Change::SetStatus(status) = plan_of(&named, &reserved, "Immediate").remove(0) else {
         panic!()
     };
     assert_eq!(status.capacity.as_ref().unwrap()["storage"].0, "2Gi");
-    named.status = Some(status);
+    named.status = Some(*status);
     assert!(plan_of(&named, &reserved, "Immediate").is_empty());
     assert!(is_bound(&named));
 }
@@ -103,7 +122,10 @@ fn anothers_volume_is_never_taken() {
     let asked = words(&plan_of(&claim(json!({})), &taken, "Immediate"));
     assert_eq!(asked, ["phase Pending", "ask local-path.davit.dev on up"]);
     let named = claim(json!({"volumeName": "v"}));
-    assert_eq!(words(&plan_of(&named, &taken, "Immediate")), ["phase Pending"]);
+    assert_eq!(
+        words(&plan_of(&named, &taken, "Immediate")),
+        ["phase Pending"]
+    );
 }
 
 #[test]
@@ -119,8 +141,10 @@ fn a_waiting_class_needs_a_consumer_first() {
 #[test]
 fn a_vanished_volume_makes_the_claim_lost() {
     let mut claim = claim(json!({"volumeName": "v"}));
-    claim.status =
-        Some(PersistentVolumeClaimStatus { phase: Some("Bound".into()), ..Default::default() });
+    claim.status = Some(PersistentVolumeClaimStatus {
+        phase: Some("Bound".into()),
+        ..Default::default()
+    });
     assert_eq!(words(&plan_of(&claim, &[], "Immediate")), ["phase Lost"]);
 }
 
@@ -130,8 +154,20 @@ fn phases_of_volumes() {
     let unbound = claim(json!({}));
     let of = |volume: &PersistentVolume, claim| volume_phase(volume, claim);
     assert_eq!(of(&volume("v", "1Gi", None), None), Some("Available"));
-    assert_eq!(of(&volume("v", "1Gi", Some("claim-uid")), Some(&bound)), Some("Bound"));
-    assert_eq!(of(&volume("v", "1Gi", Some("claim-uid")), Some(&unbound)), Some("Available"));
-    assert_eq!(of(&volume("v", "1Gi", Some("claim-uid")), None), Some("Released"));
-    assert_eq!(of(&volume("v", "1Gi", Some("older-uid")), Some(&bound)), Some("Released"));
+    assert_eq!(
+        of(&volume("v", "1Gi", Some("claim-uid")), Some(&bound)),
+        Some("Bound")
+    );
+    assert_eq!(
+        of(&volume("v", "1Gi", Some("claim-uid")), Some(&unbound)),
+        Some("Available")
+    );
+    assert_eq!(
+        of(&volume("v", "1Gi", Some("claim-uid")), None),
+        Some("Released")
+    );
+    assert_eq!(
+        of(&volume("v", "1Gi", Some("older-uid")), Some(&bound)),
+        Some("Released")
+    );
 }
