@@ -71,8 +71,7 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
         let current = cache
             .get(&key)
             .filter(|current| uid(&**current) == uid(pod));
-        if let Some(current) = current.as_ref().filter(|pod| is_pending(pod)) {
-            let _ = current;
+        if current.as_deref().is_some_and(is_pending) {
             wake.add(key);
         } else if view
             .lock()
@@ -272,7 +271,7 @@ fn unschedulable_message(pod: &Pod) -> Option<&str> {
         .iter()
         .find(|condition| condition.type_ == "PodScheduled")?;
     (scheduled.status == "False")
-        .then(|| scheduled.message.as_deref())
+        .then_some(scheduled.message.as_deref())
         .flatten()
 }
 
