@@ -143,6 +143,10 @@ impl Reconcile for Scheduler {
             self.waiting.lock().remove(key);
             return Ok(Next::Await);
         };
+        if self.cluster.lock().has(uid(&*pod)) {
+            // Bound already; the watch has yet to show it.
+            return Ok(Next::Await);
+        }
         let storage = volumes::observe(&pod, &self.caches);
         let decision = {
             let mut cluster = self.cluster.lock();

@@ -106,6 +106,11 @@ impl Cluster {
         changed
     }
 
+    /// True for a pod that has a node, be it by a binding not yet seen in the watch.
+    pub(crate) fn has(&self, uid: &str) -> bool {
+        self.homes.contains_key(uid)
+    }
+
     /// Counts a binding that is being written.
     pub(crate) fn assume(&mut self, pod: &Arc<Pod>, node: &str) {
         self.take(uid(&**pod));
