@@ -14,16 +14,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+mod backup;
 mod committer;
+#[cfg(test)]
+mod contract;
 mod digest;
+mod disk;
 mod engine;
 mod error;
 mod history;
 mod journal;
 mod local;
+#[cfg(test)]
+mod model;
+mod record;
 mod state;
 mod watch;
 
+pub use backup::{BackupSummary, backup, restore};
 pub use error::Error;
 pub use watch::WatchStream;
 
@@ -306,9 +314,5 @@ pub fn memory(options: &Options) -> Result<Arc<dyn Store>, Error> {
 /// # Errors
 /// [`Error::Locked`], [`Error::TooNew`], [`Error::Stale`], [`Error::Corrupt`], [`Error::Io`]; each says what to do.
 pub fn open_sled(dir: &Path, options: &Options) -> Result<Arc<dyn Store>, Error> {
-    let _ = options;
-    Err(Error::io(
-        format!("open the store in {}", dir.display()),
-        std::io::Error::from(std::io::ErrorKind::Unsupported),
-    ))
+    Ok(Arc::new(disk::open(dir, options)?))
 }

@@ -83,9 +83,13 @@ impl Committer {
     fn next(&mut self) -> Option<Request> {
         while let Some(at) = self.journal.unsettled() {
             let wait = at.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                self.journal.settle();
+                continue;
+            }
             match self.requests.recv_timeout(wait) {
                 Ok(request) => return Some(request),
-                Err(RecvTimeoutError::Timeout) => self.journal.settle(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }

@@ -88,6 +88,18 @@ pub enum Error {
         /// What was found.
         detail: String,
     },
+    /// A store is to be made where there is one.
+    #[error("there is a store in {} already; choose another --data-dir", dir.display())]
+    Occupied {
+        /// The store's directory.
+        dir: PathBuf,
+    },
+    /// A backup cannot be read.
+    #[error("the backup is not usable: {detail}")]
+    BadBackup {
+        /// What was found.
+        detail: String,
+    },
     /// The file system is nearly full; nothing was touched. Trying again helps once there is room.
     #[error("no room for writes in {}: {free} bytes are free, {needed} are needed", dir.display())]
     Full {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{Error, Event, Revision};
 
 /// Commit groups a watcher may fall behind before it is cut off.
-const QUEUE_GROUPS: usize = 4096;
+pub(super) const QUEUE_GROUPS: usize = 4096;
 
 /// Changes in order, one batch for each group of transactions that were committed together. Ends with one error: [`Error::Lagged`]
 /// when the reader was too slow, [`Error::Closed`] when the store closed.

@@ -1,0 +1,296 @@
+//! The store in a directory: `lock`, `format` (which database is the current one), `mark` (what it must at least contain) and
+//! `sled-<number>/`. A directory without a format file is not a store yet: making one can be interrupted anywhere.
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::sys::statvfs::statvfs;
+
+use super::journal::{CommitError, Journal};
+use super::local::LocalStore;
+use super::record::Record;
+use super::state::{Change, State, Trim};
+use super::{Error, Event, Options};
+
+mod database;
+mod format;
+mod guard;
+mod lock;
+mod mark;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+use database::{Database, Writes};
+use format::Format;
+use lock::DirLock;
+use mark::Mark;
+
+/// A file is worth rewriting when it has grown over this many times what lives in it, and some more.
+const BLOAT_FACTOR: u64 = 6;
+const BLOAT_BYTES: u64 = 256 << 20;
+
+/// Opens the store of a directory, or makes an empty one there.
+pub(super) fn open(dir: &Path, options: &Options) -> Result<LocalStore, Error> {
+    let (lock, format) = enter(dir)?;
+    let (journal, state) = match format {
+        Some(format) => DiskJournal::open(dir, lock, format, options)?,
+        None => {
+            let state = State::empty();
+            (DiskJournal::create(dir, lock, &state, options)?, state)
+        }
+    };
+    LocalStore::start(state, Box::new(journal), options)
+}
+
+/// Makes a store of a state in a directory that has none.
+pub(super) fn create(dir: &Path, state: &State, options: &Options) -> Result<(), Error> {
+    let (lock, format) = enter(dir)?;
+    if format.is_some() {
+        return Err(Error::Occupied {
+            dir: dir.to_owned(),
+        });
+    }
+    let mut journal = DiskJournal::create(dir, lock, state, options)?;
+    journal.settle();
+    Ok(())
+}
+
+/// Locks a directory and finds out whether it is a store.
+fn enter(dir: &Path) -> Result<(DirLock, Option<Format>), Error> {
+    let failed = |error| Error::io(format!("use {}", dir.display()), error);
+    sync::create_dir(dir).map_err(failed)?;
+    let lock = DirLock::take(dir)?;
+    if !sync::is_linked(lock.file()).map_err(failed)? {
+        let detail = "this build of davit would not sync it; it is not usable".to_owned();
+        return Err(Error::Database { detail });
+    }
+    let format = Format::read(dir)?;
+    if format.is_none() && Mark::open(dir)?.is_some_and(|mark| mark.revision() > 0) {
+        let detail = "its format file is missing".to_owned();
+        return Err(Error::Corrupt {
+            dir: dir.to_owned(),
+            detail,
+        });
+    }
+    Ok((lock, format))
+}
+
+/// The journal in a directory.
+#[derive(Debug)]
+struct DiskJournal {
+    dir: PathBuf,
+    options: Options,
+    /// Missing only after a failed commit.
+    database: Option<Database>,
+    number: u64,
+    mark: Mark,
+    _lock: DirLock,
+}
+
+impl DiskJournal {
+    fn create(dir: &Path, lock: DirLock, state: &State, options: &Options) -> Result<Self, Error> {
+        let number = 1;
+        // Leftovers of a making that was interrupted; nothing in them was ever acknowledged.
+        remove_databases(dir, None)?;
+        let database = Database::create(&database_dir(dir, number), state, options)?;
+        let mut mark = Mark::create(dir)?;
+        Format { database: number }.write(dir)?;
+        note(&mut mark, state.revision());
+        let database = Some(database);
+        Ok(Self {
+            dir: dir.to_owned(),
+            options: options.clone(),
+            database,
+            number,
+            mark,
+            _lock: lock,
+        })
+    }
+
+    fn open(
+        dir: &Path,
+        lock: DirLock,
+        format: Format,
+        options: &Options,
+    ) -> Result<(Self, State), Error> {
+        let missing = |what: &str| Error::Corrupt {
+            dir: dir.to_owned(),
+            detail: format!("its {what} is missing"),
+        };
+        let mut mark = Mark::open(dir)?.ok_or_else(|| missing("mark of the highest revision"))?;
+        let path = database_dir(dir, format.database);
+        if !path.join("db").is_file() {
+            return Err(missing("database"));
+        }
+        let database = Database::open(&path, options)?;
+        let state = database.load()?;
+        if state.revision() < mark.revision() {
+            let (found, expected) = (state.revision(), mark.revision());
+            return Err(Error::Stale {
+                dir: dir.to_owned(),
+                found,
+                expected,
+            });
+        }
+        note(&mut mark, state.revision());
+        remove_databases(dir, Some(format.database))?;
+        let (database, number) = (Some(database), format.database);
+        let journal = Self {
+            dir: dir.to_owned(),
+            options: options.clone(),
+            database,
+            number,
+            mark,
+            _lock: lock,
+        };
+        Ok((journal, state))
+    }
+
+    /// Refuses writes while there is little room, before they touch anything. Deletions may use half of the reserve.
+    fn check_room(&self, puts: bool) -> Result<(), Error> {
+        let needed = if puts {
+            self.options.reserve_bytes
+        } else {
+            self.options.reserve_bytes / 2
+        };
+        let free = free_bytes(&self.dir)?;
+        if free < needed {
+            return Err(Error::Full {
+                dir: self.dir.clone(),
+                free,
+                needed,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Journal for DiskJournal {
+    fn commit(&mut self, changes: &[Change], trim: Option<&Trim>) -> Result<(), CommitError> {
+        let puts = changes
+            .iter()
+            .any(|change| matches!(change.event, Event::Put { .. }));
+        self.check_room(puts).map_err(CommitError::Refused)?;
+        let Some(database) = &self.database else {
+            return Err(CommitError::Failed(Error::Closed));
+        };
+        let mut writes = Writes::default();
+        changes
+            .iter()
+            .for_each(|change| writes.put(&Record::of(change)));
+        if let Some(trim) = trim {
+            trim.dropped
+                .iter()
+                .for_each(|dropped| writes.drop_version(dropped));
+            writes.set_floor(trim.floor, trim.digest);
+        }
+        if let Err(error) = database.write(writes) {
+            self.database.take().into_iter().for_each(Database::abandon);
+            return Err(CommitError::Failed(error));
+        }
+        if let Some(change) = changes.last() {
+            note(&mut self.mark, change.place.revision);
+        }
+        Ok(())
+    }
+
+    fn rebuild(&mut self, state: &State) -> Result<(), Error> {
+        let live = state.value_bytes() + state.history_bytes() as u64;
+        let needed = 2 * live + self.options.reserve_bytes;
+        let free = free_bytes(&self.dir)?;
+        if free < needed {
+            return Err(Error::Full {
+                dir: self.dir.clone(),
+                free,
+                needed,
+            });
+        }
+        let number = self.number + 1;
+        remove_database(&self.dir, number)?;
+        let database = Database::create(&database_dir(&self.dir, number), state, &self.options)?;
+        self.number = number;
+        if let Err(error) = (Format { database: number }).write(&self.dir) {
+            // It is unknown which database a restart would open, so neither may be written to.
+            database.abandon();
+            self.database.take().into_iter().for_each(Database::abandon);
+            return Err(error);
+        }
+        self.database
+            .replace(database)
+            .into_iter()
+            .for_each(Database::close);
+        if let Err(error) = remove_databases(&self.dir, Some(number)) {
+            tracing::warn!(%error, "an old database of the store is left behind until the next start");
+        }
+        Ok(())
+    }
+
+    fn bloated(&self, live_bytes: u64) -> bool {
+        let file = self.database.as_ref().map_or(0, Database::file_bytes);
+        file > BLOAT_FACTOR * live_bytes + BLOAT_BYTES
+    }
+
+    fn unsettled(&self) -> Option<Instant> {
+        self.mark.sync_at()
+    }
+
+    fn settle(&mut self) {
+        if let Err(error) = self.mark.sync() {
+            tracing::warn!(%error, "the mark of the highest revision could not be synced");
+        }
+    }
+}
+
+impl Drop for DiskJournal {
+    fn drop(&mut self) {
+        self.settle();
+        self.database.take().into_iter().for_each(Database::close);
+    }
+}
+
+/// Notes a revision that is durable. Without the note the database is safe still, only its age is not proven.
+fn note(mark: &mut Mark, revision: super::Revision) {
+    if let Err(error) = mark.raise(revision) {
+        tracing::warn!(%error, revision, "the mark of the highest revision could not be written");
+    }
+}
+
+fn database_dir(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("sled-{number}"))
+}
+
+fn free_bytes(dir: &Path) -> Result<u64, Error> {
+    let stat = statvfs(dir).map_err(|errno| {
+        Error::io(
+            format!("ask for the room in {}", dir.display()),
+            errno.into(),
+        )
+    })?;
+    Ok(stat.blocks_available() as u64 * stat.fragment_size() as u64)
+}
+
+/// Removes all databases but one.
+fn remove_databases(dir: &Path, keep: Option<u64>) -> Result<(), Error> {
+    let failed = |error| Error::io(format!("list {}", dir.display()), error);
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("sled-")?.parse().ok());
+        match number {
+            Some(number) if Some(number) != keep => remove_database(dir, number)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn remove_database(dir: &Path, number: u64) -> Result<(), Error> {
+    let path = database_dir(dir, number);
+    match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(format!("remove {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,209 @@
+//! How one change is written as bytes: in the database, in pieces, and in backups.
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, TryGetError};
+
+use super::digest::Digest;
+use super::state::{Change, Place};
+use super::{Event, KeyValue};
+
+/// Bytes of a record before its key.
+const HEADER_BYTES: usize = 4 + 1 + 8 + 4 + 8 + 8 + 16 + 4 + 4;
+const FLAG_LAST: u8 = 1;
+const FLAG_LIVE: u8 = 2;
+
+/// A change as it stands in the journal: what the key is from then on, without what it was before.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) place: Place,
+    /// Whether it is the last change of its revision.
+    pub(super) last: bool,
+    pub(super) key: Arc<str>,
+    /// `None` when the key was deleted.
+    pub(super) kv: Option<KeyValue>,
+    /// Of all live keys after this change; of no meaning for a key that is written down alone.
+    pub(super) digest: Digest,
+}
+
+impl Record {
+    /// What history keeps of a change.
+    pub(super) fn of(change: &Change) -> Self {
+        let kv = match &change.event {
+            Event::Put { kv, .. } => Some(kv.clone()),
+            Event::Delete { .. } => None,
+        };
+        let Change {
+            place,
+            last,
+            digest,
+            ..
+        } = *change;
+        Self {
+            place,
+            last,
+            key: change.event.key().clone(),
+            kv,
+            digest,
+        }
+    }
+
+    /// A key alone, its history being forgotten.
+    pub(super) fn alone(kv: &KeyValue, op: u32) -> Self {
+        let place = Place {
+            revision: kv.mod_revision,
+            op,
+        };
+        let digest = Digest::default();
+        Self {
+            place,
+            last: false,
+            key: kv.key.clone(),
+            kv: Some(kv.clone()),
+            digest,
+        }
+    }
+
+    /// The record as bytes, a checksum first.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let value = self.kv.as_ref().map(|kv| &kv.value[..]).unwrap_or_default();
+        let (create, version) = self
+            .kv
+            .as_ref()
+            .map_or((0, 0), |kv| (kv.create_revision, kv.version));
+        let mut flags = if self.last { FLAG_LAST } else { 0 };
+        flags |= if self.kv.is_some() { FLAG_LIVE } else { 0 };
+        let mut out = Vec::with_capacity(encoded_bytes(self.key.len(), value.len()));
+        out.put_u32_le(0);
+        out.put_u8(flags);
+        out.put_u64_le(self.place.revision);
+        out.put_u32_le(self.place.op);
+        out.put_u64_le(create);
+        out.put_u64_le(version);
+        out.put_u64_le(self.digest.live);
+        out.put_u64_le(self.digest.sum);
+        out.put_u32_le(self.key.len() as u32);
+        out.put_u32_le(value.len() as u32);
+        out.put_slice(self.key.as_bytes());
+        out.put_slice(value);
+        let sum = crc32fast::hash(&out[4..]);
+        out[..4].copy_from_slice(&sum.to_le_bytes());
+        out
+    }
+
+    /// Reads what [`Record::encode`] wrote; anything else is an error in words.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let Some((sum, content)) = bytes.split_first_chunk::<4>() else {
+            return Err("a record is cut short".to_owned());
+        };
+        if crc32fast::hash(content) != u32::from_le_bytes(*sum) {
+            return Err("a record has the wrong checksum".to_owned());
+        }
+        let parsed = parse(content).map_err(|_| "a record is cut short".to_owned())?;
+        parsed.ok_or_else(|| "a record makes no sense".to_owned())
+    }
+}
+
+fn parse(mut content: &[u8]) -> Result<Option<Record>, TryGetError> {
+    let flags = content.try_get_u8()?;
+    let place = Place {
+        revision: content.try_get_u64_le()?,
+        op: content.try_get_u32_le()?,
+    };
+    let create_revision = content.try_get_u64_le()?;
+    let version = content.try_get_u64_le()?;
+    let digest = Digest {
+        live: content.try_get_u64_le()?,
+        sum: content.try_get_u64_le()?,
+    };
+    let key_bytes = content.try_get_u32_le()? as usize;
+    let value_bytes = content.try_get_u32_le()? as usize;
+    let Some((key, value)) = content.split_at_checked(key_bytes) else {
+        return Ok(None);
+    };
+    let Ok(key) = std::str::from_utf8(key) else {
+        return Ok(None);
+    };
+    if value.len() != value_bytes {
+        return Ok(None);
+    }
+    let key: Arc<str> = key.into();
+    let kv = (flags & FLAG_LIVE != 0).then(|| KeyValue {
+        key: key.clone(),
+        value: Bytes::copy_from_slice(value),
+        create_revision,
+        mod_revision: place.revision,
+        version,
+    });
+    Ok(Some(Record {
+        place,
+        last: flags & FLAG_LAST != 0,
+        key,
+        kv,
+        digest,
+    }))
+}
+
+/// How many bytes a record takes.
+pub(super) fn encoded_bytes(key_bytes: usize, value_bytes: usize) -> usize {
+    HEADER_BYTES + key_bytes + value_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record() -> impl Strategy<Value = Record> {
+        let place = (1..u64::MAX, any::<u32>());
+        let value = prop::option::of((
+            prop::collection::vec(any::<u8>(), 0..300),
+            any::<(u64, u64)>(),
+        ));
+        (place, any::<bool>(), ".{1,40}", value, any::<(u64, u64)>()).prop_map(
+            |((revision, op), last, key, value, (live, sum))| {
+                let key: Arc<str> = key.into();
+                let kv = value.map(|(value, (create_revision, version))| KeyValue {
+                    key: key.clone(),
+                    value: value.into(),
+                    create_revision,
+                    mod_revision: revision,
+                    version,
+                });
+                Record {
+                    place: Place { revision, op },
+                    last,
+                    key,
+                    kv,
+                    digest: Digest { live, sum },
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(record in record()) {
+            let bytes = record.encode();
+            let value_bytes = record.kv.as_ref().map_or(0, |kv| kv.value.len());
+            prop_assert_eq!(bytes.len(), encoded_bytes(record.key.len(), value_bytes));
+            prop_assert_eq!(Record::decode(&bytes), Ok(record));
+        }
+
+        #[test]
+        fn a_flipped_bit_or_a_missing_byte_is_noticed(record in record(), at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+            let mut bytes = record.encode();
+            let at = at.index(bytes.len());
+            prop_assert!(Record::decode(&bytes[..at]).is_err());
+            bytes[at] ^= 1_u8 << bit;
+            prop_assert!(Record::decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_an_error_not_a_panic(content in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut bytes = crc32fast::hash(&content).to_le_bytes().to_vec();
+            bytes.extend(content);
+            let _ = Record::decode(&bytes);
+        }
+    }
+}
