@@ -1,19 +1,32 @@
 //! Who a request comes from (authentication) and what it may do (authorization).
 //!
 //! The request path uses three calls, in this order: [`Authenticator::authenticate`],
-//! `impersonate::resolve` and [`Authorizer::authorize`]. All objects they need (service accounts,
+//! [`impersonate::resolve`] and [`Authorizer::authorize`]. All objects they need (service accounts,
 //! roles, bindings) are read through [`ObjectSource`], which the watch cache implements.
 
 mod attributes;
 mod authenticate;
 mod authorize;
+pub mod bootstrap;
+mod bootstrap_tokens;
 mod error;
+pub mod impersonate;
+#[cfg(test)]
+pub(crate) mod memory;
+mod node;
+pub(crate) mod rbac;
+mod review;
+mod snapshot;
 mod source;
+mod static_tokens;
+pub mod token;
 mod user;
 
 pub use attributes::{Attributes, Decision, ResourceAttributes, Target};
 pub use authenticate::{Authenticator, AuthenticatorConfig, is_public_path};
 pub use authorize::Authorizer;
 pub use error::Error;
+pub use review::Reviews;
 pub use source::{Kind, ObjectSource};
+pub use static_tokens::{StaticTokens, StaticTokensError};
 pub use user::{InProcessUser, UserInfo, groups, users};

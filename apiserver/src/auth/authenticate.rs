@@ -2,61 +2,273 @@
 
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
 use http::request::Parts;
+use jiff::Timestamp;
 
-use super::{Error, ObjectSource, UserInfo};
-use crate::pki::Authority;
+use super::token::{TokenIssuer, check_binding};
+use super::{Error, InProcessUser, ObjectSource, StaticTokens, UserInfo, bootstrap_tokens};
+use crate::pki::{Authority, Peer};
 
 /// What the authenticator is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AuthenticatorConfig {
     /// Issuer of ServiceAccount tokens, such as `https://kubernetes.default.svc.cluster.local`.
     pub issuer: String,
-    /// Audiences the API server answers to. The first is put into tokens that ask for none.
+    /// Audiences the API server answers to; tokens that ask for no audience get them. Empty: the issuer.
     pub audiences: Vec<String>,
+    /// Tokens of a file.
+    pub static_tokens: StaticTokens,
 }
 
 /// Finds out who sent a request.
 pub struct Authenticator {
-    _config: AuthenticatorConfig,
-    _source: Arc<dyn ObjectSource>,
+    issuer: TokenIssuer,
+    audiences: Vec<String>,
+    static_tokens: StaticTokens,
+    source: Arc<dyn ObjectSource>,
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("audiences", &self.audiences)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Authenticator {
-    /// An authenticator for the tokens and certificates of `authority`.
+    /// An authenticator for the tokens signed with the key of `authority`.
     pub fn new(
         config: AuthenticatorConfig,
-        _authority: &Authority,
+        authority: &Authority,
         source: Arc<dyn ObjectSource>,
-    ) -> Result<Self, Error> {
-        Ok(Self {
-            _config: config,
-            _source: source,
-        })
+    ) -> Self {
+        let mut audiences = config.audiences;
+        if audiences.is_empty() {
+            audiences.push(config.issuer.clone());
+        }
+        Self {
+            issuer: TokenIssuer::new(config.issuer, authority.service_account_key()),
+            audiences,
+            static_tokens: config.static_tokens,
+            source,
+        }
     }
 
-    /// The user of a request: from the [`InProcessUser`](super::InProcessUser) extension, the bearer
-    /// token, or the [`Peer`](crate::pki::Peer) extension of its connection.
+    /// Makes ServiceAccount tokens, and publishes the key they are checked with.
+    pub fn token_issuer(&self) -> &TokenIssuer {
+        &self.issuer
+    }
+
+    /// The audiences the API server answers to.
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    /// The user of a request: from the [`InProcessUser`] extension, the [`Peer`] extension of its
+    /// connection, or the bearer token.
     ///
     /// `Ok(None)`: the request has no credentials. Such a request is served as
-    /// [`UserInfo::anonymous`] on [`is_public_path`] and refused with 401 anywhere else.
+    /// [`UserInfo::anonymous`] on a public path ([`is_public_path`]) and refused with 401 elsewhere.
     ///
     /// # Errors
     /// [`Error::Unauthorized`] when there are credentials and none is valid.
     pub async fn authenticate(&self, parts: &Parts) -> Result<Option<Arc<UserInfo>>, Error> {
-        if let Some(super::InProcessUser(user)) = parts.extensions.get() {
+        if let Some(InProcessUser(user)) = parts.extensions.get() {
             return Ok(Some(user.clone()));
         }
-        match parts.extensions.get() {
-            Some(crate::pki::Peer::Verified { user, .. }) => Ok(Some(user.clone())),
-            Some(crate::pki::Peer::Rejected { reason }) => Err(Error::unauthorized(reason.clone())),
-            None => Ok(None),
+        let by_certificate = match parts.extensions.get::<Peer>() {
+            Some(peer) => Some(of_peer(peer, Timestamp::now().as_second())),
+            None => None,
+        };
+        if let Some(Ok(user)) = by_certificate {
+            return Ok(Some(user));
+        }
+        let by_token = match bearer_token(parts) {
+            Some(token) => Some(
+                self.authenticate_token(token, &self.audiences)
+                    .await
+                    .map(|known| known.user),
+            ),
+            None => None,
+        };
+        by_token.or(by_certificate).transpose()
+    }
+
+    /// The user a bearer token stands for at a server that answers to `audiences`.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`] with the reason, which clients must not be told.
+    pub(super) async fn authenticate_token(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<TokenUser, Error> {
+        let now = Timestamp::now();
+        if let Some(claims) = self.issuer.verify(token).map_err(Error::unauthorized)? {
+            let user = check_binding(&claims, audiences, now.as_second(), &*self.source)
+                .map_err(Error::unauthorized)?;
+            return Ok(TokenUser {
+                user: Arc::new(user),
+                audiences: common(audiences, &claims.aud),
+            });
+        }
+        // Tokens that name no audience are for the API server itself.
+        let audiences = common(audiences, &self.audiences);
+        if audiences.is_empty() {
+            return Err(Error::unauthorized(
+                "the token is not for the target audiences",
+            ));
+        }
+        if let Some(user) = self.static_tokens.user(token) {
+            return Ok(TokenUser {
+                user: user.clone(),
+                audiences,
+            });
+        }
+        match bootstrap_tokens::authenticate(token, now, &*self.source) {
+            Ok(Some(user)) => Ok(TokenUser {
+                user: Arc::new(user),
+                audiences,
+            }),
+            Ok(None) => Err(Error::unauthorized("the bearer token is unknown")),
+            Err(reason) => Err(Error::unauthorized(reason)),
         }
     }
+}
+
+/// Whom a token stands for, and for which of the asked audiences.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TokenUser {
+    pub(super) user: Arc<UserInfo>,
+    pub(super) audiences: Vec<String>,
+}
+
+fn common(asked: &[String], offered: &[String]) -> Vec<String> {
+    asked
+        .iter()
+        .filter(|audience| offered.contains(audience))
+        .cloned()
+        .collect()
+}
+
+/// The identity of a connection's certificate, if it is still valid at second `now`.
+fn of_peer(peer: &Peer, now: i64) -> Result<Arc<UserInfo>, Error> {
+    match peer {
+        Peer::Verified { user, not_after } if now <= *not_after => Ok(user.clone()),
+        Peer::Verified { .. } => Err(Error::unauthorized("the client certificate has expired")),
+        Peer::Rejected { reason } => Err(Error::unauthorized(reason.clone())),
+    }
+}
+
+/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1).
+fn bearer_token(parts: &Parts) -> Option<&str> {
+    let header = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = header.trim().split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
 /// Whether anybody may read this path without credentials.
 pub fn is_public_path(path: &str) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     matches!(path, "/livez" | "/readyz" | "/healthz" | "/version")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::memory::Memory;
+    use http::Request;
+
+    fn authenticator() -> (Authenticator, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tokens.csv");
+        std::fs::write(&file, "secret,alice,1,dev\n").unwrap();
+        let config = AuthenticatorConfig {
+            issuer: "https://issuer".into(),
+            static_tokens: StaticTokens::read(&file).unwrap(),
+            ..AuthenticatorConfig::default()
+        };
+        let authority = Authority::load_or_create(&dir.path().join("pki")).unwrap();
+        let source: Arc<Memory> = Memory::with([]);
+        (Authenticator::new(config, &authority, source), dir)
+    }
+
+    fn parts(authorization: Option<&str>, peer: Option<Peer>) -> Parts {
+        let mut request = Request::builder();
+        if let Some(value) = authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let mut parts = request.body(()).unwrap().into_parts().0;
+        parts.extensions.extend(
+            peer.map(|peer| {
+                let mut extensions = http::Extensions::new();
+                extensions.insert(peer);
+                extensions
+            })
+            .unwrap_or_default(),
+        );
+        parts
+    }
+
+    #[tokio::test]
+    async fn any_valid_credential_counts_and_an_invalid_one_is_not_anonymous() {
+        let (authenticator, _dir) = authenticator();
+        let bob = Peer::Verified {
+            user: Arc::new(UserInfo::new("bob", ["x"])),
+            not_after: i64::MAX,
+        };
+        let late = Peer::Verified {
+            user: Arc::new(UserInfo::new("bob", ["x"])),
+            not_after: 1,
+        };
+        let bad = Peer::Rejected {
+            reason: "unknown issuer".into(),
+        };
+        let cases = [
+            (None, None, Ok(None)),
+            (None, Some(&bob), Ok(Some("bob"))),
+            (Some("Bearer secret"), None, Ok(Some("alice"))),
+            (Some("bearer  secret"), None, Ok(Some("alice"))),
+            (Some("Bearer wrong"), Some(&bob), Ok(Some("bob"))),
+            (Some("Bearer secret"), Some(&bad), Ok(Some("alice"))),
+            (Some("Bearer wrong"), None, Err(())),
+            (Some("Bearer wrong"), Some(&bad), Err(())),
+            (None, Some(&bad), Err(())),
+            (None, Some(&late), Err(())),
+            (Some("Basic YTpi"), None, Ok(None)),
+        ];
+        for (header, peer, expected) in cases {
+            let got = authenticator
+                .authenticate(&parts(header, peer.cloned()))
+                .await;
+            let got = got
+                .map(|user| user.map(|user| user.name.clone()))
+                .map_err(|_| ());
+            assert_eq!(
+                got,
+                expected.map(|name: Option<&str>| name.map(str::to_owned)),
+                "{header:?} {peer:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn few_paths_are_public() {
+        for path in ["/livez", "/readyz", "/healthz", "/version", "/version/"] {
+            assert!(is_public_path(path), "{path}");
+        }
+        for path in [
+            "/",
+            "/api",
+            "/healthz/x",
+            "/metrics",
+            "/openapi/v3",
+            "//version",
+        ] {
+            assert!(!is_public_path(path), "{path}");
+        }
+    }
 }

@@ -2,28 +2,46 @@
 
 use std::sync::Arc;
 
+use super::node::NodeAuthorizer;
+use super::rbac::{PolicyRule, Rbac, RoleRef};
 use super::{Attributes, Decision, Error, ObjectSource, UserInfo, groups};
 
-/// Decides what users may do.
+/// Decides what users may do: `system:masters` everything, nodes what the node authorizer says, all
+/// others what roles and bindings grant.
 pub struct Authorizer {
-    _source: Arc<dyn ObjectSource>,
+    nodes: NodeAuthorizer,
+    rbac: Rbac,
+}
+
+impl std::fmt::Debug for Authorizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authorizer").finish_non_exhaustive()
+    }
 }
 
 impl Authorizer {
     /// An authorizer for the roles and bindings of `source`.
     pub fn new(source: Arc<dyn ObjectSource>) -> Self {
-        Self { _source: source }
+        Self {
+            nodes: NodeAuthorizer::new(source.clone()),
+            rbac: Rbac::new(source),
+        }
     }
 
-    /// Whether `user` may do this.
-    pub async fn authorize(&self, user: &UserInfo, _attributes: &Attributes<'_>) -> Decision {
+    /// Whether `user` may do this. The first authorizer that allows or denies decides.
+    pub async fn authorize(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Decision {
         if user.in_group(groups::MASTERS) {
             return Decision::Allow {
                 reason: String::new(),
             };
         }
-        Decision::NoOpinion {
-            reason: String::new(),
+        let of_node = match self.nodes.authorize(user, attributes) {
+            Decision::NoOpinion { reason } => reason,
+            decided => return decided,
+        };
+        match self.rbac.allow(user, attributes) {
+            Some(reason) => Decision::Allow { reason },
+            None => Decision::NoOpinion { reason: of_node },
         }
     }
 
@@ -35,5 +53,36 @@ impl Authorizer {
                 Err(Error::forbidden(user, attributes, &reason))
             }
         }
+    }
+
+    /// Everything `user` may do in `namespace`, as rules; and whether there is more that rules cannot
+    /// express.
+    pub(crate) fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<PolicyRule>, bool) {
+        if user.in_group(groups::MASTERS) {
+            let all = || vec!["*".to_owned()];
+            let resources = PolicyRule {
+                verbs: all(),
+                api_groups: all(),
+                resources: all(),
+                ..PolicyRule::default()
+            };
+            let paths = PolicyRule {
+                verbs: all(),
+                non_resource_urls: all(),
+                ..PolicyRule::default()
+            };
+            return (vec![resources, paths], false);
+        }
+        let mut rules = self.rbac.rules_for(user, namespace);
+        let is_node = user.as_node().is_some();
+        if is_node {
+            rules.extend_from_slice(self.nodes.rules());
+        }
+        (rules, is_node)
+    }
+
+    /// The rules a binding in `namespace` to `role` would grant; `None` if there is no such role.
+    pub(crate) fn role_rules(&self, role: &RoleRef, namespace: &str) -> Option<Arc<[PolicyRule]>> {
+        self.rbac.role_rules(role, namespace)
     }
 }

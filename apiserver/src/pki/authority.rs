@@ -94,18 +94,17 @@ impl Authority {
         self.service_account.clone()
     }
 
-    /// Issues a client certificate for `user` in `groups` that ends after `ttl`. It is not kept.
+    /// Issues a client certificate for `user` in `group` that ends after `ttl`. It is not kept.
     pub fn issue_client(
         &self,
         user: &str,
-        groups: &[&str],
+        group: &str,
         ttl: Duration,
     ) -> Result<KeyPairPem, Error> {
-        let groups = groups.iter().map(|&group| group.to_owned()).collect();
         self.issue(
             &Purpose::Client {
                 user: user.to_owned(),
-                groups,
+                group: group.to_owned(),
             },
             ttl,
         )

@@ -37,12 +37,12 @@ impl fmt::Debug for KeyPairPem {
 /// What a certificate is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A client: the user is the common name, its groups are the organizations.
+    /// A client: the user is the common name, its group the organization.
     Client {
         /// User name.
         user: String,
-        /// Groups.
-        groups: Vec<String>,
+        /// The one group davit's own identities have.
+        group: String,
     },
     /// A server under these DNS names and IP addresses. A node's server is also given a subject.
     Server {
@@ -64,14 +64,12 @@ impl Purpose {
 
     fn params(&self) -> Result<CertificateParams, rcgen::Error> {
         let mut params = match self {
-            Self::Client { groups, .. } => {
+            Self::Client { group, .. } => {
                 let mut params = CertificateParams::default();
                 params.distinguished_name = DistinguishedName::new();
-                for group in groups {
-                    params
-                        .distinguished_name
-                        .push(DnType::OrganizationName, group.as_str());
-                }
+                params
+                    .distinguished_name
+                    .push(DnType::OrganizationName, group.as_str());
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
                 params
             }
@@ -201,8 +199,8 @@ impl Facts {
     /// Whether the certificate says what one issued for `purpose` would say.
     pub(super) fn serves(&self, purpose: &Purpose) -> bool {
         match purpose {
-            Purpose::Client { user, groups } => {
-                self.common_name == *user && self.organizations == *groups
+            Purpose::Client { user, group } => {
+                self.common_name == *user && self.organizations == [group.as_str()]
             }
             Purpose::Server { subject, names } => {
                 self.common_name == *subject && names.iter().all(|name| self.names.contains(name))

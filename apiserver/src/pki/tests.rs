@@ -118,13 +118,12 @@ async fn certificates_are_judged_after_the_handshake() {
     let authority = Authority::load_or_create(dir.path()).unwrap();
     let stranger = Authority::load_or_create(other.path()).unwrap();
     let client = |authority: &Authority| {
-        let groups = vec!["system:masters".to_owned(), "dev".to_owned()];
         authority
             .leaf(
                 "bob",
                 Purpose::Client {
                     user: "bob".into(),
-                    groups,
+                    group: "dev".into(),
                 },
             )
             .unwrap()
@@ -132,10 +131,7 @@ async fn certificates_are_judged_after_the_handshake() {
     match handshake(&authority, client(&authority)).await {
         Some(Peer::Verified { user, .. }) => {
             assert_eq!(user.name, "bob");
-            assert_eq!(
-                user.groups,
-                ["system:masters", "dev", "system:authenticated"]
-            );
+            assert_eq!(user.groups, ["dev", "system:authenticated"]);
         }
         other => panic!("{other:?}"),
     }
