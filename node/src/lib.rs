@@ -18,8 +18,10 @@ pub mod env;
 pub mod image;
 pub mod inputs;
 pub mod logs;
+pub mod pod;
 pub mod runtime;
 pub mod shim;
+pub mod status;
 pub mod volume;
 
 pub use agent::{Agent, AgentConfig, ServingIdentity, TeardownReport, teardown};

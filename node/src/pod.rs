@@ -1,0 +1,15 @@
+//! One pod on this node: what is known of it, what to do next, what its status says, and the worker that does it.
+//!
+//! The parts follow observe → plan → act: [`observed`] holds what is known, [`plan`](mod@plan) decides from it without
+//! any effect, the worker carries the steps out and feeds their outcomes back into [`observed`].
+
+pub mod backoff;
+pub mod members;
+pub mod observed;
+pub mod plan;
+pub mod restart;
+pub mod step;
+
+pub use observed::Observed;
+pub use plan::plan;
+pub use step::{Outcome, Step};

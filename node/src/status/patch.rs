@@ -1,0 +1,58 @@
+//! The smallest strategic merge patch that turns one pod status into another.
+use k8s_openapi::api::core::v1::PodStatus;
+use serde_json::{Map, Value, json};
+
+/// Lists that strategic merge would join by key; here the new list replaces the old one.
+const REPLACED: [&str; 2] = ["podIPs", "hostIPs"];
+
+/// The patch body for the status subresource of the pod with this UID, `None` when nothing changed.
+///
+/// Conditions are merged by type, so that only changed ones are sent and those of others are left alone. The UID makes the
+/// write fail on another pod of the same name.
+pub fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
+    let (old, new) = (object(old), object(new));
+    let mut changes = Map::new();
+    for (key, value) in &new {
+        if old.get(key) != Some(value) {
+            changes.insert(key.clone(), change(key, old.get(key), value));
+        }
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        changes.insert(key.clone(), Value::Null);
+    }
+    (!changes.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": changes }))
+}
+
+fn object(status: &PodStatus) -> Map<String, Value> {
+    match serde_json::to_value(status) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    }
+}
+
+fn change(key: &str, old: Option<&Value>, new: &Value) -> Value {
+    let Value::Array(items) = new else { return new.clone() };
+    if REPLACED.contains(&key) && old.is_some() {
+        let mut list = vec![json!({ "$patch": "replace" })];
+        list.extend(items.iter().cloned());
+        return Value::Array(list);
+    }
+    if key == "conditions" {
+        let kept = old.and_then(Value::as_array);
+        let changed = items.iter().filter(|item| !kept.is_some_and(|kept| kept.contains(item)));
+        return changed.map(|item| cleared(item, kept)).collect();
+    }
+    new.clone()
+}
+
+/// A merged list item keeps the fields it had; those that are gone are set to null.
+fn cleared(item: &Value, kept: Option<&Vec<Value>>) -> Value {
+    let mut item = item.clone();
+    let before = kept.and_then(|kept| kept.iter().find(|other| other.get("type") == item.get("type")));
+    if let (Value::Object(fields), Some(Value::Object(before))) = (&mut item, before) {
+        for field in before.keys() {
+            fields.entry(field.clone()).or_insert(Value::Null);
+        }
+    }
+    item
+}
