@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod members;
 pub mod observed;
 pub mod plan;
+pub mod resources;
 pub mod restart;
 pub mod step;
 

@@ -26,8 +26,17 @@ pub use patch::patch;
 /// Conditions set by others (readiness gates, `DisruptionTarget`) are kept; transition times move only when a status changes.
 pub fn compute(pod: &Pod, seen: &Observed, host_ips: &[IpAddr], now: Timestamp) -> PodStatus {
     let old = pod.status.clone().unwrap_or_default();
-    let ended = is_ending(pod, seen) && !seen.containers.values().any(crate::pod::observed::Known::alive);
-    let view = containers::View { pod, seen, now, ended };
+    let ended = is_ending(pod, seen)
+        && !seen
+            .containers
+            .values()
+            .any(crate::pod::observed::Known::alive);
+    let view = containers::View {
+        pod,
+        seen,
+        now,
+        ended,
+    };
     let containers = view.main_statuses();
     let inits = view.init_statuses();
     let phase = phase::phase(pod, seen, &inits, &containers, ended);
@@ -36,12 +45,25 @@ pub fn compute(pod: &Pod, seen: &Observed, host_ips: &[IpAddr], now: Timestamp) 
         observed_generation: pod.metadata.generation,
         start_time: old.start_time.or_else(|| seen.start_time.map(Time)),
         host_ip: host_ips.first().map(ToString::to_string),
-        host_ips: Some(host_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect()),
+        host_ips: Some(
+            host_ips
+                .iter()
+                .map(|ip| HostIP { ip: ip.to_string() })
+                .collect(),
+        ),
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
         qos_class: old.qos_class.or_else(|| Some(qos_class(pod).to_string())),
-        reason: seen.failure.as_ref().map(|failure| failure.reason.clone()).or(old.reason),
-        message: seen.failure.as_ref().map(|failure| failure.message.clone()).or(old.message),
+        reason: seen
+            .failure
+            .as_ref()
+            .map(|failure| failure.reason.clone())
+            .or(old.reason),
+        message: seen
+            .failure
+            .as_ref()
+            .map(|failure| failure.message.clone())
+            .or(old.message),
         container_statuses: Some(containers),
         init_container_statuses: (!inits.is_empty()).then_some(inits),
         phase: Some(phase.to_owned()),
@@ -53,7 +75,12 @@ pub fn compute(pod: &Pod, seen: &Observed, host_ips: &[IpAddr], now: Timestamp) 
         conditions: old.conditions,
         ..PodStatus::default()
     };
-    conditions::update(pod, &mut status, seen.sandbox.phase == HoldPhase::Ready, now);
+    conditions::update(
+        pod,
+        &mut status,
+        seen.sandbox.phase == HoldPhase::Ready,
+        now,
+    );
     status
 }
 
@@ -66,5 +93,9 @@ fn pod_ips(pod: &Pod, seen: &Observed, host_ips: &[IpAddr], old: &PodStatus) -> 
     if host_network && seen.sandbox.phase == HoldPhase::Ready {
         return host_ips.iter().map(ToString::to_string).collect();
     }
-    old.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect()
+    old.pod_ips
+        .iter()
+        .flatten()
+        .map(|ip| ip.ip.clone())
+        .collect()
 }

@@ -12,12 +12,16 @@ pub struct Limits {
 }
 
 /// Restarts of containers and pulls of images: 10 s doubling to 5 min, as kubelet.
-pub const CRASH: Limits =
-    Limits { initial: SignedDuration::from_secs(10), max: SignedDuration::from_mins(5) };
+pub const CRASH: Limits = Limits {
+    initial: SignedDuration::from_secs(10),
+    max: SignedDuration::from_mins(5),
+};
 
 /// Volumes, sandboxes, networks and container configuration: 1 s doubling to 2 min.
-pub const SETUP: Limits =
-    Limits { initial: SignedDuration::from_secs(1), max: SignedDuration::from_mins(2) };
+pub const SETUP: Limits = Limits {
+    initial: SignedDuration::from_secs(1),
+    max: SignedDuration::from_mins(2),
+};
 
 /// One subject's history of failures.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +37,12 @@ impl Backoff {
     }
 
     /// Until when a retry after an event at `event` has to wait, `None` when it may go on at once.
-    pub fn waits_until(&self, event: Timestamp, now: Timestamp, limits: Limits) -> Option<Timestamp> {
+    pub fn waits_until(
+        &self,
+        event: Timestamp,
+        now: Timestamp,
+        limits: Limits,
+    ) -> Option<Timestamp> {
         let updated = self.updated?;
         if expired(event, updated, limits) {
             return None;
@@ -50,8 +59,14 @@ impl Backoff {
 
     /// Records an attempt after an event at `event`: the next delay doubles, or starts anew after a quiet time.
     pub fn advance(&mut self, event: Timestamp, now: Timestamp, limits: Limits) {
-        let fresh = self.updated.is_none_or(|updated| expired(event, updated, limits));
-        let next = if fresh { limits.initial } else { (self.delay() * 2).min(limits.max) };
+        let fresh = self
+            .updated
+            .is_none_or(|updated| expired(event, updated, limits));
+        let next = if fresh {
+            limits.initial
+        } else {
+            (self.delay() * 2).min(limits.max)
+        };
         self.delay_ms = i64::try_from(next.as_millis()).unwrap_or(i64::MAX);
         self.updated = Some(now);
     }
@@ -80,7 +95,9 @@ pub fn go_duration(duration: SignedDuration) -> String {
 }
 
 fn trimmed(seconds: i64, millis: i32) -> String {
-    format!("{seconds}.{millis:03}").trim_end_matches('0').to_owned()
+    format!("{seconds}.{millis:03}")
+        .trim_end_matches('0')
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -122,7 +139,14 @@ mod tests {
 
     #[test]
     fn durations_read_as_in_go() {
-        let cases = [(10_000, "10s"), (80_000, "1m20s"), (300_000, "5m0s"), (3_661_000, "1h1m1s"), (250, "250ms"), (1_250, "1.25s")];
+        let cases = [
+            (10_000, "10s"),
+            (80_000, "1m20s"),
+            (300_000, "5m0s"),
+            (3_661_000, "1h1m1s"),
+            (250, "250ms"),
+            (1_250, "1.25s"),
+        ];
         for (millis, text) in cases {
             assert_eq!(go_duration(SignedDuration::from_millis(millis)), text);
         }

@@ -39,13 +39,19 @@ pub fn spec(pod: &Pod) -> &PodSpec {
 pub fn init_members(pod: &Pod) -> impl DoubleEndedIterator<Item = Member<'_>> {
     spec(pod).init_containers.iter().flatten().map(|container| {
         let sidecar = container.restart_policy.as_deref() == Some("Always");
-        Member { container, role: if sidecar { Role::Sidecar } else { Role::Init } }
+        Member {
+            container,
+            role: if sidecar { Role::Sidecar } else { Role::Init },
+        }
     })
 }
 
 /// The main containers, in the order they start.
 pub fn main_members(pod: &Pod) -> impl DoubleEndedIterator<Item = Member<'_>> {
-    spec(pod).containers.iter().map(|container| Member { container, role: Role::Main })
+    spec(pod).containers.iter().map(|container| Member {
+        container,
+        role: Role::Main,
+    })
 }
 
 /// Every container: init containers and sidecars, then the main ones.

@@ -88,7 +88,10 @@ pub struct Problem {
 impl Problem {
     /// A problem of that reason.
     pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { reason: reason.into(), message: message.into() }
+        Self {
+            reason: reason.into(),
+            message: message.into(),
+        }
     }
 }
 

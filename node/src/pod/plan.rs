@@ -17,7 +17,12 @@ mod tests;
 
 /// The steps to take now for `pod`, of which `seen` is known.
 pub fn plan(pod: &Pod, seen: &Observed, now: Timestamp) -> Vec<Step> {
-    let mut planner = Planner { pod, seen, now, steps: Vec::new() };
+    let mut planner = Planner {
+        pod,
+        seen,
+        now,
+        steps: Vec::new(),
+    };
     planner.remains();
     if is_ending(pod, seen) {
         planner.end();
@@ -29,7 +34,10 @@ pub fn plan(pod: &Pod, seen: &Observed, now: Timestamp) -> Vec<Step> {
 
 /// Whether the pod's containers are done for good or must go: it was deleted, has failed, or ran to completion.
 pub fn is_ending(pod: &Pod, seen: &Observed) -> bool {
-    seen.removed || pod.metadata.deletion_timestamp.is_some() || seen.failure.is_some() || is_complete(pod, seen)
+    seen.removed
+        || pod.metadata.deletion_timestamp.is_some()
+        || seen.failure.is_some()
+        || is_complete(pod, seen)
 }
 
 /// Whether no container will run again by the pod's own policy.
@@ -64,14 +72,18 @@ impl<'a> Planner<'a> {
     }
 
     fn phase(&self, name: &str) -> &'a Phase {
-        self.known(name).map_or(&Phase::Waiting, |known| &known.phase)
+        self.known(name)
+            .map_or(&Phase::Waiting, |known| &known.phase)
     }
 
     /// What ended containers left behind goes at once, whatever else happens.
     fn remains(&mut self) {
         for (name, known) in &self.seen.containers {
             for id in &known.remains {
-                self.push(Step::RemoveContainer { container: name.clone(), id: id.clone() });
+                self.push(Step::RemoveContainer {
+                    container: name.clone(),
+                    id: id.clone(),
+                });
             }
         }
     }
@@ -92,7 +104,8 @@ impl<'a> Planner<'a> {
                 self.tend(member, running);
             }
         }
-        let ready = self.seen.volumes.phase == HoldPhase::Ready && self.seen.sandbox.phase == HoldPhase::Ready;
+        let ready = self.seen.volumes.phase == HoldPhase::Ready
+            && self.seen.sandbox.phase == HoldPhase::Ready;
         if ready {
             self.start_in_order(&due);
         }
@@ -100,9 +113,15 @@ impl<'a> Planner<'a> {
 
     /// `activeDeadlineSeconds` counts from the pod's start on this node.
     fn past_deadline(&mut self) -> bool {
-        let Some(limit) = members::spec(self.pod).active_deadline_seconds else { return false };
-        let Some(start) = self.seen.start_time else { return false };
-        let Ok(deadline) = start.checked_add(SignedDuration::from_secs(limit)) else { return false };
+        let Some(limit) = members::spec(self.pod).active_deadline_seconds else {
+            return false;
+        };
+        let Some(start) = self.seen.start_time else {
+            return false;
+        };
+        let Ok(deadline) = start.checked_add(SignedDuration::from_secs(limit)) else {
+            return false;
+        };
         if deadline <= self.now {
             self.push(Step::Fail {
                 reason: "DeadlineExceeded".into(),
@@ -122,14 +141,21 @@ impl<'a> Planner<'a> {
             match member.role {
                 Role::Init if self.seen.main_started => {}
                 Role::Init => {
-                    if self.known(member.name()).and_then(Known::exited).is_none_or(|exit| exit.exit_code != 0) {
+                    if self
+                        .known(member.name())
+                        .and_then(Known::exited)
+                        .is_none_or(|exit| exit.exit_code != 0)
+                    {
                         due.push(member);
                         return due;
                     }
                 }
                 Role::Sidecar | Role::Main => {
                     due.push(member);
-                    let started = self.known(member.name()).and_then(Known::running).is_some_and(|running| running.is_started(member));
+                    let started = self
+                        .known(member.name())
+                        .and_then(Known::running)
+                        .is_some_and(|running| running.is_started(member));
                     if !started && !self.seen.main_started {
                         return due;
                     }
@@ -141,25 +167,32 @@ impl<'a> Planner<'a> {
     }
 
     fn wants_process(&self, member: Member<'_>) -> bool {
-        self.known(member.name()).and_then(Known::exited).is_none_or(|exit| restarts(self.pod, member, exit))
+        self.known(member.name())
+            .and_then(Known::exited)
+            .is_none_or(|exit| restarts(self.pod, member, exit))
     }
 
     fn volumes(&mut self) {
         let hold = &self.seen.volumes;
-        if matches!(hold.phase, HoldPhase::Absent | HoldPhase::Broken) && self.rested(&hold.backoff) {
+        if matches!(hold.phase, HoldPhase::Absent | HoldPhase::Broken) && self.rested(&hold.backoff)
+        {
             self.push(Step::PrepareVolumes);
         }
     }
 
     fn sandbox(&mut self, due: &[Member<'_>]) {
         let hold = &self.seen.sandbox;
-        let needed = due.iter().any(|member| !matches!(self.phase(member.name()), Phase::Running(_)));
+        let needed = due
+            .iter()
+            .any(|member| !matches!(self.phase(member.name()), Phase::Running(_)));
         match hold.phase {
             HoldPhase::Broken if self.rested(&hold.backoff) && self.rested(&hold.removal) => {
                 self.push(Step::StopSandbox);
             }
             HoldPhase::Absent if needed && self.rested(&hold.backoff) => {
-                self.push(Step::CreateSandbox { attempt: self.seen.sandbox_attempts });
+                self.push(Step::CreateSandbox {
+                    attempt: self.seen.sandbox_attempts,
+                });
             }
             _ => {}
         }
@@ -179,29 +212,43 @@ impl<'a> Planner<'a> {
     /// Looks for the image as soon as the container is due, while volumes and sandbox are still being made.
     fn image(&mut self, member: Member<'_>) {
         let name = member.name();
-        if matches!(self.phase(name), Phase::Running(_) | Phase::Starting) || self.crash_wait(member).is_some() {
+        if matches!(self.phase(name), Phase::Running(_) | Phase::Starting)
+            || self.crash_wait(member).is_some()
+        {
             return;
         }
         let Some(known) = self.known(name) else {
-            return self.push(Step::EnsureImage { container: name.to_owned() });
+            return self.push(Step::EnsureImage {
+                container: name.to_owned(),
+            });
         };
         let changed = Some(known.image.spec_image.as_str()) != member.container.image.as_deref();
         match known.image.phase {
             ImagePhase::Fetching => {}
             ImagePhase::Present(_) if !changed => {}
-            _ => match known.image.backoff.holds_until(self.now).filter(|_| !changed) {
+            _ => match known
+                .image
+                .backoff
+                .holds_until(self.now)
+                .filter(|_| !changed)
+            {
                 Some(until) => {
                     self.push(Step::WakeAt(until));
                     self.wake_for_pull_status(known);
                 }
-                None => self.push(Step::EnsureImage { container: name.to_owned() }),
+                None => self.push(Step::EnsureImage {
+                    container: name.to_owned(),
+                }),
             },
         }
     }
 
     /// The status turns from `ErrImagePull` to `ImagePullBackOff` a moment after the failure.
     fn wake_for_pull_status(&mut self, known: &Known) {
-        let turn = known.image.failed_at.and_then(|at| at.checked_add(PULL_ERROR_SHOWN).ok());
+        let turn = known
+            .image
+            .failed_at
+            .and_then(|at| at.checked_add(PULL_ERROR_SHOWN).ok());
         if let Some(turn) = turn.filter(|turn| *turn > self.now) {
             self.push(Step::WakeAt(turn));
         }
@@ -214,10 +261,16 @@ impl<'a> Planner<'a> {
             return self.carry_on_stopping(&name, running);
         }
         if running.post_start == Hook::Due {
-            self.push(Step::PostStart { container: name.clone() });
+            self.push(Step::PostStart {
+                container: name.clone(),
+            });
         }
         if let Some((why, grace)) = self.reason_to_stop(member, running) {
-            self.push(Step::Stop { container: name, deadline: after(self.now, grace), why });
+            self.push(Step::Stop {
+                container: name,
+                deadline: after(self.now, grace),
+                why,
+            });
         }
     }
 
@@ -230,7 +283,9 @@ impl<'a> Planner<'a> {
             } else {
                 (ProbeKind::Liveness, &member.container.liveness_probe)
             };
-            let own = probe.as_ref().and_then(|probe| probe.termination_grace_period_seconds);
+            let own = probe
+                .as_ref()
+                .and_then(|probe| probe.termination_grace_period_seconds);
             return Some((Why::Unhealthy(kind), own.unwrap_or(grace)));
         }
         let changed = Some(running.spec_image.as_str()) != member.container.image.as_deref();
@@ -243,7 +298,11 @@ impl<'a> Planner<'a> {
         for member in due {
             match self.phase(member.name()) {
                 Phase::Starting => return,
-                Phase::Running(running) if running.post_start != Hook::Done && running.stop.is_none() => return,
+                Phase::Running(running)
+                    if running.post_start != Hook::Done && running.stop.is_none() =>
+                {
+                    return;
+                }
                 Phase::Running(_) => {}
                 Phase::Waiting | Phase::Exited(_) => {
                     if self.start(*member) {
@@ -260,7 +319,9 @@ impl<'a> Planner<'a> {
             self.push(Step::WakeAt(until));
             return false;
         }
-        let Some(known) = self.known(member.name()) else { return true };
+        let Some(known) = self.known(member.name()) else {
+            return true;
+        };
         match &known.image.phase {
             ImagePhase::Fetching | ImagePhase::Unknown => known.image.problem.is_none(),
             ImagePhase::Present(_) => {
@@ -268,7 +329,10 @@ impl<'a> Planner<'a> {
                     self.push(Step::WakeAt(until));
                     return false;
                 }
-                self.push(Step::StartContainer { container: member.name().to_owned(), attempt: known.attempts });
+                self.push(Step::StartContainer {
+                    container: member.name().to_owned(),
+                    attempt: known.attempts,
+                });
                 true
             }
         }
@@ -286,9 +350,12 @@ pub(crate) const PULL_ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(1)
 /// Until when a container that ended has to wait for its next start, `None` when it may start now.
 pub(crate) fn crash_wait(known: &Known, now: Timestamp) -> Option<Timestamp> {
     let exit = known.exited()?;
-    known.crashes.waits_until(exit.finished_at.unwrap_or(now), now, CRASH)
+    known
+        .crashes
+        .waits_until(exit.finished_at.unwrap_or(now), now, CRASH)
 }
 
 fn after(now: Timestamp, seconds: i64) -> Timestamp {
-    now.checked_add(SignedDuration::from_secs(seconds.max(1))).unwrap_or(now)
+    now.checked_add(SignedDuration::from_secs(seconds.max(1)))
+        .unwrap_or(now)
 }

@@ -41,19 +41,36 @@ impl Policy {
 
 /// The pod's own policy.
 pub fn pod_policy(pod: &Pod) -> Policy {
-    Policy::parse(members::spec(pod).restart_policy.as_deref().unwrap_or("Always"))
+    Policy::parse(
+        members::spec(pod)
+            .restart_policy
+            .as_deref()
+            .unwrap_or("Always"),
+    )
 }
 
 /// The container's rules come first, then its own policy, then the pod's.
 fn policy(pod: &Pod, container: &Container, exit: &Exit) -> Policy {
-    if container.restart_policy_rules.iter().flatten().any(|rule| rule_matches(rule, exit.exit_code)) {
+    if container
+        .restart_policy_rules
+        .iter()
+        .flatten()
+        .any(|rule| rule_matches(rule, exit.exit_code))
+    {
         return Policy::Always;
     }
-    container.restart_policy.as_deref().map_or_else(|| pod_policy(pod), Policy::parse)
+    container
+        .restart_policy
+        .as_deref()
+        .map_or_else(|| pod_policy(pod), Policy::parse)
 }
 
 fn rule_matches(rule: &ContainerRestartRule, code: i32) -> bool {
-    let Some(on) = rule.exit_codes.as_ref().filter(|_| rule.action == "Restart") else {
+    let Some(on) = rule
+        .exit_codes
+        .as_ref()
+        .filter(|_| rule.action == "Restart")
+    else {
         return false;
     };
     let listed = on.values.iter().flatten().any(|value| *value == code);

@@ -108,7 +108,9 @@ pub enum StartFailure {
 }
 
 /// Which probe of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum ProbeKind {
     /// Holds the others back until it has passed once.
     Startup,

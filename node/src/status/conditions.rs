@@ -19,7 +19,13 @@ pub(super) fn update(pod: &Pod, status: &mut PodStatus, sandbox_ready: bool, now
     ];
     let mut conditions = status.conditions.take().unwrap_or_default();
     for (type_, verdict) in own {
-        set(&mut conditions, type_, verdict, pod.metadata.generation, now);
+        set(
+            &mut conditions,
+            type_,
+            verdict,
+            pod.metadata.generation,
+            now,
+        );
     }
     status.conditions = Some(conditions);
 }
@@ -34,11 +40,19 @@ struct Verdict {
 
 impl Verdict {
     fn plain(status: bool) -> Self {
-        Self { status, reason: None, message: None }
+        Self {
+            status,
+            reason: None,
+            message: None,
+        }
     }
 
     fn because(status: bool, reason: &'static str, message: Option<String>) -> Self {
-        Self { status, reason: Some(reason), message }
+        Self {
+            status,
+            reason: Some(reason),
+            message,
+        }
     }
 
     fn named(self, type_: &'static str) -> (&'static str, Self) {
@@ -46,9 +60,17 @@ impl Verdict {
     }
 }
 
-fn set(conditions: &mut Vec<PodCondition>, type_: &str, verdict: Verdict, generation: Option<i64>, now: Timestamp) {
+fn set(
+    conditions: &mut Vec<PodCondition>,
+    type_: &str,
+    verdict: Verdict,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
     let status = if verdict.status { "True" } else { "False" };
-    let old = conditions.iter().position(|condition| condition.type_ == type_);
+    let old = conditions
+        .iter()
+        .position(|condition| condition.type_ == type_);
     let kept = old
         .and_then(|at| conditions.get(at))
         .filter(|condition| condition.status == status)
@@ -69,7 +91,11 @@ fn set(conditions: &mut Vec<PodCondition>, type_: &str, verdict: Verdict, genera
 }
 
 fn statuses(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
-    status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
+    status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten())
 }
 
 fn containers_ready(pod: &Pod, status: &PodStatus) -> Verdict {
@@ -97,8 +123,15 @@ fn pod_ready(pod: &Pod, status: &PodStatus, containers_ready: &Verdict) -> Verdi
     let mut unready = Vec::new();
     for gate in members::spec(pod).readiness_gates.iter().flatten() {
         let type_ = &gate.condition_type;
-        match status.conditions.iter().flatten().find(|condition| condition.type_ == *type_) {
-            None => unready.push(format!("corresponding condition of pod readiness gate \"{type_}\" does not exist.")),
+        match status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == *type_)
+        {
+            None => unready.push(format!(
+                "corresponding condition of pod readiness gate \"{type_}\" does not exist."
+            )),
             Some(condition) if condition.status != "True" => unready.push(format!(
                 "the status of pod readiness gate \"{type_}\" is not \"True\", but {}",
                 condition.status
@@ -117,15 +150,26 @@ fn initialized(pod: &Pod, status: &PodStatus) -> Verdict {
         return Verdict::because(true, "PodCompleted", None);
     }
     let has_run = |container: &ContainerStatus| {
-        let running = container.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some());
-        running || container.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
+        let running = container
+            .state
+            .as_ref()
+            .is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+        running
+            || container
+                .last_state
+                .as_ref()
+                .is_some_and(|last| last.terminated.is_some())
     };
     if status.container_statuses.iter().flatten().any(has_run) {
         return Verdict::plain(true);
     }
     let incomplete: Vec<&str> = members::init_members(pod)
         .filter(|member| {
-            let own = status.init_container_statuses.iter().flatten().find(|status| status.name == member.name());
+            let own = status
+                .init_container_statuses
+                .iter()
+                .flatten()
+                .find(|status| status.name == member.name());
             !own.is_some_and(|own| match member.role {
                 Role::Sidecar => own.started.unwrap_or(false),
                 Role::Init | Role::Main => own.ready,
@@ -136,6 +180,9 @@ fn initialized(pod: &Pod, status: &PodStatus) -> Verdict {
     if incomplete.is_empty() {
         return Verdict::plain(true);
     }
-    let message = format!("containers with incomplete status: [{}]", incomplete.join(" "));
+    let message = format!(
+        "containers with incomplete status: [{}]",
+        incomplete.join(" ")
+    );
     Verdict::because(false, "ContainersNotInitialized", Some(message))
 }

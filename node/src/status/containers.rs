@@ -1,14 +1,16 @@
 //! Statuses of single containers.
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
-    VolumeMountStatus,
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, Pod, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::pod::backoff::go_duration;
 use crate::pod::members::{self, Member, Role};
-use crate::pod::observed::{Exit, Hook, ImageId, ImagePhase, Known, Observed, Phase, Problem, Running};
+use crate::pod::observed::{
+    Exit, Hook, ImageId, ImagePhase, Known, Observed, Phase, Problem, Running,
+};
 use crate::pod::plan::{PULL_ERROR_SHOWN, crash_wait};
 use crate::pod::restart::restarts;
 use crate::pod::step::ProbeKind;
@@ -33,16 +35,24 @@ struct States {
 
 impl View<'_> {
     pub(super) fn main_statuses(&self) -> Vec<ContainerStatus> {
-        members::main_members(self.pod).map(|member| self.status(member)).collect()
+        members::main_members(self.pod)
+            .map(|member| self.status(member))
+            .collect()
     }
 
     pub(super) fn init_statuses(&self) -> Vec<ContainerStatus> {
-        members::init_members(self.pod).map(|member| self.status(member)).collect()
+        members::init_members(self.pod)
+            .map(|member| self.status(member))
+            .collect()
     }
 
     fn status(&self, member: Member<'_>) -> ContainerStatus {
         let untouched = Known::default();
-        let known = self.seen.containers.get(member.name()).unwrap_or(&untouched);
+        let known = self
+            .seen
+            .containers
+            .get(member.name())
+            .unwrap_or(&untouched);
         let states = self.states(member, known);
         let running = known.running().filter(|_| states.state.running.is_some());
         let started = running.is_some_and(|running| running.is_started(member));
@@ -52,17 +62,31 @@ impl View<'_> {
             restart_count: i32::try_from(known.restarts()).unwrap_or(i32::MAX),
             ready: is_ready(member, running, &states.state),
             started: Some(started),
-            image: if image.name.is_empty() { member.container.image.clone().unwrap_or_default() } else { image.name },
+            image: if image.name.is_empty() {
+                member.container.image.clone().unwrap_or_default()
+            } else {
+                image.name
+            },
             image_id: image.digest,
             container_id: states.id.map(|id| format!("davit://{id}")),
             state: Some(states.state),
             last_state: states.last,
             volume_mounts: volume_mounts(member),
             resources: running.and(member.container.resources.clone()),
-            allocated_resources: running
-                .and_then(|_| member.container.resources.as_ref().and_then(|resources| resources.requests.clone())),
-            stop_signal: running
-                .and_then(|_| member.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone())),
+            allocated_resources: running.and_then(|_| {
+                member
+                    .container
+                    .resources
+                    .as_ref()
+                    .and_then(|resources| resources.requests.clone())
+            }),
+            stop_signal: running.and_then(|_| {
+                member
+                    .container
+                    .lifecycle
+                    .as_ref()
+                    .and_then(|lifecycle| lifecycle.stop_signal.clone())
+            }),
             ..ContainerStatus::default()
         }
     }
@@ -70,15 +94,21 @@ impl View<'_> {
     fn states(&self, member: Member<'_>, known: &Known) -> States {
         let last = known.last_exit.as_ref().map(terminated);
         match &known.phase {
-            Phase::Running(running) if running.post_start != Hook::Done && running.stop.is_none() => States {
-                state: self.waiting(None),
-                last,
-                id: Some(running.id.clone()),
-                image: Some(running.image.clone()),
-            },
+            Phase::Running(running)
+                if running.post_start != Hook::Done && running.stop.is_none() =>
+            {
+                States {
+                    state: self.waiting(None),
+                    last,
+                    id: Some(running.id.clone()),
+                    image: Some(running.image.clone()),
+                }
+            }
             Phase::Running(running) => States {
                 state: ContainerState {
-                    running: Some(ContainerStateRunning { started_at: Some(Time(running.started_at)) }),
+                    running: Some(ContainerStateRunning {
+                        started_at: Some(Time(running.started_at)),
+                    }),
                     ..ContainerState::default()
                 },
                 last,
@@ -95,15 +125,31 @@ impl View<'_> {
         }
     }
 
-    fn exited(&self, member: Member<'_>, known: &Known, exit: &Exit, last: Option<ContainerState>) -> States {
+    fn exited(
+        &self,
+        member: Member<'_>,
+        known: &Known,
+        exit: &Exit,
+        last: Option<ContainerState>,
+    ) -> States {
         let id = (!exit.id.is_empty()).then(|| exit.id.clone());
         let image = Some(exit.image.clone());
-        let again = !self.ended && !crate::pod::plan::is_ending(self.pod, self.seen) && restarts(self.pod, member, exit);
+        let again = !self.ended
+            && !crate::pod::plan::is_ending(self.pod, self.seen)
+            && restarts(self.pod, member, exit);
         match self.obstacle(known).filter(|_| again) {
-            Some(problem) => {
-                States { state: self.waiting(Some(&problem)), last: Some(terminated(exit)), id, image }
-            }
-            None => States { state: terminated(exit), last, id, image },
+            Some(problem) => States {
+                state: self.waiting(Some(&problem)),
+                last: Some(terminated(exit)),
+                id,
+                image,
+            },
+            None => States {
+                state: terminated(exit),
+                last,
+                id,
+                image,
+            },
         }
     }
 
@@ -112,9 +158,19 @@ impl View<'_> {
         let id = exit.map(|exit| exit.id.clone()).filter(|id| !id.is_empty());
         let image = exit.map(|exit| exit.image.clone());
         if self.ended && self.seen.main_started {
-            return States { state: lost(), last, id, image };
+            return States {
+                state: lost(),
+                last,
+                id,
+                image,
+            };
         }
-        States { state: self.waiting(self.obstacle(known).as_ref()), last, id, image }
+        States {
+            state: self.waiting(self.obstacle(known).as_ref()),
+            last,
+            id,
+            image,
+        }
     }
 
     /// What keeps a container from running now.
@@ -134,42 +190,73 @@ impl View<'_> {
         if matches!(known.image.phase, ImagePhase::Present(_)) {
             return None;
         }
-        let turn = known.image.failed_at.and_then(|at| at.checked_add(PULL_ERROR_SHOWN).ok());
-        let pull = matches!(problem.reason.as_str(), "ErrImagePull" | "RegistryUnavailable");
+        let turn = known
+            .image
+            .failed_at
+            .and_then(|at| at.checked_add(PULL_ERROR_SHOWN).ok());
+        let pull = matches!(
+            problem.reason.as_str(),
+            "ErrImagePull" | "RegistryUnavailable"
+        );
         if !pull || turn.is_none_or(|turn| self.now < turn) {
             return Some(problem.clone());
         }
         let Problem { reason, message } = problem;
         let image = &known.image.spec_image;
-        Some(Problem::new("ImagePullBackOff", format!("Back-off pulling image \"{image}\": {reason}: {message}")))
+        Some(Problem::new(
+            "ImagePullBackOff",
+            format!("Back-off pulling image \"{image}\": {reason}: {message}"),
+        ))
     }
 
     fn name_of(&self, known: &Known) -> &str {
-        let entry = self.seen.containers.iter().find(|(_, other)| std::ptr::eq(*other, known));
+        let entry = self
+            .seen
+            .containers
+            .iter()
+            .find(|(_, other)| std::ptr::eq(*other, known));
         entry.map_or("", |(name, _)| name)
     }
 
     fn waiting(&self, problem: Option<&Problem>) -> ContainerState {
         let has_init = members::init_members(self.pod).next().is_some();
-        let idle = if has_init { "PodInitializing" } else { "ContainerCreating" };
-        let waiting = match problem {
-            Some(Problem { reason, message }) => {
-                ContainerStateWaiting { reason: Some(reason.clone()), message: Some(message.clone()) }
-            }
-            None => ContainerStateWaiting { reason: Some(idle.to_owned()), message: None },
+        let idle = if has_init {
+            "PodInitializing"
+        } else {
+            "ContainerCreating"
         };
-        ContainerState { waiting: Some(waiting), ..ContainerState::default() }
+        let waiting = match problem {
+            Some(Problem { reason, message }) => ContainerStateWaiting {
+                reason: Some(reason.clone()),
+                message: Some(message.clone()),
+            },
+            None => ContainerStateWaiting {
+                reason: Some(idle.to_owned()),
+                message: None,
+            },
+        };
+        ContainerState {
+            waiting: Some(waiting),
+            ..ContainerState::default()
+        }
     }
 }
 
 /// Init containers are ready when they have succeeded; others when they run, have started, and pass their readiness probe.
 fn is_ready(member: Member<'_>, running: Option<&Running>, state: &ContainerState) -> bool {
     if member.role == Role::Init {
-        return state.terminated.as_ref().is_some_and(|terminated| terminated.exit_code == 0);
+        return state
+            .terminated
+            .as_ref()
+            .is_some_and(|terminated| terminated.exit_code == 0);
     }
     running.is_some_and(|running| {
         let probed = member.container.readiness_probe.is_none()
-            || running.probes.get(&ProbeKind::Readiness).copied().unwrap_or(false);
+            || running
+                .probes
+                .get(&ProbeKind::Readiness)
+                .copied()
+                .unwrap_or(false);
         running.is_started(member) && probed
     })
 }
@@ -184,7 +271,10 @@ fn terminated(exit: &Exit) -> ContainerState {
         started_at: exit.started_at.map(Time),
         finished_at: exit.finished_at.map(Time),
     };
-    ContainerState { terminated: Some(terminated), ..ContainerState::default() }
+    ContainerState {
+        terminated: Some(terminated),
+        ..ContainerState::default()
+    }
 }
 
 /// A container of a pod that has ended after its initialisation, and of which no run is known.
@@ -203,10 +293,12 @@ fn volume_mounts(member: Member<'_>) -> Option<Vec<VolumeMountStatus>> {
         name: mount.name.clone(),
         mount_path: mount.mount_path.clone(),
         read_only: mount.read_only,
-        recursive_read_only: mount
-            .read_only
-            .filter(|read_only| *read_only)
-            .map(|_| mount.recursive_read_only.clone().unwrap_or_else(|| "Disabled".to_owned())),
+        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| {
+            mount
+                .recursive_read_only
+                .clone()
+                .unwrap_or_else(|| "Disabled".to_owned())
+        }),
         ..VolumeMountStatus::default()
     });
     Some(statuses.collect())

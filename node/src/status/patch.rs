@@ -31,7 +31,9 @@ fn object(status: &PodStatus) -> Map<String, Value> {
 }
 
 fn change(key: &str, old: Option<&Value>, new: &Value) -> Value {
-    let Value::Array(items) = new else { return new.clone() };
+    let Value::Array(items) = new else {
+        return new.clone();
+    };
     if REPLACED.contains(&key) && old.is_some() {
         let mut list = vec![json!({ "$patch": "replace" })];
         list.extend(items.iter().cloned());
@@ -39,7 +41,9 @@ fn change(key: &str, old: Option<&Value>, new: &Value) -> Value {
     }
     if key == "conditions" {
         let kept = old.and_then(Value::as_array);
-        let changed = items.iter().filter(|item| !kept.is_some_and(|kept| kept.contains(item)));
+        let changed = items
+            .iter()
+            .filter(|item| !kept.is_some_and(|kept| kept.contains(item)));
         return changed.map(|item| cleared(item, kept)).collect();
     }
     new.clone()
@@ -48,7 +52,10 @@ fn change(key: &str, old: Option<&Value>, new: &Value) -> Value {
 /// A merged list item keeps the fields it had; those that are gone are set to null.
 fn cleared(item: &Value, kept: Option<&Vec<Value>>) -> Value {
     let mut item = item.clone();
-    let before = kept.and_then(|kept| kept.iter().find(|other| other.get("type") == item.get("type")));
+    let before = kept.and_then(|kept| {
+        kept.iter()
+            .find(|other| other.get("type") == item.get("type"))
+    });
     if let (Value::Object(fields), Some(Value::Object(before))) = (&mut item, before) {
         for field in before.keys() {
             fields.entry(field.clone()).or_insert(Value::Null);

@@ -24,7 +24,11 @@ pub(super) fn phase(
     containers: &[ContainerStatus],
     ended: bool,
 ) -> &'static str {
-    match pod.status.as_ref().and_then(|status| status.phase.as_deref()) {
+    match pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+    {
         Some("Failed") => return "Failed",
         Some("Succeeded") => return "Succeeded",
         _ => {}
@@ -49,7 +53,10 @@ pub(super) fn phase(
 impl Count {
     fn init(&mut self, role: Role, status: &ContainerStatus, main_started: bool) {
         let state = status.state.clone().unwrap_or_default();
-        let was_terminated = status.last_state.as_ref().is_some_and(|last| last.terminated.is_some());
+        let was_terminated = status
+            .last_state
+            .as_ref()
+            .is_some_and(|last| last.terminated.is_some());
         if role == Role::Sidecar {
             if state.running.is_some() {
                 self.running += 1;
@@ -74,7 +81,11 @@ impl Count {
         } else if let Some(terminated) = state.terminated {
             self.stopped += 1;
             self.succeeded += usize::from(terminated.exit_code == 0);
-        } else if status.last_state.as_ref().is_some_and(|last| last.terminated.is_some()) {
+        } else if status
+            .last_state
+            .as_ref()
+            .is_some_and(|last| last.terminated.is_some())
+        {
             self.stopped += 1;
         } else {
             self.waiting += 1;

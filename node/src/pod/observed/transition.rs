@@ -6,8 +6,8 @@ use super::super::backoff::{CRASH, SETUP};
 use super::super::members::{self, Member, Role};
 use super::super::step::{Outcome, ProbeKind, StartFailure, Started, Step};
 use super::{
-    Exit, Failure, Hold, HoldPhase, Hook, ImageId, ImagePhase, Known, Observed, Phase, Problem, Running,
-    Stop, StopStage, Why,
+    Exit, Failure, Hold, HoldPhase, Hook, ImageId, ImagePhase, Known, Observed, Phase, Problem,
+    Running, Stop, StopStage, Why,
 };
 
 /// A container gets at least this long between its stop signal and SIGKILL, even when its hook used up the grace.
@@ -21,7 +21,8 @@ impl Observed {
     /// Takes in the pod as it is declared now.
     pub fn note(&mut self, pod: &Pod, now: Timestamp) {
         self.start_time.get_or_insert(now);
-        let ending = self.failure.is_some() || self.removed || pod.metadata.deletion_timestamp.is_some();
+        let ending =
+            self.failure.is_some() || self.removed || pod.metadata.deletion_timestamp.is_some();
         if ending {
             self.ending_since.get_or_insert(now);
         }
@@ -63,14 +64,20 @@ impl Observed {
             Step::StopSandbox => self.sandbox.phase = HoldPhase::Removing,
             Step::DeleteObject => self.deletion.phase = HoldPhase::Making,
             Step::Fail { reason, message } => {
-                self.failure = Some(Failure { reason: reason.clone(), message: message.clone() });
+                self.failure = Some(Failure {
+                    reason: reason.clone(),
+                    message: message.clone(),
+                });
                 self.ending_since.get_or_insert(now);
             }
             Step::EnsureImage { container } => {
                 let spec_image = spec_image(pod, container);
                 let image = &mut self.known_mut(container).image;
                 if image.spec_image != spec_image {
-                    *image = super::ImageState { spec_image, ..Default::default() };
+                    *image = super::ImageState {
+                        spec_image,
+                        ..Default::default()
+                    };
                 }
                 image.phase = ImagePhase::Fetching;
             }
@@ -80,8 +87,14 @@ impl Observed {
                     running.post_start = Hook::Running;
                 }
             }
-            Step::Stop { container, deadline, why } => self.begin_stop(pod, container, *deadline, why),
-            Step::PreStop { container } => self.set_stage(container, StopStage::PreStop(Hook::Running)),
+            Step::Stop {
+                container,
+                deadline,
+                why,
+            } => self.begin_stop(pod, container, *deadline, why),
+            Step::PreStop { container } => {
+                self.set_stage(container, StopStage::PreStop(Hook::Running))
+            }
             Step::Terminate { container } => {
                 self.set_stage(container, StopStage::Terminated);
                 self.extend_after_hook(pod, container, now);
@@ -107,17 +120,34 @@ impl Observed {
             Outcome::SandboxLost => self.sandbox_lost(now),
             Outcome::Image { container, result } => self.image_fetched(&container, result, now),
             Outcome::Started { container, result } => self.started(pod, &container, result, now),
-            Outcome::PostStarted { container, result } => self.post_started(pod, &container, result, now),
-            Outcome::PreStopped { container } => self.set_stage(&container, StopStage::PreStop(Hook::Done)),
+            Outcome::PostStarted { container, result } => {
+                self.post_started(pod, &container, result, now)
+            }
+            Outcome::PreStopped { container } => {
+                self.set_stage(&container, StopStage::PreStop(Hook::Done))
+            }
             Outcome::Exited { container, exit } => self.exited(&container, exit),
-            Outcome::Removed { container, id } => self.known_mut(&container).remains.retain(|other| *other != id),
-            Outcome::Probed { container, id, kind, passing } => {
-                if let Some(running) = self.running_mut(&container).filter(|running| running.id == id) {
+            Outcome::Removed { container, id } => self
+                .known_mut(&container)
+                .remains
+                .retain(|other| *other != id),
+            Outcome::Probed {
+                container,
+                id,
+                kind,
+                passing,
+            } => {
+                if let Some(running) = self
+                    .running_mut(&container)
+                    .filter(|running| running.id == id)
+                {
                     running.probes.insert(kind, passing);
                 }
             }
             Outcome::ObjectDeleted(Ok(())) => self.removed = true,
-            Outcome::ObjectDeleted(Err(problem)) => self.deletion.made(Err(problem), HoldPhase::Absent, now),
+            Outcome::ObjectDeleted(Err(problem)) => {
+                self.deletion.made(Err(problem), HoldPhase::Absent, now)
+            }
         }
     }
 
@@ -140,7 +170,9 @@ impl Observed {
         }
         let known = self.known_mut(name);
         if let Phase::Exited(exit) = &known.phase {
-            known.crashes.advance(exit.finished_at.unwrap_or(now), now, CRASH);
+            known
+                .crashes
+                .advance(exit.finished_at.unwrap_or(now), now, CRASH);
             known.last_exit = Some(exit.clone());
         }
         known.phase = Phase::Starting;
@@ -148,7 +180,9 @@ impl Observed {
 
     fn begin_stop(&mut self, pod: &Pod, name: &str, deadline: Timestamp, why: &Why) {
         let hook = hook(members::member(pod, name).is_some_and(|m| has_pre_stop(m)));
-        let Some(running) = self.running_mut(name) else { return };
+        let Some(running) = self.running_mut(name) else {
+            return;
+        };
         match &mut running.stop {
             Some(stop) => {
                 stop.asked = stop.asked.min(deadline);
@@ -156,13 +190,20 @@ impl Observed {
             }
             none => {
                 let stage = StopStage::PreStop(hook);
-                *none = Some(Stop { deadline, asked: deadline, stage, why: why.clone() });
+                *none = Some(Stop {
+                    deadline,
+                    asked: deadline,
+                    stage,
+                    why: why.clone(),
+                });
             }
         }
     }
 
     fn set_stage(&mut self, name: &str, stage: StopStage) {
-        if let Some(stop) = self.running_mut(name).and_then(|running| running.stop.as_mut())
+        if let Some(stop) = self
+            .running_mut(name)
+            .and_then(|running| running.stop.as_mut())
             && stage_order(stage) >= stage_order(stop.stage)
         {
             stop.stage = stage;
@@ -172,20 +213,32 @@ impl Observed {
     /// The hook may have used up the grace: the signal still gets its least time.
     fn extend_after_hook(&mut self, pod: &Pod, name: &str, now: Timestamp) {
         let hooked = members::member(pod, name).is_some_and(has_pre_stop);
-        if let Some(stop) = self.running_mut(name).and_then(|running| running.stop.as_mut())
+        if let Some(stop) = self
+            .running_mut(name)
+            .and_then(|running| running.stop.as_mut())
             && hooked
         {
-            stop.deadline = stop.deadline.max(now.saturating_add(LEAST_GRACE).unwrap_or(now));
+            stop.deadline = stop
+                .deadline
+                .max(now.saturating_add(LEAST_GRACE).unwrap_or(now));
         }
     }
 
     fn sandbox_lost(&mut self, now: Timestamp) {
         self.sandbox.phase = HoldPhase::Broken;
-        let lost: Vec<String> =
-            self.containers.iter().filter(|(_, known)| known.alive()).map(|(name, _)| name.clone()).collect();
+        let lost: Vec<String> = self
+            .containers
+            .iter()
+            .filter(|(_, known)| known.alive())
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in lost {
             let exit = Exit {
-                id: self.known_mut(&name).running().map(|running| running.id.clone()).unwrap_or_default(),
+                id: self
+                    .known_mut(&name)
+                    .running()
+                    .map(|running| running.id.clone())
+                    .unwrap_or_default(),
                 exit_code: 137,
                 reason: LOST_REASON.into(),
                 message: Some(LOST_MESSAGE.into()),
@@ -213,7 +266,13 @@ impl Observed {
         }
     }
 
-    fn started(&mut self, pod: &Pod, name: &str, result: Result<Started, StartFailure>, now: Timestamp) {
+    fn started(
+        &mut self,
+        pod: &Pod,
+        name: &str,
+        result: Result<Started, StartFailure>,
+        now: Timestamp,
+    ) {
         let spec_image = spec_image(pod, name);
         let post_start = hook(members::member(pod, name).is_some_and(has_post_start));
         let known = self.known_mut(name);
@@ -280,7 +339,10 @@ impl Observed {
             }
             exit.started_at = exit.started_at.or(Some(running.started_at));
             exit.image = running.image.clone();
-            exit.redefined = running.stop.as_ref().is_some_and(|stop| stop.why == Why::Redefined);
+            exit.redefined = running
+                .stop
+                .as_ref()
+                .is_some_and(|stop| stop.why == Why::Redefined);
         }
         if !exit.id.is_empty() {
             known.remains.push(exit.id.clone());
@@ -324,7 +386,12 @@ impl Known {
 impl Hold {
     fn made(&mut self, result: Result<(), Problem>, failed: HoldPhase, now: Timestamp) {
         match result {
-            Ok(()) => *self = Self { phase: HoldPhase::Ready, ..Self::default() },
+            Ok(()) => {
+                *self = Self {
+                    phase: HoldPhase::Ready,
+                    ..Self::default()
+                }
+            }
             Err(problem) => {
                 self.phase = failed;
                 self.problem = Some(problem);
@@ -354,20 +421,34 @@ impl Running {
     pub fn is_started(&self, member: Member<'_>) -> bool {
         self.post_start == Hook::Done
             && (member.container.startup_probe.is_none()
-                || self.probes.get(&ProbeKind::Startup).copied().unwrap_or(false))
+                || self
+                    .probes
+                    .get(&ProbeKind::Startup)
+                    .copied()
+                    .unwrap_or(false))
     }
 }
 
 fn spec_image(pod: &Pod, name: &str) -> String {
-    members::member(pod, name).and_then(|member| member.container.image.clone()).unwrap_or_default()
+    members::member(pod, name)
+        .and_then(|member| member.container.image.clone())
+        .unwrap_or_default()
 }
 
 fn has_pre_stop(member: Member<'_>) -> bool {
-    member.container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.pre_stop.is_some())
+    member
+        .container
+        .lifecycle
+        .as_ref()
+        .is_some_and(|lifecycle| lifecycle.pre_stop.is_some())
 }
 
 fn has_post_start(member: Member<'_>) -> bool {
-    member.container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some())
+    member
+        .container
+        .lifecycle
+        .as_ref()
+        .is_some_and(|lifecycle| lifecycle.post_start.is_some())
 }
 
 fn hook(present: bool) -> Hook {

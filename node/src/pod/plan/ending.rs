@@ -2,8 +2,8 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::super::members::{self, Member, Role};
-use super::super::observed::{HoldPhase, Hook, Phase, Running, StopStage, Why};
 use super::super::observed::LEAST_GRACE;
+use super::super::observed::{HoldPhase, Hook, Phase, Running, StopStage, Why};
 use super::super::step::Step;
 use super::{Planner, after};
 
@@ -13,7 +13,12 @@ impl Planner<'_> {
         if self.stop_containers() {
             return;
         }
-        if self.seen.containers.values().any(|known| !known.remains.is_empty()) {
+        if self
+            .seen
+            .containers
+            .values()
+            .any(|known| !known.remains.is_empty())
+        {
             return;
         }
         match self.seen.sandbox.phase {
@@ -44,7 +49,8 @@ impl Planner<'_> {
     fn leave(&mut self) {
         if self.seen.removed {
             self.push(Step::Forget);
-        } else if self.pod.metadata.deletion_timestamp.is_some() && !self.seen.deletion.phase.busy() {
+        } else if self.pod.metadata.deletion_timestamp.is_some() && !self.seen.deletion.phase.busy()
+        {
             let hold = &self.seen.deletion;
             if self.rested(&hold.backoff) {
                 self.push(Step::DeleteObject);
@@ -54,9 +60,13 @@ impl Planner<'_> {
 
     /// Whether any container still has to end.
     fn stop_containers(&mut self) -> bool {
-        let alive = |member: &Member<'_>| self.known(member.name()).is_some_and(super::Known::alive);
+        let alive =
+            |member: &Member<'_>| self.known(member.name()).is_some_and(super::Known::alive);
         let mains: Vec<_> = members::main_members(self.pod).filter(alive).collect();
-        let inits: Vec<_> = members::init_members(self.pod).rev().filter(alive).collect();
+        let inits: Vec<_> = members::init_members(self.pod)
+            .rev()
+            .filter(alive)
+            .collect();
         if mains.is_empty() && inits.is_empty() {
             return false;
         }
@@ -85,12 +95,18 @@ impl Planner<'_> {
     }
 
     fn stop(&mut self, member: Member<'_>) {
-        let Phase::Running(running) = self.phase(member.name()) else { return };
+        let Phase::Running(running) = self.phase(member.name()) else {
+            return;
+        };
         let deadline = self.deadline().max(self.least_deadline(running));
         match &running.stop {
             Some(stop) if stop.asked <= deadline => self.carry_on_stopping(member.name(), running),
             _ => {
-                self.push(Step::Stop { container: member.name().to_owned(), deadline, why: Why::PodEnds });
+                self.push(Step::Stop {
+                    container: member.name().to_owned(),
+                    deadline,
+                    why: Why::PodEnds,
+                });
             }
         }
     }
@@ -106,8 +122,14 @@ impl Planner<'_> {
 
     /// Seconds the pod has for its end: what the deletion says, else what the pod says, at least one.
     fn grace(&self) -> i64 {
-        let deleted = self.pod.metadata.deletion_grace_period_seconds.filter(|_| self.pod.metadata.deletion_timestamp.is_some());
-        deleted.unwrap_or_else(|| members::grace_seconds(self.pod)).max(1)
+        let deleted = self
+            .pod
+            .metadata
+            .deletion_grace_period_seconds
+            .filter(|_| self.pod.metadata.deletion_timestamp.is_some());
+        deleted
+            .unwrap_or_else(|| members::grace_seconds(self.pod))
+            .max(1)
     }
 
     fn deadline(&self) -> Timestamp {
@@ -129,4 +151,3 @@ impl Planner<'_> {
         }
     }
 }
-

@@ -1,0 +1,169 @@
+//! From nothing to running.
+use super::*;
+
+#[test]
+fn a_simple_pod_starts() {
+    let mut world = World::new(one("x"));
+    assert_eq!(world.run(), "volumes sandbox#0 image:a start:a#0");
+    assert_eq!(world.run(), "", "a running pod asks for nothing");
+}
+
+#[test]
+fn volumes_sandbox_and_image_are_made_at_the_same_time() {
+    let mut world = World::new(one("x"));
+    world
+        .held
+        .extend(["volumes", "sandbox#0", "image:a"].map(str::to_owned));
+    assert_eq!(world.run(), "volumes sandbox#0 image:a");
+    world.complete(&Step::CreateSandbox { attempt: 0 });
+    assert_eq!(world.run(), "");
+    world.complete(&Step::PrepareVolumes);
+    assert_eq!(world.run(), "");
+    world.complete(&Step::EnsureImage {
+        container: "a".into(),
+    });
+    assert_eq!(world.run(), "start:a#0");
+}
+
+#[test]
+fn init_containers_run_one_after_another_before_the_main_ones() {
+    let mut world = World::new(json!({
+        "initContainers": [{ "name": "i", "image": "x" }, { "name": "j", "image": "x" }],
+        "containers": [{ "name": "a", "image": "x" }, { "name": "b", "image": "x" }],
+    }));
+    assert_eq!(
+        world.run(),
+        "volumes sandbox#0 image:i start:i#0 rm:i-1 image:j start:j#0 rm:j-2 image:a image:b start:a#0 start:b#0"
+    );
+}
+
+#[test]
+fn a_sidecar_starts_in_turn_and_holds_the_next_until_its_startup_probe_passes() {
+    let mut world = World::new(json!({
+        "initContainers": [
+            { "name": "s", "image": "x", "restartPolicy": "Always", "startupProbe": { "tcpSocket": { "port": 1 } } },
+            { "name": "i", "image": "x" },
+        ],
+        "containers": [{ "name": "a", "image": "x" }],
+    }));
+    assert_eq!(world.run(), "volumes sandbox#0 image:s start:s#0");
+    world.probe("s", ProbeKind::Startup, true);
+    assert_eq!(world.run(), "image:i start:i#0 rm:i-2 image:a start:a#0");
+    world.exit("s", 1);
+    assert_eq!(
+        world.run(),
+        "rm:s-1 image:s start:s#1",
+        "a sidecar restarts beside the main containers"
+    );
+}
+
+#[test]
+fn a_post_start_hook_holds_the_next_container() {
+    let mut world = World::new(json!({ "containers": [
+        { "name": "a", "image": "x", "lifecycle": { "postStart": { "exec": { "command": ["true"] } } } },
+        { "name": "b", "image": "x" },
+    ] }));
+    world.held.insert("postStart:a".into());
+    assert_eq!(
+        world.run(),
+        "volumes sandbox#0 image:a image:b start:a#0 postStart:a"
+    );
+    world.finish(Outcome::PostStarted {
+        container: "a".into(),
+        result: Ok(()),
+    });
+    assert_eq!(world.run(), "start:b#0");
+}
+
+#[test]
+fn a_failed_post_start_hook_ends_the_container_and_the_policy_restarts_it() {
+    let mut world = World::new(json!({ "containers": [
+        { "name": "a", "image": "x", "lifecycle": { "postStart": { "exec": { "command": ["false"] } } } },
+    ] }));
+    world.failing.insert("postStart:a".into(), ("", "exit 1"));
+    world.held.insert("start:a#1".into());
+    assert_eq!(
+        world.run(),
+        "volumes sandbox#0 image:a start:a#0 postStart:a term:a rm:a-1 image:a start:a#1"
+    );
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_waits_ten_seconds_then_twenty_and_does_not_hold_its_neighbour() {
+    let mut world = World::new(json!({ "containers": [
+        { "name": "a", "image": "x" }, { "name": "b", "image": "x" },
+    ] }));
+    world
+        .failing
+        .insert("image:a".into(), ("ErrImagePull", "no such image"));
+    assert_eq!(
+        world.run(),
+        "volumes sandbox#0 image:a image:b start:b#0 wake+1"
+    );
+    assert_eq!(world.after(1), "wake+9");
+    assert_eq!(world.after(9), "image:a wake+1");
+    assert_eq!(world.after(1), "wake+19");
+    world.pod.spec.as_mut().unwrap().containers[0].image = Some("y".into());
+    world.failing.clear();
+    assert_eq!(
+        world.run(),
+        "image:a start:a#0",
+        "a new image is tried at once"
+    );
+}
+
+#[test]
+fn a_refused_start_is_tried_again_soon_without_counting_as_a_restart() {
+    let mut world = World::new(one("x"));
+    world.failing.insert(
+        "start:a#0".into(),
+        ("CreateContainerConfigError", "configmap \"m\" not found"),
+    );
+    assert_eq!(
+        world.run(),
+        "volumes sandbox#0 image:a start:a#0 image:a wake+1"
+    );
+    world.failing.clear();
+    assert_eq!(world.after(1), "start:a#0");
+    assert_eq!(world.seen.containers["a"].restarts(), 0);
+    assert_eq!(world.seen.containers["a"].problem, None);
+}
+
+#[test]
+fn a_program_that_cannot_be_run_counts_as_an_exit() {
+    let mut world = World::new(
+        json!({ "restartPolicy": "Never", "containers": [{ "name": "a", "image": "x" }] }),
+    );
+    world
+        .failing
+        .insert("start:a#0".into(), ("StartError", "no such file"));
+    assert_eq!(
+        world.run(),
+        "volumes sandbox#0 image:a start:a#0 rm:a-1 stop-sandbox release"
+    );
+    assert_eq!(
+        world.seen.containers["a"]
+            .exited()
+            .map(|exit| exit.exit_code),
+        Some(128)
+    );
+}
+
+#[test]
+fn failing_volumes_and_sandboxes_are_retried_with_backoff() {
+    let mut world = World::new(one("x"));
+    world
+        .failing
+        .insert("volumes".into(), ("FailedMount", "gone"));
+    assert_eq!(world.run(), "volumes sandbox#0 image:a wake+1");
+    assert_eq!(world.after(1), "volumes wake+2");
+    world.failing.clear();
+    assert_eq!(world.after(2), "volumes start:a#0");
+
+    let mut world = World::new(one("x"));
+    world
+        .failing
+        .insert("sandbox#0".into(), ("FailedCreatePodSandBox", "no address"));
+    assert_eq!(world.run(), "volumes sandbox#0 image:a wake+1");
+    assert_eq!(world.after(1), "stop-sandbox sandbox#1 start:a#0");
+}
