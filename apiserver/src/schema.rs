@@ -3,14 +3,33 @@
 //! A [`Schema`] is compiled once and shared; every operation walks a `serde_json::Value` beside the
 //! compiled nodes, so that no request builds typed structures or compiles a pattern.
 
+mod builtin;
+mod cel;
+pub(crate) mod checks;
+mod crd;
+mod decode;
+mod defaults;
 pub mod field;
+pub(crate) mod formats;
+mod kinds;
+mod lists;
+pub(crate) mod node;
 pub mod openapi;
+mod quantity;
+mod rules;
+mod structural;
+mod tables;
+mod validate;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use decode::Report;
 pub use field::{FieldError, FieldErrorKind, Path};
+pub(crate) use node::Node;
+use node::NodeRef;
 
 /// How an unknown or duplicate field in a request is treated (`fieldValidation`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,78 +102,142 @@ pub enum DecodeError {
 #[derive(Debug)]
 pub struct Schema {
     kind: String,
+    group: String,
     version: String,
+    root: NodeRef,
 }
 
 impl Schema {
+    pub(crate) fn new(kind: &str, group: &str, version: &str, root: NodeRef) -> Self {
+        let (kind, group, version) = (kind.to_owned(), group.to_owned(), version.to_owned());
+        Self { kind, group, version, root }
+    }
+
     /// The schema of a built-in kind, compiled at its first use and shared afterwards. `group` is
     /// empty for the core group.
     pub fn builtin(group: &str, version: &str, kind: &str) -> Option<Arc<Schema>> {
-        let _ = (group, version, kind);
-        None
+        builtin::schema(group, version, kind)
     }
 
-    /// Compiles one version's `openAPIV3Schema` of a CustomResourceDefinition.
+    /// Compiles one version's `openAPIV3Schema` of a CustomResourceDefinition. A null schema keeps
+    /// everything.
     ///
     /// # Errors
-    /// Every reason why the schema is not structural, with paths relative to `at`.
+    /// Every reason why the schema is not structural, with paths under `at`.
     pub fn from_crd(
-        kind: &str,
+        group: &str,
         version: &str,
+        kind: &str,
         schema: &Value,
         at: &Path<'_>,
     ) -> Result<Arc<Schema>, Vec<FieldError>> {
-        let _ = (schema, at);
-        Ok(Arc::new(Schema {
-            kind: kind.to_owned(),
-            version: version.to_owned(),
-        }))
+        let root = if schema.is_null() { crd::open() } else { crd::compile(schema, at)? };
+        Ok(Arc::new(Schema::new(kind, group, version, root)))
+    }
+
+    /// The type of the whole object.
+    pub(crate) fn root(&self) -> &Node {
+        &self.root
+    }
+
+    /// `v1` or `apps/v1`
+    pub fn api_version(&self) -> String {
+        match self.group.as_str() {
+            "" => self.version.clone(),
+            group => format!("{group}/{}", self.version),
+        }
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> &str {
+        &self.kind
     }
 
     /// Parses a body and checks its fields and types against the schema.
+    ///
+    /// # Errors
+    /// The text is malformed or over the limits, a built-in field has the wrong type, or a field
+    /// is unknown or duplicate under [`FieldValidation::Strict`].
     pub fn decode_checked(
         &self,
         body: &[u8],
         media: Media,
         validation: FieldValidation,
     ) -> Result<Decoded, DecodeError> {
-        let _ = (media, validation);
-        serde_json::from_slice(body)
-            .map(|value| Decoded {
-                value,
-                warnings: Vec::new(),
-            })
-            .map_err(|e| DecodeError::Malformed {
-                kind: self.kind.clone(),
-                detail: e.to_string(),
-            })
+        let report = RefCell::new(Report::default());
+        let parsed = match media {
+            Media::Json => decode::json(&self.root, body, &report),
+            Media::Yaml => decode::yaml(&self.root, body, &report),
+        };
+        self.finish(parsed, report.into_inner(), validation)
     }
 
     /// Checks a value that is in memory already (the outcome of a patch) as
     /// [`Schema::decode_checked`] does, in place; returns the warnings.
+    ///
+    /// # Errors
+    /// As [`Schema::decode_checked`]; the value is then undefined.
     pub fn check(
         &self,
         value: &mut Value,
         validation: FieldValidation,
     ) -> Result<Vec<String>, DecodeError> {
-        let _ = (value, validation, &self.version);
-        Ok(Vec::new())
+        let report = RefCell::new(Report::default());
+        let parsed = decode::decode(&self.root, value.take(), &report).map_err(|e| e.to_string());
+        let decoded = self.finish(parsed, report.into_inner(), validation)?;
+        *value = decoded.value;
+        Ok(decoded.warnings)
     }
 
-    /// Removes what the schema does not know.
+    fn finish(
+        &self,
+        parsed: Result<Option<Value>, String>,
+        report: Report,
+        validation: FieldValidation,
+    ) -> Result<Decoded, DecodeError> {
+        let (kind, version) = (self.kind.clone(), self.api_version());
+        if let Some(detail) = report.wrong_type {
+            return Err(DecodeError::WrongType { kind, version, detail });
+        }
+        let value = match parsed {
+            Ok(Some(value)) if value.is_object() => value,
+            Ok(_) => {
+                let detail = "the body is not an object".to_owned();
+                return Err(DecodeError::Malformed { kind, detail });
+            }
+            Err(detail) => return Err(DecodeError::Malformed { kind, detail }),
+        };
+        match validation {
+            FieldValidation::Strict if !report.strict.is_empty() => {
+                Err(DecodeError::Strict { kind, version, fields: report.strict })
+            }
+            FieldValidation::Warn => Ok(Decoded { value, warnings: report.strict }),
+            _ => Ok(Decoded { value, warnings: Vec::new() }),
+        }
+    }
+
+    /// Removes what the schema does not know. Values of wrong types stay as they are.
     pub fn prune(&self, value: &mut Value) {
-        let _ = value;
+        let report = RefCell::new(Report::default());
+        if let Ok(Some(pruned)) = decode::decode(&self.root, &*value, &report) {
+            *value = pruned;
+        }
     }
 
-    /// Fills in the schema's own defaults (custom kinds; built-in kinds default in their strategy).
+    /// Fills in what was left out, at every depth.
     pub fn default(&self, value: &mut Value) {
-        let _ = value;
+        defaults::apply(&self.root, value);
     }
 
-    /// Checks the schema's constraints (custom kinds). With `old`, unchanged parts may stay invalid
-    /// (ratcheting) and transition rules apply.
+    /// Checks the constraints of a custom schema, or the per-field checks of a built-in kind. With
+    /// `old`, unchanged parts of custom objects may stay invalid (ratcheting) and transition rules
+    /// apply.
     pub fn validate(&self, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        let _ = (value, old);
-        Vec::new()
+        if self.root.typed {
+            let mut errors = Vec::new();
+            checks::walk(&self.root, value, &Path::ROOT, &mut errors);
+            return errors;
+        }
+        validate::validate(&self.root, value, old)
     }
 }

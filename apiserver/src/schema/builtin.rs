@@ -1,0 +1,181 @@
+//! Compiles the schemas of built-in kinds out of the bindings' own descriptions, each definition
+//! once, at the first use of a kind that needs it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use k8s_openapi::schemars::generate::SchemaSettings;
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+
+use super::lists;
+use super::node::{
+    Definition, Field, ListKind, ListNode, Node, NodeRef, ObjectNode, PatchRule, Shape, Text,
+};
+use super::{Schema, kinds, tables};
+
+type Definitions = HashMap<String, Arc<Definition>>;
+
+/// Schemas and definitions compiled so far. A definition is only reachable by others once its
+/// whole batch is filled, since both maps are changed under this one lock.
+#[derive(Default)]
+struct Compiled {
+    definitions: Definitions,
+    schemas: HashMap<(&'static str, &'static str, &'static str), Arc<Schema>>,
+}
+
+static COMPILED: LazyLock<Mutex<Compiled>> = LazyLock::new(Mutex::default);
+
+/// The schema of a built-in kind.
+pub(crate) fn schema(group: &str, version: &str, kind: &str) -> Option<Arc<Schema>> {
+    let entry = kinds::find(group, version, kind)?;
+    let key = (entry.group, entry.version, entry.kind);
+    let mut compiled = COMPILED.lock();
+    if let Some(schema) = compiled.schemas.get(&key) {
+        return Some(schema.clone());
+    }
+    let (root, sources) = generate(&[entry]);
+    fill(&mut compiled.definitions, &sources);
+    let root = compiled.definitions.get(root.first()?)?.clone();
+    let schema = Arc::new(Schema::new(entry.kind, group, version, NodeRef::Shared(root)));
+    compiled.schemas.insert(key, schema.clone());
+    Some(schema)
+}
+
+/// The type of `metadata` in every kind.
+pub(crate) fn object_meta() -> NodeRef {
+    static NODE: LazyLock<NodeRef> = LazyLock::new(|| {
+        let pod = schema("", "v1", "ConfigMap");
+        let metadata = pod.as_ref().and_then(|s| s.root().object()?.field("metadata"));
+        metadata.map_or_else(|| NodeRef::from(Node::default()), |f| f.node.clone())
+    });
+    NODE.clone()
+}
+
+/// Where references point while schemas are generated.
+pub(crate) const REFERENCES: &str = "#/components/schemas/";
+
+/// The definition names of `kinds` and the JSON schemas of everything they refer to.
+pub(crate) fn generate(kinds: &[&kinds::Kind]) -> (Vec<String>, Map<String, Value>) {
+    let mut generator = SchemaSettings::draft2020_12()
+        .with(|s| {
+            s.definitions_path = "/components/schemas".into();
+            s.meta_schema = None;
+            s.transforms.clear();
+        })
+        .into_generator();
+    let roots = kinds
+        .iter()
+        .filter_map(|k| {
+            let reference = (k.generate)(&mut generator);
+            reference_name(reference.as_value()).map(str::to_owned)
+        })
+        .collect();
+    (roots, generator.take_definitions(true))
+}
+
+fn reference_name(schema: &Value) -> Option<&str> {
+    schema.get("$ref")?.as_str()?.rsplit('/').next()
+}
+
+fn fill(definitions: &mut Definitions, sources: &Map<String, Value>) {
+    for name in sources.keys() {
+        if !definitions.contains_key(name) {
+            definitions.insert(name.clone(), Arc::default());
+        }
+    }
+    for (name, source) in sources {
+        if let Some(definition) = definitions.get(name) {
+            definition.node.get_or_init(|| compile_definition(definitions, name, source));
+        }
+    }
+}
+
+fn compile_definition(definitions: &Definitions, name: &str, source: &Value) -> Node {
+    let shape = match name.rsplit('.').next() {
+        Some("Quantity") => Shape::Quantity,
+        Some("IntOrString") => Shape::IntOrString,
+        Some(
+            "RawExtension"
+            | "FieldsV1"
+            | "JSON"
+            | "JSONSchemaPropsOrArray"
+            | "JSONSchemaPropsOrBool"
+            | "JSONSchemaPropsOrStringArray",
+        ) => Shape::Any,
+        _ => return compile(definitions, Some(name), source),
+    };
+    Node { shape, typed: true, ..Node::default() }
+}
+
+fn compile(definitions: &Definitions, name: Option<&str>, source: &Value) -> Node {
+    let shape = match source.get("type").and_then(Value::as_str) {
+        Some("object") => object(definitions, name, source),
+        Some("array") => {
+            let items = source.get("items").unwrap_or(&Value::Null);
+            let items = child(definitions, items);
+            Shape::List(ListNode { items, kind: ListKind::Atomic })
+        }
+        Some("string") => Shape::String(match source.get("format").and_then(Value::as_str) {
+            Some("date-time") => Text::DateTime,
+            Some("byte") => Text::Base64,
+            _ => Text::Plain,
+        }),
+        Some("integer") => {
+            let short = source.get("format").and_then(Value::as_str) == Some("int32");
+            Shape::Integer { bits: if short { 32 } else { 64 } }
+        }
+        Some("number") => Shape::Number,
+        Some("boolean") => Shape::Boolean,
+        _ => Shape::Any,
+    };
+    Node { shape, typed: true, ..Node::default() }
+}
+
+fn child(definitions: &Definitions, source: &Value) -> NodeRef {
+    if let Some(shared) = reference_name(source).and_then(|name| definitions.get(name)) {
+        return NodeRef::Shared(shared.clone());
+    }
+    NodeRef::from(compile(definitions, None, source))
+}
+
+fn object(definitions: &Definitions, name: Option<&str>, source: &Value) -> Shape {
+    let empty = Map::new();
+    let properties = source.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    let values = source.get("additionalProperties").filter(|v| v.is_object());
+    if properties.is_empty() && values.is_none() {
+        return Shape::Any;
+    }
+    let mut fields: Vec<Field> =
+        properties.iter().map(|(field, s)| named(definitions, name, field, s)).collect();
+    fields.sort_by(|a, b| a.name.cmp(&b.name));
+    Shape::Object(ObjectNode {
+        fields,
+        values: values.map(|v| child(definitions, v)),
+        atomic: name.and_then(lists::of_type).and_then(|n| n.atomic).unwrap_or(false),
+        hooks: name.map(|n| crate::strategy::hooks(lists::short(n))).unwrap_or_default(),
+        ..ObjectNode::default()
+    })
+}
+
+fn named(definitions: &Definitions, owner: Option<&str>, field: &str, source: &Value) -> Field {
+    let note = owner.and_then(|owner| lists::of_field(owner, field));
+    let node = match reference_name(source).and_then(|name| definitions.get(name)) {
+        Some(shared) => NodeRef::Shared(shared.clone()),
+        None => {
+            let mut node = compile(definitions, None, source);
+            if let (Shape::List(list), Some(note)) = (&mut node.shape, note) {
+                list.kind = note.list.clone();
+            }
+            NodeRef::from(node)
+        }
+    };
+    Field {
+        name: field.into(),
+        node,
+        patch: note.map_or_else(PatchRule::default, |n| n.patch.clone()),
+        atomic: note.and_then(|n| n.atomic),
+        default: owner.and_then(|owner| tables::default_of(owner, field)),
+        checks: owner.map_or(&[], |owner| tables::checks_of(owner, field)),
+    }
+}

@@ -1,0 +1,76 @@
+//! Fills in what was left out: the table and the code of built-in types, the `default` keywords of
+//! custom ones.
+
+use serde_json::{Map, Value};
+
+use super::node::{Field, Node, ObjectNode, Shape};
+
+/// Applies defaults from the outside in. In custom types, also removes nulls that are neither
+/// allowed nor replaced.
+pub(crate) fn apply(node: &Node, value: &mut Value) {
+    match (&node.shape, value) {
+        (Shape::Object(object), Value::Object(map)) => fill(object, map),
+        (Shape::List(list), Value::Array(items)) => {
+            for item in items {
+                replace_null(&list.items, item);
+                apply(&list.items, item);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn fill(object: &ObjectNode, map: &mut Map<String, Value>) {
+    for field in &object.fields {
+        match &field.default {
+            Some(default) if is_vacant(field, map) => {
+                map.insert(field.name.to_string(), default.value.clone());
+            }
+            None if !field.node.typed && !field.node.nullable => {
+                if map.get(&*field.name).is_some_and(Value::is_null) {
+                    map.shift_remove(&*field.name);
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Some(hook) = object.hooks.default {
+        hook(map);
+    }
+    for (key, value) in map.iter_mut() {
+        match (object.field(key), &object.values) {
+            (Some(field), _) => apply(&field.node, value),
+            (None, Some(values)) => {
+                replace_null(values, value);
+                apply(values, value);
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+fn is_vacant(field: &Field, map: &Map<String, Value>) -> bool {
+    match map.get(&*field.name) {
+        None => true,
+        Some(Value::Null) => !field.node.nullable,
+        Some(value) => field.default.as_ref().is_some_and(|d| d.zero_too) && is_zero(value),
+    }
+}
+
+/// Whether a value is what its type has when nobody sets it.
+pub(crate) fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(b) => !b,
+        Value::Number(n) => n.as_i64() == Some(0),
+        Value::String(s) => s.is_empty(),
+        Value::Array(a) => a.is_empty(),
+        Value::Object(o) => o.is_empty(),
+    }
+}
+
+fn replace_null(node: &Node, value: &mut Value) {
+    if let Some(default) = node.default.as_ref().filter(|_| value.is_null() && !node.nullable) {
+        *value = default.clone();
+    }
+}
