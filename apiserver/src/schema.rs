@@ -110,7 +110,12 @@ pub struct Schema {
 impl Schema {
     pub(crate) fn new(kind: &str, group: &str, version: &str, root: NodeRef) -> Self {
         let (kind, group, version) = (kind.to_owned(), group.to_owned(), version.to_owned());
-        Self { kind, group, version, root }
+        Self {
+            kind,
+            group,
+            version,
+            root,
+        }
     }
 
     /// The schema of a built-in kind, compiled at its first use and shared afterwards. `group` is
@@ -131,7 +136,11 @@ impl Schema {
         schema: &Value,
         at: &Path<'_>,
     ) -> Result<Arc<Schema>, Vec<FieldError>> {
-        let root = if schema.is_null() { crd::open() } else { crd::compile(schema, at)? };
+        let root = if schema.is_null() {
+            crd::open()
+        } else {
+            crd::compile(schema, at)?
+        };
         Ok(Arc::new(Schema::new(kind, group, version, root)))
     }
 
@@ -197,7 +206,11 @@ impl Schema {
     ) -> Result<Decoded, DecodeError> {
         let (kind, version) = (self.kind.clone(), self.api_version());
         if let Some(detail) = report.wrong_type {
-            return Err(DecodeError::WrongType { kind, version, detail });
+            return Err(DecodeError::WrongType {
+                kind,
+                version,
+                detail,
+            });
         }
         let value = match parsed {
             Ok(Some(value)) if value.is_object() => value,
@@ -208,11 +221,19 @@ impl Schema {
             Err(detail) => return Err(DecodeError::Malformed { kind, detail }),
         };
         match validation {
-            FieldValidation::Strict if !report.strict.is_empty() => {
-                Err(DecodeError::Strict { kind, version, fields: report.strict })
-            }
-            FieldValidation::Warn => Ok(Decoded { value, warnings: report.strict }),
-            _ => Ok(Decoded { value, warnings: Vec::new() }),
+            FieldValidation::Strict if !report.strict.is_empty() => Err(DecodeError::Strict {
+                kind,
+                version,
+                fields: report.strict,
+            }),
+            FieldValidation::Warn => Ok(Decoded {
+                value,
+                warnings: report.strict,
+            }),
+            _ => Ok(Decoded {
+                value,
+                warnings: Vec::new(),
+            }),
         }
     }
 
@@ -241,3 +262,6 @@ impl Schema {
         validate::validate(&self.root, value, old)
     }
 }
+
+#[cfg(test)]
+mod tests;

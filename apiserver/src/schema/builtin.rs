@@ -37,7 +37,12 @@ pub(crate) fn schema(group: &str, version: &str, kind: &str) -> Option<Arc<Schem
     let (root, sources) = generate(&[entry]);
     fill(&mut compiled.definitions, &sources);
     let root = compiled.definitions.get(root.first()?)?.clone();
-    let schema = Arc::new(Schema::new(entry.kind, group, version, NodeRef::Shared(root)));
+    let schema = Arc::new(Schema::new(
+        entry.kind,
+        group,
+        version,
+        NodeRef::Shared(root),
+    ));
     compiled.schemas.insert(key, schema.clone());
     Some(schema)
 }
@@ -46,7 +51,9 @@ pub(crate) fn schema(group: &str, version: &str, kind: &str) -> Option<Arc<Schem
 pub(crate) fn object_meta() -> NodeRef {
     static NODE: LazyLock<NodeRef> = LazyLock::new(|| {
         let pod = schema("", "v1", "ConfigMap");
-        let metadata = pod.as_ref().and_then(|s| s.root().object()?.field("metadata"));
+        let metadata = pod
+            .as_ref()
+            .and_then(|s| s.root().object()?.field("metadata"));
         metadata.map_or_else(|| NodeRef::from(Node::default()), |f| f.node.clone())
     });
     NODE.clone()
@@ -86,7 +93,9 @@ fn fill(definitions: &mut Definitions, sources: &Map<String, Value>) {
     }
     for (name, source) in sources {
         if let Some(definition) = definitions.get(name) {
-            definition.node.get_or_init(|| compile_definition(definitions, name, source));
+            definition
+                .node
+                .get_or_init(|| compile_definition(definitions, name, source));
         }
     }
 }
@@ -105,7 +114,11 @@ fn compile_definition(definitions: &Definitions, name: &str, source: &Value) -> 
         ) => Shape::Any,
         _ => return compile(definitions, Some(name), source),
     };
-    Node { shape, typed: true, ..Node::default() }
+    Node {
+        shape,
+        typed: true,
+        ..Node::default()
+    }
 }
 
 fn compile(definitions: &Definitions, name: Option<&str>, source: &Value) -> Node {
@@ -114,7 +127,10 @@ fn compile(definitions: &Definitions, name: Option<&str>, source: &Value) -> Nod
         Some("array") => {
             let items = source.get("items").unwrap_or(&Value::Null);
             let items = child(definitions, items);
-            Shape::List(ListNode { items, kind: ListKind::Atomic })
+            Shape::List(ListNode {
+                items,
+                kind: ListKind::Atomic,
+            })
         }
         Some("string") => Shape::String(match source.get("format").and_then(Value::as_str) {
             Some("date-time") => Text::DateTime,
@@ -123,13 +139,19 @@ fn compile(definitions: &Definitions, name: Option<&str>, source: &Value) -> Nod
         }),
         Some("integer") => {
             let short = source.get("format").and_then(Value::as_str) == Some("int32");
-            Shape::Integer { bits: if short { 32 } else { 64 } }
+            Shape::Integer {
+                bits: if short { 32 } else { 64 },
+            }
         }
         Some("number") => Shape::Number,
         Some("boolean") => Shape::Boolean,
         _ => Shape::Any,
     };
-    Node { shape, typed: true, ..Node::default() }
+    Node {
+        shape,
+        typed: true,
+        ..Node::default()
+    }
 }
 
 fn child(definitions: &Definitions, source: &Value) -> NodeRef {
@@ -141,19 +163,29 @@ fn child(definitions: &Definitions, source: &Value) -> NodeRef {
 
 fn object(definitions: &Definitions, name: Option<&str>, source: &Value) -> Shape {
     let empty = Map::new();
-    let properties = source.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    let properties = source
+        .get("properties")
+        .and_then(Value::as_object)
+        .unwrap_or(&empty);
     let values = source.get("additionalProperties").filter(|v| v.is_object());
     if properties.is_empty() && values.is_none() {
         return Shape::Any;
     }
-    let mut fields: Vec<Field> =
-        properties.iter().map(|(field, s)| named(definitions, name, field, s)).collect();
+    let mut fields: Vec<Field> = properties
+        .iter()
+        .map(|(field, s)| named(definitions, name, field, s))
+        .collect();
     fields.sort_by(|a, b| a.name.cmp(&b.name));
     Shape::Object(ObjectNode {
         fields,
         values: values.map(|v| child(definitions, v)),
-        atomic: name.and_then(lists::of_type).and_then(|n| n.atomic).unwrap_or(false),
-        hooks: name.map(|n| crate::strategy::hooks(lists::short(n))).unwrap_or_default(),
+        atomic: name
+            .and_then(lists::of_type)
+            .and_then(|n| n.atomic)
+            .unwrap_or(false),
+        hooks: name
+            .map(|n| crate::strategy::hooks(lists::short(n)))
+            .unwrap_or_default(),
         ..ObjectNode::default()
     })
 }

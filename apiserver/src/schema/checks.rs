@@ -107,7 +107,9 @@ impl Check {
     pub(crate) fn parse(word: &'static str) -> Option<Self> {
         let number = |text: &str| text.parse::<i64>().ok();
         Some(match word.split_once(['=', ':']) {
-            Some(("enum", values)) => Self::OneOf(values.split(',').map(|v| v.trim_matches('"')).collect()),
+            Some(("enum", values)) => {
+                Self::OneOf(values.split(',').map(|v| v.trim_matches('"')).collect())
+            }
             Some(("min", least)) => Self::AtLeast(number(least)?),
             Some(("between", range)) => {
                 let (least, most) = range.split_once("..")?;
@@ -149,7 +151,10 @@ impl Check {
                 }
             }
             Self::Between(least, most) => {
-                if value.as_i64().is_some_and(|n| !(*least..=*most).contains(&n)) {
+                if value
+                    .as_i64()
+                    .is_some_and(|n| !(*least..=*most).contains(&n))
+                {
                     let detail = format!("must be between {least} and {most}, inclusive");
                     out.push(FieldError::invalid(at, value.clone(), detail));
                 }

@@ -23,8 +23,14 @@ pub(crate) fn compile(schema: &Value, at: &Path<'_>) -> Result<NodeRef, Vec<Fiel
 
 /// The node of a custom kind without a schema: everything is kept.
 pub(crate) fn open() -> NodeRef {
-    let object = ObjectNode { keep_unknown: true, ..resource_object(ObjectNode::default()) };
-    NodeRef::from(Node { shape: Shape::Object(object), ..Node::default() })
+    let object = ObjectNode {
+        keep_unknown: true,
+        ..resource_object(ObjectNode::default())
+    };
+    NodeRef::from(Node {
+        shape: Shape::Object(object),
+        ..Node::default()
+    })
 }
 
 /// Whether a node is a whole resource, with apiVersion, kind and metadata of its own.
@@ -98,11 +104,19 @@ fn shape(schema: &Map<String, Value>, resource: Resource, embedded: bool) -> Sha
 
 fn list(schema: &Map<String, Value>) -> ListNode {
     let keys = || {
-        let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
-        keys.into_iter().flatten().filter_map(Value::as_str).map(Box::from).collect()
+        let keys = schema
+            .get("x-kubernetes-list-map-keys")
+            .and_then(Value::as_array);
+        keys.into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(Box::from)
+            .collect()
     };
     ListNode {
-        items: schema.get("items").map_or_else(|| Node::default().into(), child),
+        items: schema
+            .get("items")
+            .map_or_else(|| Node::default().into(), child),
         kind: match text(schema, "x-kubernetes-list-type") {
             "set" => ListKind::Set,
             "map" => ListKind::Map(keys()),
@@ -113,8 +127,11 @@ fn list(schema: &Map<String, Value>) -> ListNode {
 
 fn object(schema: &Map<String, Value>, embedded: bool) -> ObjectNode {
     let properties = schema.get("properties").and_then(Value::as_object);
-    let mut fields: Vec<Field> =
-        properties.into_iter().flatten().map(|(name, s)| field(name, child(s))).collect();
+    let mut fields: Vec<Field> = properties
+        .into_iter()
+        .flatten()
+        .map(|(name, s)| field(name, child(s)))
+        .collect();
     fields.sort_by(|a, b| a.name.cmp(&b.name));
     ObjectNode {
         fields,
@@ -131,17 +148,31 @@ fn object(schema: &Map<String, Value>, embedded: bool) -> ObjectNode {
 }
 
 fn field(name: &str, node: NodeRef) -> Field {
-    let default = node.default.clone().map(|value| FieldDefault { value, zero_too: false });
-    Field { default, ..Field::plain(name, node) }
+    let default = node.default.clone().map(|value| FieldDefault {
+        value,
+        zero_too: false,
+    });
+    Field {
+        default,
+        ..Field::plain(name, node)
+    }
 }
 
 /// Gives a resource its implicit fields: typed texts for apiVersion and kind, and metadata.
 fn resource_object(mut object: ObjectNode) -> ObjectNode {
-    object.fields.retain(|f| !matches!(&*f.name, "apiVersion" | "kind" | "metadata"));
-    let plain = || Node { shape: Shape::String(Text::Plain), typed: true, ..Node::default() };
+    object
+        .fields
+        .retain(|f| !matches!(&*f.name, "apiVersion" | "kind" | "metadata"));
+    let plain = || Node {
+        shape: Shape::String(Text::Plain),
+        typed: true,
+        ..Node::default()
+    };
     object.fields.push(field("apiVersion", plain().into()));
     object.fields.push(field("kind", plain().into()));
-    object.fields.push(field("metadata", builtin::object_meta()));
+    object
+        .fields
+        .push(field("metadata", builtin::object_meta()));
     object.fields.sort_by(|a, b| a.name.cmp(&b.name));
     object
 }
@@ -160,7 +191,10 @@ fn rules(schema: &Map<String, Value>, resource: Resource) -> Rules {
             .filter_map(|(name, s)| Some((name.as_str().into(), logic(s.as_object()?))))
             .collect();
         if !fields.is_empty() {
-            rules.beside.push(Logic { fields, ..Logic::default() });
+            rules.beside.push(Logic {
+                fields,
+                ..Logic::default()
+            });
         }
     }
     rules
@@ -172,23 +206,42 @@ fn constraints(schema: &Map<String, Value>) -> Rules {
         number.map(|n| usize::try_from(n).unwrap_or(usize::MAX))
     };
     let bound = |key: &str, exclusive: &str| match schema.get(key) {
-        Some(Value::Number(number)) => {
-            Some(Bound { number: number.clone(), exclusive: flag(schema, exclusive) })
-        }
+        Some(Value::Number(number)) => Some(Bound {
+            number: number.clone(),
+            exclusive: flag(schema, exclusive),
+        }),
         _ => None,
     };
     let branches = |key: &str| {
-        let branches = schema.get(key).and_then(Value::as_array).into_iter().flatten();
+        let branches = schema
+            .get(key)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
         branches.filter_map(Value::as_object).map(logic).collect()
     };
-    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    let required = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     Rules {
-        allowed: schema.get("enum").and_then(Value::as_array).cloned().unwrap_or_default(),
-        pattern: schema.get("pattern").and_then(Value::as_str).and_then(|p| Pattern::new(p).ok()),
+        allowed: schema
+            .get("enum")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default(),
+        pattern: schema
+            .get("pattern")
+            .and_then(Value::as_str)
+            .and_then(|p| Pattern::new(p).ok()),
         format: schema.get("format").and_then(Value::as_str).map(Box::from),
         minimum: bound("minimum", "exclusiveMinimum"),
         maximum: bound("maximum", "exclusiveMaximum"),
-        multiple_of: schema.get("multipleOf").and_then(Value::as_f64).filter(|m| *m > 0.0),
+        multiple_of: schema
+            .get("multipleOf")
+            .and_then(Value::as_f64)
+            .filter(|m| *m > 0.0),
         min_length: size("minLength"),
         max_length: size("maxLength"),
         min_items: size("minItems"),
@@ -200,17 +253,32 @@ fn constraints(schema: &Map<String, Value>) -> Rules {
         all_of: branches("allOf"),
         any_of: branches("anyOf"),
         one_of: branches("oneOf"),
-        not: schema.get("not").and_then(Value::as_object).map(|s| Box::new(logic(s))),
+        not: schema
+            .get("not")
+            .and_then(Value::as_object)
+            .map(|s| Box::new(logic(s))),
         expressions: cel::rules(schema),
         ..Rules::default()
     }
 }
 
 fn logic(schema: &Map<String, Value>) -> Logic {
-    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let inner = |key: &str| schema.get(key).and_then(Value::as_object).map(|s| Box::new(logic(s)));
+    let properties = schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
+    let inner = |key: &str| {
+        schema
+            .get(key)
+            .and_then(Value::as_object)
+            .map(|s| Box::new(logic(s)))
+    };
     Logic {
-        rules: Rules { declared: declared(schema), ..constraints(schema) },
+        rules: Rules {
+            declared: declared(schema),
+            ..constraints(schema)
+        },
         fields: properties
             .filter_map(|(name, s)| Some((name.as_str().into(), logic(s.as_object()?))))
             .collect(),

@@ -66,7 +66,12 @@ pub(crate) fn decode<'de, D: Deserializer<'de>>(
     deserializer: D,
     report: &RefCell<Report>,
 ) -> Result<Option<Value>, D::Error> {
-    Seed { node, path: Path::ROOT, report }.deserialize(deserializer)
+    Seed {
+        node,
+        path: Path::ROOT,
+        report,
+    }
+    .deserialize(deserializer)
 }
 
 #[derive(Clone, Copy)]
@@ -80,7 +85,9 @@ impl Seed<'_> {
     fn wrong<E: de::Error>(&self, found: &str) -> E {
         let expected = self.node.type_name();
         let at = self.path;
-        self.fail(format!("json: cannot unmarshal {found} into field {at} of type {expected}"))
+        self.fail(format!(
+            "json: cannot unmarshal {found} into field {at} of type {expected}"
+        ))
     }
 
     fn fail<E: de::Error>(&self, detail: String) -> E {
@@ -131,7 +138,9 @@ impl Seed<'_> {
             Shape::String(Text::Base64) => {
                 if let Some(at) = super::formats::base64_fault(&text) {
                     let path = self.path;
-                    return Err(self.fail(format!("{path}: illegal base64 data at input byte {at}")));
+                    return Err(
+                        self.fail(format!("{path}: illegal base64 data at input byte {at}"))
+                    );
                 }
             }
             Shape::Quantity => return self.quantity(&text),
@@ -170,8 +179,14 @@ impl Seed<'_> {
                     }
                 },
             };
-            let value = access.next_value_seed(Seed { node, path, report: self.report })?;
-            let Some(value) = value.or_else(|| keeps_null.then(|| node.zero())) else { continue };
+            let value = access.next_value_seed(Seed {
+                node,
+                path,
+                report: self.report,
+            })?;
+            let Some(value) = value.or_else(|| keeps_null.then(|| node.zero())) else {
+                continue;
+            };
             match map.entry(key) {
                 Entry::Vacant(entry) => {
                     entry.insert(value);
@@ -194,7 +209,11 @@ impl Seed<'_> {
         let mut items = Vec::with_capacity(access.size_hint().unwrap_or(0).min(64));
         loop {
             let path = self.path.index(items.len());
-            match access.next_element_seed(Seed { node, path, report: self.report })? {
+            match access.next_element_seed(Seed {
+                node,
+                path,
+                report: self.report,
+            })? {
                 Some(Some(item)) => items.push(item),
                 Some(None) => items.push(node.zero()),
                 None => return Ok(Some(Value::Array(items))),
@@ -249,7 +268,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(if self.node.typed { None } else { Some(Value::Null) })
+        Ok(if self.node.typed {
+            None
+        } else {
+            Some(Value::Null)
+        })
     }
 
     fn visit_none<E: de::Error>(self) -> Result<Self::Value, E> {

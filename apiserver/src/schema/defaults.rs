@@ -70,7 +70,11 @@ pub(crate) fn is_zero(value: &Value) -> bool {
 }
 
 fn replace_null(node: &Node, value: &mut Value) {
-    if let Some(default) = node.default.as_ref().filter(|_| value.is_null() && !node.nullable) {
+    if let Some(default) = node
+        .default
+        .as_ref()
+        .filter(|_| value.is_null() && !node.nullable)
+    {
         *value = default.clone();
     }
 }

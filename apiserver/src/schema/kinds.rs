@@ -86,5 +86,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
 
 /// The kind's entry.
 pub(crate) fn find(group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|k| k.kind == kind && k.group == group && k.version == version)
+    KINDS
+        .iter()
+        .find(|k| k.kind == kind && k.group == group && k.version == version)
 }

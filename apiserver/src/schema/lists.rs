@@ -15,7 +15,10 @@ pub(crate) struct Note {
 
 static TABLE: LazyLock<HashMap<&'static str, Note>> = LazyLock::new(|| {
     let lines = include_str!("lists.txt").lines().map(str::trim);
-    lines.filter(|l| !l.is_empty() && !l.starts_with('#')).filter_map(parse).collect()
+    lines
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        .filter_map(parse)
+        .collect()
 });
 
 fn parse(line: &'static str) -> Option<(&'static str, Note)> {
@@ -55,7 +58,10 @@ const PREFIXES: [&str; 4] = [
 
 /// The name the table uses for an OpenAPI definition.
 pub(crate) fn short(definition: &str) -> &str {
-    PREFIXES.iter().find_map(|p| definition.strip_prefix(p)).unwrap_or(definition)
+    PREFIXES
+        .iter()
+        .find_map(|p| definition.strip_prefix(p))
+        .unwrap_or(definition)
 }
 
 /// The note on a definition.
@@ -92,7 +98,10 @@ mod tests {
     #[test]
     fn container_ports_have_a_composite_key_but_one_merge_key() {
         let note = of_field("io.k8s.api.core.v1.Container", "ports").unwrap();
-        assert_eq!(note.list, ListKind::Map(vec!["containerPort".into(), "protocol".into()]));
+        assert_eq!(
+            note.list,
+            ListKind::Map(vec!["containerPort".into(), "protocol".into()])
+        );
         assert_eq!(note.patch.key.as_deref(), Some("containerPort"));
     }
 }

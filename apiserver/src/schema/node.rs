@@ -81,7 +81,10 @@ pub(crate) struct Hooks {
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (default, check) = (self.default.is_some(), self.check.is_some());
-        f.debug_struct("Hooks").field("default", &default).field("check", &check).finish()
+        f.debug_struct("Hooks")
+            .field("default", &default)
+            .field("check", &check)
+            .finish()
     }
 }
 
@@ -119,7 +122,14 @@ impl Field {
     /// A field that nothing is said about.
     pub(crate) fn plain(name: &str, node: NodeRef) -> Self {
         let patch = PatchRule::default();
-        Self { name: name.into(), node, patch, atomic: None, default: None, checks: &[] }
+        Self {
+            name: name.into(),
+            node,
+            patch,
+            atomic: None,
+            default: None,
+            checks: &[],
+        }
     }
 }
 
@@ -173,8 +183,13 @@ pub(crate) struct Definition {
     pub(crate) node: OnceLock<Node>,
 }
 
-static ANY: Node =
-    Node { shape: Shape::Any, typed: false, nullable: true, default: None, rules: None };
+static ANY: Node = Node {
+    shape: Shape::Any,
+    typed: false,
+    nullable: true,
+    default: None,
+    rules: None,
+};
 
 impl Deref for NodeRef {
     type Target = Node;

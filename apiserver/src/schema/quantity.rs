@@ -16,15 +16,19 @@ pub(crate) fn canonical(text: &str) -> Option<Cow<'_, str>> {
     }
     let parsed: Quantity = text.parse().ok()?;
     let canonical = parsed.to_string();
-    Some(if canonical == text { Cow::Borrowed(text) } else { Cow::Owned(canonical) })
+    Some(if canonical == text {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(canonical)
+    })
 }
 
-/// Up to 15 digits that neither start nor end with a zero, then at most one `m` or binary suffix
+/// Up to 9 digits that neither start nor end with a zero, then at most one `m` or binary suffix
 /// with an odd number: canonical without a closer look.
 fn is_plain_canonical(text: &str) -> bool {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, suffix) = text.split_at(digits);
-    let plain = (1..=15).contains(&digits) && !number.starts_with('0') && !number.ends_with('0');
+    let plain = (1..=9).contains(&digits) && !number.starts_with('0') && !number.ends_with('0');
     match suffix {
         "" | "m" => plain,
         "Ki" | "Mi" | "Gi" => plain && number.bytes().last().is_some_and(|b| b % 2 == 1),

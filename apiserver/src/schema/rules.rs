@@ -76,7 +76,9 @@ impl Declared {
 
 fn is_integer(value: &Value) -> bool {
     match value {
-        Value::Number(n) => n.is_i64() || n.is_u64() || n.as_f64().is_some_and(|f| f.fract() == 0.0),
+        Value::Number(n) => {
+            n.is_i64() || n.is_u64() || n.as_f64().is_some_and(|f| f.fract() == 0.0)
+        }
         _ => false,
     }
 }
@@ -90,7 +92,11 @@ pub(crate) struct Bound {
 
 /// Compares two JSON numbers, exactly where both are integers.
 pub(crate) fn compare(a: &Number, b: &Number) -> Option<std::cmp::Ordering> {
-    let whole = |n: &Number| n.as_i64().map(i128::from).or_else(|| n.as_u64().map(i128::from));
+    let whole = |n: &Number| {
+        n.as_i64()
+            .map(i128::from)
+            .or_else(|| n.as_u64().map(i128::from))
+    };
     match (whole(a), whole(b)) {
         (Some(a), Some(b)) => Some(a.cmp(&b)),
         _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
@@ -121,7 +127,10 @@ impl Pattern {
     /// Checks that `source` compiles within the limits; the program is built again when needed.
     pub(crate) fn new(source: &str) -> Result<Self, String> {
         build(source).map_err(|e| e.to_string())?;
-        Ok(Self { source: source.into(), compiled: OnceLock::new() })
+        Ok(Self {
+            source: source.into(),
+            compiled: OnceLock::new(),
+        })
     }
 
     /// Whether the pattern occurs in `text`.

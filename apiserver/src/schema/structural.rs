@@ -29,12 +29,30 @@ const STRUCTURE: [(&str, &str); 12] = [
     ("title", "must be empty to be structural"),
     ("nullable", "must be false to be structural"),
     ("type", "must be empty to be structural"),
-    ("x-kubernetes-embedded-resource", "must be false to be structural"),
-    ("x-kubernetes-int-or-string", "must be false to be structural"),
-    ("x-kubernetes-list-map-keys", "must be undefined to be structural"),
-    ("x-kubernetes-list-type", "must be undefined to be structural"),
-    ("x-kubernetes-map-type", "must be undefined to be structural"),
-    ("x-kubernetes-preserve-unknown-fields", "must be undefined to be structural"),
+    (
+        "x-kubernetes-embedded-resource",
+        "must be false to be structural",
+    ),
+    (
+        "x-kubernetes-int-or-string",
+        "must be false to be structural",
+    ),
+    (
+        "x-kubernetes-list-map-keys",
+        "must be undefined to be structural",
+    ),
+    (
+        "x-kubernetes-list-type",
+        "must be undefined to be structural",
+    ),
+    (
+        "x-kubernetes-map-type",
+        "must be undefined to be structural",
+    ),
+    (
+        "x-kubernetes-preserve-unknown-fields",
+        "must be undefined to be structural",
+    ),
 ];
 
 /// Every reason why `schema` is not structural.
@@ -45,7 +63,10 @@ pub(crate) fn check(schema: &Value, at: &Path<'_>) -> Vec<FieldError> {
     };
     match text(root, "type") {
         "object" => {}
-        "" => errors.push(FieldError::required(at.field("type"), "must not be empty at the root")),
+        "" => errors.push(FieldError::required(
+            at.field("type"),
+            "must not be empty at the root",
+        )),
         other => errors.push(FieldError::invalid(
             at.field("type"),
             other,
@@ -53,9 +74,16 @@ pub(crate) fn check(schema: &Value, at: &Path<'_>) -> Vec<FieldError> {
         )),
     }
     if flag(root, "nullable") {
-        errors.push(FieldError::forbidden(at.field("nullable"), "nullable cannot be true at the root"));
+        errors.push(FieldError::forbidden(
+            at.field("nullable"),
+            "nullable cannot be true at the root",
+        ));
     }
-    Checker { errors: &mut errors, depth: 0 }.node(root, at, Place::Root);
+    Checker {
+        errors: &mut errors,
+        depth: 0,
+    }
+    .node(root, at, Place::Root);
     errors
 }
 
@@ -109,7 +137,10 @@ impl Checker<'_> {
 
     fn keywords(&mut self, node: &Map<String, Value>, at: &Path<'_>) {
         for keyword in REFUSED {
-            if node.get(keyword).is_some_and(|v| !v.is_null() && *v != Value::Bool(false)) {
+            if node
+                .get(keyword)
+                .is_some_and(|v| !v.is_null() && *v != Value::Bool(false))
+            {
                 self.forbid(at.field(keyword), &format!("{keyword} is not supported"));
             }
         }
@@ -128,13 +159,17 @@ impl Checker<'_> {
             self.forbid(at.field("additionalProperties"), detail);
         }
         if node.get("items").is_some_and(Value::is_array) {
-            self.forbid(at.field("items"), "items must be a schema object and not an array");
+            self.forbid(
+                at.field("items"),
+                "items must be a schema object and not an array",
+            );
         }
         if let Some(source) = node.get("pattern").and_then(Value::as_str)
             && let Err(reason) = Pattern::new(source)
         {
             let detail = format!("must be a valid regular expression, but isn't: {reason}");
-            self.errors.push(FieldError::invalid(at.field("pattern"), source, detail));
+            self.errors
+                .push(FieldError::invalid(at.field("pattern"), source, detail));
         }
     }
 
@@ -150,7 +185,10 @@ impl Checker<'_> {
         }
         match kind {
             "object" | "array" | "string" | "integer" | "number" | "boolean" => {}
-            "null" => self.forbid(at_type, "type cannot be set to null, use nullable as an alternative"),
+            "null" => self.forbid(
+                at_type,
+                "type cannot be set to null, use nullable as an alternative",
+            ),
             "" if flag(node, "x-kubernetes-preserve-unknown-fields") => {}
             "" => {
                 let detail = match place {
@@ -162,11 +200,13 @@ impl Checker<'_> {
             }
             other => {
                 let known = ["object", "array", "string", "integer", "number", "boolean"];
-                self.errors.push(FieldError::not_supported(at_type, other, &known));
+                self.errors
+                    .push(FieldError::not_supported(at_type, other, &known));
             }
         }
         if kind == "array" && !node.get("items").is_some_and(Value::is_object) {
-            self.errors.push(FieldError::required(at.field("items"), "must be specified"));
+            self.errors
+                .push(FieldError::required(at.field("items"), "must be specified"));
         }
     }
 
@@ -174,17 +214,23 @@ impl Checker<'_> {
         const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
         if node.get(PRESERVE) == Some(&Value::Bool(false)) {
             let detail = "must be true or undefined";
-            self.errors.push(FieldError::invalid(at.field(PRESERVE), false, detail));
+            self.errors
+                .push(FieldError::invalid(at.field(PRESERVE), false, detail));
         }
         if flag(node, "x-kubernetes-embedded-resource") {
             if text(node, "type") != "object" {
                 let detail = "must be object if x-kubernetes-embedded-resource is true";
-                self.errors.push(FieldError::invalid(at.field("type"), text(node, "type"), detail));
+                self.errors.push(FieldError::invalid(
+                    at.field("type"),
+                    text(node, "type"),
+                    detail,
+                ));
             }
             if !node.contains_key("properties") && !flag(node, PRESERVE) {
                 let detail = "must not be empty if x-kubernetes-embedded-resource is true \
                               without x-kubernetes-preserve-unknown-fields";
-                self.errors.push(FieldError::required(at.field("properties"), detail));
+                self.errors
+                    .push(FieldError::required(at.field("properties"), detail));
             }
         }
         match node.get("x-kubernetes-map-type").and_then(Value::as_str) {
@@ -192,7 +238,11 @@ impl Checker<'_> {
             Some("granular" | "atomic") if text(node, "type") == "object" => {}
             Some("granular" | "atomic") => {
                 let detail = "must be object if x-kubernetes-map-type is specified";
-                self.errors.push(FieldError::invalid(at.field("type"), text(node, "type"), detail));
+                self.errors.push(FieldError::invalid(
+                    at.field("type"),
+                    text(node, "type"),
+                    detail,
+                ));
             }
             Some(other) => self.errors.push(FieldError::not_supported(
                 at.field("x-kubernetes-map-type"),
@@ -212,13 +262,20 @@ impl Checker<'_> {
         let Some(list_type) = node.get("x-kubernetes-list-type").and_then(Value::as_str) else {
             if !keys.is_empty() {
                 let detail = "must be map if x-kubernetes-list-map-keys is non-empty";
-                self.errors.push(FieldError::required(at.field("x-kubernetes-list-type"), detail));
+                self.errors.push(FieldError::required(
+                    at.field("x-kubernetes-list-type"),
+                    detail,
+                ));
             }
             return;
         };
         if text(node, "type") != "array" {
             let detail = "must be array if x-kubernetes-list-type is specified";
-            self.errors.push(FieldError::invalid(at.field("type"), text(node, "type"), detail));
+            self.errors.push(FieldError::invalid(
+                at.field("type"),
+                text(node, "type"),
+                detail,
+            ));
         }
         let items = node.get("items").and_then(Value::as_object);
         match list_type {
@@ -236,7 +293,10 @@ impl Checker<'_> {
             )),
         }
         if list_type != "map" && !keys.is_empty() {
-            self.forbid(at_keys, "must be empty if x-kubernetes-list-type is not map");
+            self.forbid(
+                at_keys,
+                "must be empty if x-kubernetes-list-type is not map",
+            );
         }
     }
 
@@ -244,18 +304,29 @@ impl Checker<'_> {
         let Some(items) = items else { return };
         let at = at.field("items");
         if flag(items, "nullable") {
-            self.forbid(at.field("nullable"), "cannot be nullable when x-kubernetes-list-type is set");
+            self.forbid(
+                at.field("nullable"),
+                "cannot be nullable when x-kubernetes-list-type is set",
+            );
         }
         match text(items, "type") {
             "object" if text(items, "x-kubernetes-map-type") != "atomic" => {
                 let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
                 let value = text(items, "x-kubernetes-map-type");
-                self.errors.push(FieldError::invalid(at.field("x-kubernetes-map-type"), value, detail));
+                self.errors.push(FieldError::invalid(
+                    at.field("x-kubernetes-map-type"),
+                    value,
+                    detail,
+                ));
             }
             "array" if !matches!(text(items, "x-kubernetes-list-type"), "" | "atomic") => {
                 let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
                 let value = text(items, "x-kubernetes-list-type");
-                self.errors.push(FieldError::invalid(at.field("x-kubernetes-list-type"), value, detail));
+                self.errors.push(FieldError::invalid(
+                    at.field("x-kubernetes-list-type"),
+                    value,
+                    detail,
+                ));
             }
             _ => {}
         }
@@ -267,33 +338,45 @@ impl Checker<'_> {
         if text(items, "type") != "object" {
             let detail = "must be object if parent array's x-kubernetes-list-type is map";
             let value = text(items, "type");
-            self.errors.push(FieldError::invalid(at_items.field("type"), value, detail));
+            self.errors
+                .push(FieldError::invalid(at_items.field("type"), value, detail));
         }
         let properties = items.get("properties").and_then(Value::as_object);
         let required = items.get("required").and_then(Value::as_array);
         for (index, key) in keys.iter().enumerate() {
             if keys.iter().take(index).any(|k| k == key) {
                 let at_keys = at.field("x-kubernetes-list-map-keys");
-                self.errors.push(FieldError::duplicate(at_keys.index(index), *key));
+                self.errors
+                    .push(FieldError::duplicate(at_keys.index(index), *key));
             }
-            let Some(property) = properties.and_then(|p| p.get(*key)).and_then(Value::as_object) else {
+            let Some(property) = properties
+                .and_then(|p| p.get(*key))
+                .and_then(Value::as_object)
+            else {
                 let at_keys = at.field("x-kubernetes-list-map-keys");
                 let detail = "entries must all be names of item properties";
-                self.errors.push(FieldError::invalid(at_keys.index(index), *key, detail));
+                self.errors
+                    .push(FieldError::invalid(at_keys.index(index), *key, detail));
                 continue;
             };
             let properties_path = at_items.field("properties");
             let at_property = properties_path.key(key);
             if matches!(text(property, "type"), "array" | "object") {
-                let detail = "must be a scalar type if parent array's x-kubernetes-list-type is map";
+                let detail =
+                    "must be a scalar type if parent array's x-kubernetes-list-type is map";
                 let value = text(property, "type");
-                self.errors.push(FieldError::invalid(at_property.field("type"), value, detail));
+                self.errors.push(FieldError::invalid(
+                    at_property.field("type"),
+                    value,
+                    detail,
+                ));
             }
             let is_required = required.is_some_and(|r| r.iter().any(|r| r == key));
             if !is_required && !property.contains_key("default") {
                 let detail = "this property is in x-kubernetes-list-map-keys, so it must have a \
                               default or be a required property";
-                self.errors.push(FieldError::required(at_property.field("default"), detail));
+                self.errors
+                    .push(FieldError::required(at_property.field("default"), detail));
             }
         }
     }
@@ -324,7 +407,8 @@ impl Checker<'_> {
             if keyword == "type" && int_or_string {
                 continue;
             }
-            let set = |v: &Value| !v.is_null() && *v != Value::Bool(false) && v.as_str() != Some("");
+            let set =
+                |v: &Value| !v.is_null() && *v != Value::Bool(false) && v.as_str() != Some("");
             if node.get(keyword).is_some_and(set) {
                 self.forbid(at.field(keyword), detail);
             }
@@ -348,7 +432,9 @@ impl Checker<'_> {
         let resource = place == Place::Root || flag(node, "x-kubernetes-embedded-resource");
         let properties = node.get("properties").and_then(Value::as_object);
         for (name, property) in properties.into_iter().flatten() {
-            let Some(property) = property.as_object() else { continue };
+            let Some(property) = property.as_object() else {
+                continue;
+            };
             let at = at_properties.key(name);
             if resource && name == "metadata" {
                 self.metadata(property, &at);
@@ -376,7 +462,11 @@ impl Checker<'_> {
         }
         if !matches!(text(node, "type"), "" | "object") {
             let detail = "must be object for metadata";
-            self.errors.push(FieldError::invalid(at.field("type"), text(node, "type"), detail));
+            self.errors.push(FieldError::invalid(
+                at.field("type"),
+                text(node, "type"),
+                detail,
+            ));
         }
     }
 }

@@ -11,7 +11,9 @@ use super::node::FieldDefault;
 
 static DEFAULTS: LazyLock<HashMap<String, FieldDefault>> = LazyLock::new(|| {
     let lines = lines(include_str!("defaults.txt"));
-    lines.flat_map(|line| parse_defaults(line).unwrap_or_default()).collect()
+    lines
+        .flat_map(|line| parse_defaults(line).unwrap_or_default())
+        .collect()
 });
 
 static CHECKS: LazyLock<HashMap<&'static str, Vec<Check>>> = LazyLock::new(|| {
@@ -20,7 +22,9 @@ static CHECKS: LazyLock<HashMap<&'static str, Vec<Check>>> = LazyLock::new(|| {
 });
 
 fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
-    text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'))
+    text.lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
 }
 
 /// Words of a line; a word may hold quoted spaces.
@@ -40,7 +44,9 @@ fn parse_defaults(line: &'static str) -> Option<Vec<(String, FieldDefault)>> {
     rest.iter()
         .map(|word| {
             let (field, text) = word.split_once('=')?;
-            let (field, zero_too) = field.strip_suffix('?').map_or((field, true), |f| (f, false));
+            let (field, zero_too) = field
+                .strip_suffix('?')
+                .map_or((field, true), |f| (f, false));
             let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
             Some((format!("{owner}.{field}"), FieldDefault { value, zero_too }))
         })
@@ -50,7 +56,12 @@ fn parse_defaults(line: &'static str) -> Option<Vec<(String, FieldDefault)>> {
 fn parse_checks(line: &'static str) -> Option<(&'static str, Vec<Check>)> {
     let words = words(line);
     let (subject, rest) = words.split_first()?;
-    Some((subject, rest.iter().map(|word| Check::parse(word)).collect::<Option<_>>()?))
+    Some((
+        subject,
+        rest.iter()
+            .map(|word| Check::parse(word))
+            .collect::<Option<_>>()?,
+    ))
 }
 
 fn subject(definition: &str, field: &str) -> String {
@@ -69,12 +80,17 @@ pub(crate) fn default_of(definition: &str, field: &str) -> Option<FieldDefault> 
 
 /// The checks of a field.
 pub(crate) fn checks_of(definition: &str, field: &str) -> &'static [Check] {
-    CHECKS.get(subject(definition, field).as_str()).map_or(&[], Vec::as_slice)
+    CHECKS
+        .get(subject(definition, field).as_str())
+        .map_or(&[], Vec::as_slice)
 }
 
 #[cfg(test)]
 pub(crate) fn subjects() -> impl Iterator<Item = &'static str> {
-    DEFAULTS.keys().map(String::as_str).chain(CHECKS.keys().copied())
+    DEFAULTS
+        .keys()
+        .map(String::as_str)
+        .chain(CHECKS.keys().copied())
 }
 
 #[cfg(test)]
@@ -84,17 +100,31 @@ mod tests {
     #[test]
     fn every_line_is_understood() {
         for line in lines(include_str!("defaults.txt")) {
-            assert!(parse_defaults(line).is_some_and(|d| !d.is_empty()), "{line}");
+            assert!(
+                parse_defaults(line).is_some_and(|d| !d.is_empty()),
+                "{line}"
+            );
         }
         for line in lines(include_str!("checks.txt")) {
-            assert!(parse_checks(line).is_some_and(|(_, c)| !c.is_empty()), "{line}");
+            assert!(
+                parse_checks(line).is_some_and(|(_, c)| !c.is_empty()),
+                "{line}"
+            );
         }
     }
 
     #[test]
     fn zero_counts_as_left_out_only_where_the_table_says_so() {
-        assert!(default_of("io.k8s.api.core.v1.Probe", "periodSeconds").unwrap().zero_too);
-        assert!(!default_of("io.k8s.api.apps.v1.DeploymentSpec", "replicas").unwrap().zero_too);
+        assert!(
+            default_of("io.k8s.api.core.v1.Probe", "periodSeconds")
+                .unwrap()
+                .zero_too
+        );
+        assert!(
+            !default_of("io.k8s.api.apps.v1.DeploymentSpec", "replicas")
+                .unwrap()
+                .zero_too
+        );
         assert!(default_of("io.k8s.api.core.v1.Probe", "exec").is_none());
     }
 }

@@ -72,9 +72,9 @@ fn children(
 
 fn correlate<'a>(kind: &ListKind, item: &Value, old: &'a [Value]) -> Option<&'a Value> {
     match kind {
-        ListKind::Map(keys) => {
-            old.iter().find(|o| keys.iter().all(|k| o.get(&**k) == item.get(&**k)))
-        }
+        ListKind::Map(keys) => old
+            .iter()
+            .find(|o| keys.iter().all(|k| o.get(&**k) == item.get(&**k))),
         ListKind::Set => old.iter().find(|o| *o == item),
         ListKind::Atomic => None,
     }
@@ -82,7 +82,12 @@ fn correlate<'a>(kind: &ListKind, item: &Value, old: &'a [Value]) -> Option<&'a 
 
 fn embedded(map: &Map<String, Value>, at: &Path<'_>, out: &mut Vec<FieldError>) {
     for key in ["apiVersion", "kind"] {
-        if map.get(key).and_then(Value::as_str).unwrap_or_default().is_empty() {
+        if map
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .is_empty()
+        {
             out.push(FieldError::required(at.field(key), "must not be empty"));
         }
     }
@@ -164,7 +169,11 @@ fn wrong_type(declared: Declared, value: &Value, at: &Path<'_>) -> FieldError {
 }
 
 fn check_text(rules: &Rules, value: &Value, text: &str, at: &Path<'_>, out: &mut Vec<FieldError>) {
-    if rules.min_length.is_none() && rules.max_length.is_none() && rules.pattern.is_none() && rules.format.is_none() {
+    if rules.min_length.is_none()
+        && rules.max_length.is_none()
+        && rules.pattern.is_none()
+        && rules.format.is_none()
+    {
         return;
     }
     let length = text.chars().count();
@@ -172,10 +181,18 @@ fn check_text(rules: &Rules, value: &Value, text: &str, at: &Path<'_>, out: &mut
         out.push(FieldError::too_long(at, max));
     }
     if let Some(min) = rules.min_length.filter(|min| length < *min) {
-        out.push(invalid(at, value, &format!("should be at least {min} chars long")));
+        out.push(invalid(
+            at,
+            value,
+            &format!("should be at least {min} chars long"),
+        ));
     }
     if let Some(pattern) = rules.pattern.as_ref().filter(|p| !p.is_match(text)) {
-        out.push(invalid(at, value, &format!("should match '{}'", pattern.source)));
+        out.push(invalid(
+            at,
+            value,
+            &format!("should match '{}'", pattern.source),
+        ));
     }
     if let Some(format) = rules.format.as_ref().filter(|f| !formats::matches(f, text)) {
         let detail = format!("{at} in body must be of type {format}: {value}");
@@ -197,7 +214,11 @@ fn check_number(
             let what = format!("should be greater than or equal to {}", bound.number);
             out.push(invalid(at, value, &what));
         } else if matches!(order, Some(Less | Equal)) && bound.exclusive {
-            out.push(invalid(at, value, &format!("should be greater than {}", bound.number)));
+            out.push(invalid(
+                at,
+                value,
+                &format!("should be greater than {}", bound.number),
+            ));
         }
     }
     if let Some(bound) = &rules.maximum {
@@ -206,13 +227,21 @@ fn check_number(
             let what = format!("should be less than or equal to {}", bound.number);
             out.push(invalid(at, value, &what));
         } else if matches!(order, Some(Greater | Equal)) && bound.exclusive {
-            out.push(invalid(at, value, &format!("should be less than {}", bound.number)));
+            out.push(invalid(
+                at,
+                value,
+                &format!("should be less than {}", bound.number),
+            ));
         }
     }
     if let (Some(factor), Some(n)) = (rules.multiple_of, number.as_f64()) {
         let ratio = n / factor;
         if (ratio - ratio.round()).abs() > 1e-9 {
-            out.push(invalid(at, value, &format!("should be a multiple of {factor}")));
+            out.push(invalid(
+                at,
+                value,
+                &format!("should be a multiple of {factor}"),
+            ));
         }
     }
     let range = match rules.format.as_deref() {
@@ -220,7 +249,9 @@ fn check_number(
         Some("int64") => i64::MIN..=i64::MAX,
         _ => return,
     };
-    if !number.as_i64().is_some_and(|n| range.contains(&n)) && rules.declared == Some(Declared::Integer) {
+    if !number.as_i64().is_some_and(|n| range.contains(&n))
+        && rules.declared == Some(Declared::Integer)
+    {
         let format = rules.format.as_deref().unwrap_or_default();
         let detail = format!("{at} in body must be of type {format}: \"number\"");
         out.push(FieldError::type_invalid(at, "number", detail));
@@ -238,7 +269,11 @@ fn check_items(
         out.push(FieldError::too_many(at, items.len(), max));
     }
     if let Some(min) = rules.min_items.filter(|min| items.len() < *min) {
-        out.push(invalid(at, value, &format!("should have at least {min} items")));
+        out.push(invalid(
+            at,
+            value,
+            &format!("should have at least {min} items"),
+        ));
     }
     if rules.unique_items {
         let mut seen = std::collections::HashSet::with_capacity(items.len());
@@ -259,7 +294,11 @@ fn check_properties(
         out.push(FieldError::too_many(at, map.len(), max));
     }
     if let Some(min) = rules.min_properties.filter(|min| map.len() < *min) {
-        out.push(invalid(at, value, &format!("should have at least {min} properties")));
+        out.push(invalid(
+            at,
+            value,
+            &format!("should have at least {min} properties"),
+        ));
     }
     for name in &rules.required {
         if !map.contains_key(&**name) {
@@ -278,7 +317,11 @@ fn check_junctors(rules: &Rules, value: &Value, at: &Path<'_>, out: &mut Vec<Fie
         check_logic(logic, value, at, out);
     }
     if !rules.any_of.is_empty() && !rules.any_of.iter().any(holds) {
-        out.push(invalid(at, value, "must validate at least one schema (anyOf)"));
+        out.push(invalid(
+            at,
+            value,
+            "must validate at least one schema (anyOf)",
+        ));
     }
     if !rules.one_of.is_empty() {
         let found = match rules.one_of.iter().filter(|l| holds(l)).count() {

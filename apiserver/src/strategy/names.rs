@@ -27,8 +27,7 @@ const LABEL_VALUE: &str = "a valid label must be an empty string or consist of a
     characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. \
     'MyValue',  or 'my_value',  or '12345', regex used for validation is \
     '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-const ENVIRONMENT: &str =
-    "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const ENVIRONMENT: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or \
     '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is \
     '[-._a-zA-Z0-9]+')";
@@ -56,7 +55,9 @@ fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.first().is_some_and(u8::is_ascii_alphanumeric)
         && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 /// RFC 1123 label: at most 63 of `[-a-z0-9]`.
@@ -221,20 +222,60 @@ mod tests {
     fn names_that_pass_and_names_that_fail() {
         type Check = fn(&str) -> Fault;
         let table: [(&str, Check, &[&str], &[&str]); 11] = [
-            ("label", dns_label, &["a", "a-b", "0", "1a"], &["", "-a", "a-", "A", "a.b", "ä"]),
-            ("subdomain", dns_subdomain, &["a", "a.b-c.d"], &["", ".", "a..b", "a.", "A.b"]),
-            ("1035", dns1035_label, &["a", "a1-b"], &["", "1a", "a.b", "a-"]),
-            ("wildcard", wildcard_subdomain, &["*.a.b"], &["*", "*a", "a.*"]),
+            (
+                "label",
+                dns_label,
+                &["a", "a-b", "0", "1a"],
+                &["", "-a", "a-", "A", "a.b", "ä"],
+            ),
+            (
+                "subdomain",
+                dns_subdomain,
+                &["a", "a.b-c.d"],
+                &["", ".", "a..b", "a.", "A.b"],
+            ),
+            (
+                "1035",
+                dns1035_label,
+                &["a", "a1-b"],
+                &["", "1a", "a.b", "a-"],
+            ),
+            (
+                "wildcard",
+                wildcard_subdomain,
+                &["*.a.b"],
+                &["*", "*a", "a.*"],
+            ),
             (
                 "qualified",
                 qualified_name,
                 &["a", "A_b.c", "x.io/Name"],
                 &["", "/a", "a/", "a/b/c", "x_y/a", "-a", "a b"],
             ),
-            ("value", label_value, &["", "a", "A_b.c-1"], &["-a", "a ", "a/b", "ä"]),
-            ("port", port_name, &["http", "a-1"], &["", "1", "a--b", "-a", "A", "aaaaaaaaaaaaaaaa"]),
-            ("env", environment, &["A", "a.b-c", "1 x"], &["", "A=B", "ä", "a\n"]),
-            ("key", config_key, &["a", "A.b_c", ".a"], &["", ".", "..", "..a", "a/b"]),
+            (
+                "value",
+                label_value,
+                &["", "a", "A_b.c-1"],
+                &["-a", "a ", "a/b", "ä"],
+            ),
+            (
+                "port",
+                port_name,
+                &["http", "a-1"],
+                &["", "1", "a--b", "-a", "A", "aaaaaaaaaaaaaaaa"],
+            ),
+            (
+                "env",
+                environment,
+                &["A", "a.b-c", "1 x"],
+                &["", "A=B", "ä", "a\n"],
+            ),
+            (
+                "key",
+                config_key,
+                &["a", "A.b_c", ".a"],
+                &["", ".", "..", "..a", "a/b"],
+            ),
             ("header", header, &["X-A"], &["", "X A", "X_A"]),
             ("percent", percent, &["0%", "100%"], &["", "%", "1", "-1%"]),
         ];
