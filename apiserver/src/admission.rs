@@ -9,8 +9,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::auth::{Authorizer, ObjectSource};
+
+mod default_storage_class;
 mod error;
+mod limit_range;
+mod namespace_lifecycle;
+mod priority;
+mod rbac_escalation;
 mod request;
+mod service_account;
+mod tolerations;
 
 pub use error::{Cause, Error};
 pub use request::{Operation, Request};
@@ -42,10 +51,31 @@ pub struct Chain {
     plugins: Vec<Arc<dyn Plugin>>,
 }
 
+impl std::fmt::Debug for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.plugins.iter().map(|plugin| plugin.name()))
+            .finish()
+    }
+}
+
 impl Chain {
     /// A chain of these plugins.
     pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
         Self { plugins }
+    }
+
+    /// The plugins every server has, in the order of the Kubernetes API server.
+    pub fn standard(source: Arc<dyn ObjectSource>, authorizer: Arc<Authorizer>) -> Self {
+        Self::new(vec![
+            Arc::new(namespace_lifecycle::NamespaceLifecycle::new(source.clone())),
+            Arc::new(limit_range::LimitRanger::new(source.clone())),
+            Arc::new(service_account::ServiceAccount::new(source.clone())),
+            Arc::new(priority::Priority::new(source.clone())),
+            Arc::new(tolerations::DefaultTolerationSeconds),
+            Arc::new(default_storage_class::DefaultStorageClass::new(source)),
+            Arc::new(rbac_escalation::RbacEscalation::new(authorizer)),
+        ])
     }
 
     /// Lets every plugin change the object, in order. Stops at the first refusal.
@@ -64,3 +94,6 @@ impl Chain {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod testing;

@@ -1,7 +1,7 @@
 //! Who a request comes from (authentication) and what it may do (authorization).
 //!
-//! The request path uses three calls, in this order: [`Authenticator::authenticate`],
-//! [`impersonate::resolve`] and [`Authorizer::authorize`]. All objects they need (service accounts,
+//! The request path uses [`Gate::admit`], which is [`Authenticator::authenticate`],
+//! [`impersonate::resolve`] and [`Authorizer::authorize`], in this order. All objects they need (service accounts,
 //! roles, bindings) are read through [`ObjectSource`], which the watch cache implements.
 
 mod attributes;
@@ -10,6 +10,7 @@ mod authorize;
 pub mod bootstrap;
 mod bootstrap_tokens;
 mod error;
+mod gate;
 pub mod impersonate;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -26,6 +27,7 @@ pub use attributes::{Attributes, Decision, ResourceAttributes, Target};
 pub use authenticate::{Authenticator, AuthenticatorConfig, is_public_path};
 pub use authorize::Authorizer;
 pub use error::Error;
+pub use gate::Gate;
 pub use review::Reviews;
 pub use source::{Kind, ObjectSource};
 pub use static_tokens::{StaticTokens, StaticTokensError};
