@@ -18,6 +18,7 @@ pub mod env;
 pub mod image;
 pub mod inputs;
 pub mod logs;
+pub mod network;
 pub mod pod;
 pub mod runtime;
 pub mod shim;

@@ -159,7 +159,10 @@ pub trait NetworkActuator: Send + Sync + 'static {
     /// The hardware address of a link of the pod, for the pod's network status.
     async fn mac(&self, cx: &ScopeContext, ifname: &str) -> Result<Option<MacAddr>, ActError>;
     /// Every marked thing on the host whose scope `keep` does not know is removed; returns marks.
-    async fn collect(&self, keep: &(dyn Fn(&str) -> bool + Sync)) -> Result<Vec<String>, ActError>;
+    async fn collect(
+        &self,
+        keep: &(dyn for<'a> Fn(&'a str) -> bool + Sync),
+    ) -> Result<Vec<String>, ActError>;
 }
 
 /// Carries out storage steps; same guarantees as [`NetworkActuator`].
@@ -176,7 +179,10 @@ pub trait StorageActuator: Send + Sync + 'static {
     async fn locate(&self, source: &Source) -> Result<PathBuf, ActError>;
     /// Every marked mount and device whose scope `keep` does not know is removed; returns marks.
     /// Data is never removed.
-    async fn collect(&self, keep: &(dyn Fn(&str) -> bool + Sync)) -> Result<Vec<String>, ActError>;
+    async fn collect(
+        &self,
+        keep: &(dyn for<'a> Fn(&'a str) -> bool + Sync),
+    ) -> Result<Vec<String>, ActError>;
 }
 
 /// What the pod gets of a volume.

@@ -1,0 +1,274 @@
+//! Carries out network plans: links, addresses, routes and neighbours by rtnetlink, settings by
+//! `/proc/sys`, packet rules by nftables, all of it from this process.
+
+mod address;
+mod glob;
+mod link;
+pub mod namespace;
+mod nft;
+mod read_back;
+mod route;
+mod socket;
+mod sysctl;
+
+use async_trait::async_trait;
+use davit_plugins::capabilities::{
+    ActError, ActErrorKind, Drift, LinkInfo, NetworkActuator, ScopeContext, StepError,
+};
+use davit_plugins::plan::{Link, MacAddr, NetworkOp, Place};
+
+use socket::Netlink;
+
+/// The mark that starts the alias of every link of ours, and the user data of every rule.
+const MARK: &str = "davit:";
+
+/// The node's hands for network plans.
+#[derive(Debug, Default)]
+pub struct Network {
+    /// Packet rules are read, compared and written in one go; two at once would race.
+    rules: tokio::sync::Mutex<()>,
+}
+
+/// Sockets into the namespaces that one list of steps concerns, opened when first needed.
+struct Places<'a> {
+    cx: &'a ScopeContext,
+    host: Option<Netlink>,
+    pod: Option<Netlink>,
+}
+
+impl<'a> Places<'a> {
+    fn new(cx: &'a ScopeContext) -> Self {
+        Self {
+            cx,
+            host: None,
+            pod: None,
+        }
+    }
+
+    async fn open(&mut self, place: Place) -> Result<&Netlink, ActError> {
+        let slot = match place {
+            Place::Host => &mut self.host,
+            Place::Pod => &mut self.pod,
+        };
+        if slot.is_none() {
+            let netns = match place {
+                Place::Host => None,
+                Place::Pod => Some(self.cx.netns.as_deref().ok_or_else(|| {
+                    ActError::new(
+                        ActErrorKind::Missing,
+                        format!(
+                            "{}: the plan names the pod's namespace, but the scope has none",
+                            self.cx.scope
+                        ),
+                    )
+                })?),
+            };
+            *slot = Some(Netlink::open(netns).await?);
+        }
+        slot.as_ref()
+            .ok_or_else(|| ActError::new(ActErrorKind::Failed, "no netlink socket"))
+    }
+}
+
+#[async_trait]
+impl NetworkActuator for Network {
+    async fn ensure(&self, cx: &ScopeContext, ops: &[NetworkOp]) -> Result<(), StepError> {
+        let mut places = Places::new(cx);
+        let mut first_rule = None;
+        for (index, op) in ops.iter().enumerate() {
+            if nft::is_rule(op) {
+                first_rule.get_or_insert(index);
+                continue;
+            }
+            ensure(&mut places, op)
+                .await
+                .map_err(|error| StepError { index, error })?;
+        }
+        // Also without rules of its own: a plan that lost its last rule must lose it in the kernel.
+        let guard = self.rules.lock().await;
+        let outcome = nft::replace(cx, ops).await;
+        drop(guard);
+        outcome.map_err(|error| StepError {
+            index: first_rule.unwrap_or(0),
+            error,
+        })
+    }
+
+    async fn undo(&self, cx: &ScopeContext, ops: &[NetworkOp]) -> Vec<StepError> {
+        let mut failures = Vec::new();
+        if let Some(index) = ops.iter().rposition(nft::is_rule) {
+            let _guard = self.rules.lock().await;
+            if let Err(error) = nft::remove(cx, ops).await {
+                failures.push(StepError { index, error });
+            }
+        }
+        let pod_gone = cx
+            .netns
+            .as_deref()
+            .is_some_and(|path| !namespace::is_pinned(path));
+        let mut places = Places::new(cx);
+        for (index, op) in ops
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(_, op)| !nft::is_rule(op))
+        {
+            if let Err(error) = undo(&mut places, op, pod_gone).await {
+                failures.push(StepError { index, error });
+            }
+        }
+        failures
+    }
+
+    async fn read_back(
+        &self,
+        cx: &ScopeContext,
+        ops: &[NetworkOp],
+    ) -> Result<Vec<Drift>, ActError> {
+        let mut places = Places::new(cx);
+        let mut drift = read_back::compare(&mut places, ops).await?;
+        drift.extend(nft::missing(cx, ops).await?);
+        drift.sort_by_key(|drift| drift.index);
+        Ok(drift)
+    }
+
+    async fn mac(&self, cx: &ScopeContext, ifname: &str) -> Result<Option<MacAddr>, ActError> {
+        let mut places = Places::new(cx);
+        let pod = places.open(Place::Pod).await?;
+        Ok(pod.find(ifname).await?.map(|found| found.mac))
+    }
+
+    async fn collect(
+        &self,
+        keep: &(dyn for<'a> Fn(&'a str) -> bool + Sync),
+    ) -> Result<Vec<String>, ActError> {
+        let host = Netlink::open(None).await?;
+        let mut removed = Vec::new();
+        for found in host.list().await? {
+            if let Some(mark) = found
+                .alias
+                .as_deref()
+                .filter(|alias| alias.starts_with(MARK))
+                && !keep(mark)
+            {
+                host.delete(found.index, &found.name).await?;
+                removed.push(mark.to_owned());
+            }
+        }
+        let _guard = self.rules.lock().await;
+        removed.extend(nft::collect(keep).await?);
+        removed.sort();
+        removed.dedup();
+        Ok(removed)
+    }
+}
+
+impl Network {
+    /// Links of the host's namespace whose name matches the glob, ordered by index.
+    ///
+    /// # Errors
+    /// When netlink does not answer.
+    pub async fn links(&self, name_glob: &str) -> Result<Vec<LinkInfo>, ActError> {
+        let host = Netlink::open(None).await?;
+        let addresses = address::all(&host).await?;
+        let mut links: Vec<LinkInfo> = host
+            .list()
+            .await?
+            .into_iter()
+            .filter(|found| glob::matches(name_glob, &found.name))
+            .map(|found| LinkInfo {
+                addresses: addresses.get(&found.index).cloned().unwrap_or_default(),
+                name: found.name,
+                index: found.index,
+                kind: found.kind,
+                mac: found.mac,
+                mtu: found.mtu,
+                up: found.up,
+            })
+            .collect();
+        links.sort_by_key(|link| link.index);
+        Ok(links)
+    }
+
+    /// The link that carries the default route of a family (4 or 6).
+    ///
+    /// # Errors
+    /// When netlink does not answer.
+    pub async fn default_route_link(&self, family: u8) -> Result<Option<LinkInfo>, ActError> {
+        let host = Netlink::open(None).await?;
+        let Some(index) = route::default_link(&host, family).await? else {
+            return Ok(None);
+        };
+        let links = self.links("*").await?;
+        Ok(links.into_iter().find(|link| link.index == index))
+    }
+}
+
+async fn ensure(places: &mut Places<'_>, op: &NetworkOp) -> Result<(), ActError> {
+    match op {
+        NetworkOp::Address { dev, cidr, options } => {
+            address::ensure(places.open(dev.place).await?, &dev.name, *cidr, options).await
+        }
+        NetworkOp::Route(wanted) => route::ensure(places.open(wanted.place).await?, wanted).await,
+        NetworkOp::Rule(rule) => route::ensure_rule(places.open(rule.place).await?, rule).await,
+        NetworkOp::Neighbor { dev, ip, mac } => {
+            address::ensure_neighbor(places.open(dev.place).await?, &dev.name, *ip, *mac).await
+        }
+        NetworkOp::Fdb { dev, mac, dst } => {
+            address::ensure_fdb(places.open(dev.place).await?, &dev.name, *mac, *dst).await
+        }
+        NetworkOp::Sysctl { place, key, value } => {
+            sysctl::write(netns_of(places.cx, *place), key, value).await
+        }
+        NetworkOp::Shape { dev, .. } => Err(ActError::new(
+            ActErrorKind::Unsupported,
+            format!(
+                "{}: bandwidth limits are not supported by this version; remove the rate",
+                dev.name
+            ),
+        )),
+        NetworkOp::Masquerade { .. } | NetworkOp::Forward(_) | NetworkOp::Filter(_) => Ok(()),
+        _ => link::ensure(places, op).await,
+    }
+}
+
+async fn undo(places: &mut Places<'_>, op: &NetworkOp, pod_gone: bool) -> Result<(), ActError> {
+    let in_pod = |place: Place| place == Place::Pod && pod_gone;
+    match op {
+        NetworkOp::Address { dev, cidr, .. } if !in_pod(dev.place) => {
+            address::remove(places.open(dev.place).await?, &dev.name, *cidr).await
+        }
+        NetworkOp::Route(known) if !in_pod(known.place) => {
+            route::remove(places.open(known.place).await?, known).await
+        }
+        NetworkOp::Rule(known) if !in_pod(known.place) => {
+            route::remove_rule(places.open(known.place).await?, known).await
+        }
+        NetworkOp::Neighbor { dev, ip, .. } if !in_pod(dev.place) => {
+            address::remove_neighbor(places.open(dev.place).await?, &dev.name, *ip).await
+        }
+        NetworkOp::Fdb { dev, mac, dst } if !in_pod(dev.place) => {
+            address::remove_fdb(places.open(dev.place).await?, &dev.name, *mac, *dst).await
+        }
+        // Settings of a pod go with it; those of the host are shared and stay as they are.
+        _ if op.links().is_empty() => Ok(()),
+        _ => link::undo(places, op, pod_gone).await,
+    }
+}
+
+fn netns_of(cx: &ScopeContext, place: Place) -> Option<&std::path::Path> {
+    match place {
+        Place::Host => None,
+        Place::Pod => cx.netns.as_deref(),
+    }
+}
+
+/// True for a boolean option that is set.
+fn is_set(link: &Link, option: &str) -> bool {
+    link.options
+        .get(option)
+        .is_some_and(|value| value == "true" || value == "1" || value == "on")
+}
+
+#[cfg(test)]
+mod tests;

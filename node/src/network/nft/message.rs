@@ -1,0 +1,225 @@
+//! Requests to nftables: reading tables and rules, and transactions that change them.
+
+use std::io;
+
+use super::rules::{Chain, Rule};
+use super::wire::{Attributes, Message, Socket, attributes};
+
+const SUBSYSTEM: u16 = 10;
+const NEW_TABLE: u16 = 0;
+const GET_TABLE: u16 = 1;
+const DELETE_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
+const DELETE_RULE: u16 = 8;
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
+
+const REQUEST: u16 = 0x1;
+const ACK: u16 = 0x4;
+const DUMP: u16 = 0x300;
+const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;
+
+/// The family that holds IPv4 and IPv6 alike.
+const INET: u8 = 1;
+
+/// Type of the user data entry that holds a comment, which is what `nft list` shows.
+const COMMENT: u8 = 0;
+const LONGEST_COMMENT: usize = 253;
+
+/// A rule in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KnownRule {
+    pub(super) chain: String,
+    pub(super) handle: u64,
+    /// Its comment: the scope's mark, the step's key and a digest; empty when it is not ours.
+    pub(super) label: String,
+}
+
+impl KnownRule {
+    /// The mark of the rule's scope.
+    pub(super) fn mark(&self) -> &str {
+        self.label.split(' ').next().unwrap_or_default()
+    }
+
+    pub(super) fn belongs_to(&self, mark: &str) -> bool {
+        self.mark() == mark
+    }
+}
+
+fn request(kind: u16, flags: u16, attributes: Attributes) -> Message {
+    Message {
+        type_: SUBSYSTEM << 8 | kind,
+        flags: REQUEST | flags,
+        family: INET,
+        resource: 0,
+        attributes,
+    }
+}
+
+/// Names of all tables of the family.
+pub(super) fn tables(socket: &mut Socket) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    socket.dump(&request(GET_TABLE, DUMP, Attributes::new()), |object| {
+        names.extend(text(object, 1));
+    })?;
+    Ok(names)
+}
+
+/// The rules of a table, or `None` when there is no such table.
+pub(super) fn rules(socket: &mut Socket, table: &str) -> io::Result<Option<Vec<KnownRule>>> {
+    if !tables(socket)?.iter().any(|name| name == table) {
+        return Ok(None);
+    }
+    let mut rules = Vec::new();
+    let filter = Attributes::new().text(1, table);
+    socket.dump(&request(GET_RULE, DUMP, filter), |object| {
+        if text(object, 1).as_deref() == Some(table) {
+            rules.push(KnownRule {
+                chain: text(object, 2).unwrap_or_default(),
+                handle: find(object, 3).map_or(0, long),
+                label: find(object, 7).and_then(comment).unwrap_or_default(),
+            });
+        }
+    })?;
+    Ok(Some(rules))
+}
+
+fn find(object: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(object)
+        .find(|(type_, _)| *type_ == wanted)
+        .map(|(_, value)| value)
+}
+
+fn text(object: &[u8], wanted: u16) -> Option<String> {
+    let value = find(object, wanted)?;
+    let value = value.strip_suffix(&[0]).unwrap_or(value);
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+fn long(value: &[u8]) -> u64 {
+    value.try_into().map_or(0, u64::from_be_bytes)
+}
+
+/// User data is a list of (type, length, value); the comment ends with a zero.
+fn comment(data: &[u8]) -> Option<String> {
+    let mut rest = data;
+    while let [type_, length, tail @ ..] = rest {
+        let value = tail.get(..usize::from(*length))?;
+        if *type_ == COMMENT {
+            let value = value.strip_suffix(&[0]).unwrap_or(value);
+            return Some(String::from_utf8_lossy(value).into_owned());
+        }
+        rest = tail.get(usize::from(*length)..)?;
+    }
+    None
+}
+
+fn user_data(label: &str) -> Vec<u8> {
+    let text = label.as_bytes();
+    let text = text.get(..LONGEST_COMMENT).unwrap_or(text);
+    let length = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
+    let mut data = vec![COMMENT, length];
+    data.extend_from_slice(text);
+    data.push(0);
+    data
+}
+
+/// A transaction: all of it happens, or nothing.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    messages: Vec<Message>,
+}
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn add_table(&mut self, table: &str) {
+        let attributes = Attributes::new().text(1, table).number(2, 0);
+        self.messages.push(request(NEW_TABLE, CREATE, attributes));
+    }
+
+    pub(super) fn delete_table(&mut self, table: &str) {
+        self.messages
+            .push(request(DELETE_TABLE, 0, Attributes::new().text(1, table)));
+    }
+
+    pub(super) fn add_chain(&mut self, table: &str, chain: &Chain) {
+        let hook = Attributes::new()
+            .number(1, chain.hook)
+            .bytes(2, &chain.priority.to_be_bytes());
+        let attributes = Attributes::new()
+            .text(1, table)
+            .text(3, chain.name)
+            .nest(4, &hook)
+            .text(7, chain.kind);
+        self.messages.push(request(NEW_CHAIN, CREATE, attributes));
+    }
+
+    pub(super) fn add_rule(&mut self, table: &str, rule: &Rule) {
+        let expressions = rule
+            .expressions
+            .iter()
+            .fold(Attributes::new(), |list, expression| {
+                list.nest(1, expression)
+            });
+        let attributes = Attributes::new()
+            .text(1, table)
+            .text(2, rule.chain)
+            .nest(4, &expressions)
+            .bytes(7, &user_data(&rule.label));
+        self.messages
+            .push(request(NEW_RULE, CREATE | APPEND, attributes));
+    }
+
+    pub(super) fn delete_rule(&mut self, table: &str, rule: &KnownRule) {
+        let attributes = Attributes::new()
+            .text(1, table)
+            .text(2, &rule.chain)
+            .long(3, rule.handle);
+        self.messages.push(request(DELETE_RULE, 0, attributes));
+    }
+
+    /// Carries the transaction out; an empty one does nothing.
+    pub(super) fn commit(mut self, socket: &mut Socket) -> io::Result<()> {
+        let Some(last) = self.messages.last_mut() else {
+            return Ok(());
+        };
+        last.flags |= ACK;
+        let marker = |type_| Message {
+            type_,
+            flags: REQUEST,
+            family: 0,
+            resource: SUBSYSTEM,
+            attributes: Attributes::new(),
+        };
+        let acknowledged = self.messages.len();
+        self.messages.insert(0, marker(BATCH_BEGIN));
+        self.messages.push(marker(BATCH_END));
+        socket.transact(&self.messages, acknowledged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_survive_a_round_trip() {
+        let label = "davit:bridge:node/pods masquerade/10.0.0.0/8 0123";
+        assert_eq!(comment(&user_data(label)).as_deref(), Some(label));
+        assert_eq!(comment(&[9, 200, 1]), None);
+        assert_eq!(comment(&[]), None);
+        let rule = KnownRule {
+            chain: "c".into(),
+            handle: 1,
+            label: label.into(),
+        };
+        assert!(rule.belongs_to("davit:bridge:node/pods"));
+        assert!(!rule.belongs_to("davit:bridge:node/pod"));
+    }
+}
