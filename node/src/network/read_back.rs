@@ -1,6 +1,7 @@
 //! Compares the steps of a plan with the kernel, packet rules aside.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use davit_plugins::capabilities::{ActError, Drift};
 use davit_plugins::plan::{NetworkOp, Place};
@@ -38,9 +39,8 @@ pub(super) async fn compare(
     let mut drift = Vec::new();
     for (index, op) in ops.iter().enumerate() {
         for place in places_of(op) {
-            if !views.contains_key(&place) {
-                let seen = view(places, place).await?;
-                views.insert(place, seen);
+            if let Entry::Vacant(slot) = views.entry(place) {
+                slot.insert(view(places, place).await?);
             }
         }
         if let Some(what) = difference(places, &views, op, &mark).await? {
