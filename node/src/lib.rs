@@ -13,8 +13,10 @@
 )]
 
 pub mod agent;
+mod beneath;
 pub mod downward;
 pub mod env;
+pub mod host;
 pub mod image;
 pub mod inputs;
 pub mod logs;
@@ -23,6 +25,7 @@ pub mod pod;
 pub mod runtime;
 pub mod shim;
 pub mod status;
+pub mod storage;
 pub mod volume;
 
 pub use agent::{Agent, AgentConfig, ServingIdentity, TeardownReport, teardown};

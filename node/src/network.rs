@@ -17,6 +17,7 @@ use davit_plugins::capabilities::{
 };
 use davit_plugins::plan::{Link, MacAddr, NetworkOp, Place};
 
+pub(crate) use glob::matches as glob_matches;
 use socket::Netlink;
 
 /// The mark that starts the alias of every link of ours, and the user data of every rule.
