@@ -22,6 +22,7 @@ pub mod inputs;
 pub mod logs;
 pub mod network;
 pub mod pod;
+pub mod probe;
 pub mod runtime;
 pub mod shim;
 pub mod status;

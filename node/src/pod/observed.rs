@@ -19,6 +19,8 @@ pub struct Observed {
     pub start_time: Option<Timestamp>,
     /// The pod's volumes as a whole.
     pub volumes: Hold,
+    /// Bringing what is in them up to date.
+    pub refresh: Refresh,
     /// The pod's network and shim.
     pub sandbox: Hold,
     /// Sandboxes made or tried so far.
@@ -37,6 +39,20 @@ pub struct Observed {
     pub removed: bool,
     /// Deletion of the pod's object.
     pub deletion: Hold,
+}
+
+/// Contents of volumes that come from objects and tokens, and change while the pod runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refresh {
+    /// An object has changed since the volumes were last written.
+    pub stale: bool,
+    /// When tokens should be renewed.
+    pub at: Option<Timestamp>,
+    /// A step writes them now.
+    pub busy: bool,
+    /// Failures to write them.
+    pub backoff: Backoff,
 }
 
 /// Something the pod holds on the node.

@@ -178,6 +178,25 @@ impl<'a> Planner<'a> {
         {
             self.push(Step::PrepareVolumes);
         }
+        if hold.phase == HoldPhase::Ready {
+            self.refresh();
+        }
+    }
+
+    /// Contents made of objects and tokens follow them while the pod runs.
+    fn refresh(&mut self) {
+        let refresh = &self.seen.refresh;
+        let due = refresh.at.is_some_and(|at| at <= self.now);
+        if refresh.busy {
+            return;
+        }
+        if refresh.stale || due {
+            if self.rested(&refresh.backoff) {
+                self.push(Step::RefreshVolumes);
+            }
+        } else if let Some(at) = refresh.at {
+            self.push(Step::WakeAt(at));
+        }
     }
 
     fn sandbox(&mut self, due: &[Member<'_>]) {

@@ -10,6 +10,8 @@ use super::observed::{Exit, ImageId, Problem, Why};
 pub enum Step {
     /// Make, fill and mount the pod's volumes.
     PrepareVolumes,
+    /// Bring the contents of the volumes up to date.
+    RefreshVolumes,
     /// Make the pod's network and the shim that holds its namespaces.
     CreateSandbox {
         /// How many there were before it.
@@ -143,8 +145,12 @@ impl ProbeKind {
 /// What came of a step, or happened by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Of [`Step::PrepareVolumes`].
-    VolumesPrepared(Result<(), Problem>),
+    /// Of [`Step::PrepareVolumes`]: when tokens among them should be renewed.
+    VolumesPrepared(Result<Option<Timestamp>, Problem>),
+    /// Of [`Step::RefreshVolumes`], alike.
+    VolumesRefreshed(Result<Option<Timestamp>, Problem>),
+    /// An object that the pod refers to has changed, appeared or gone.
+    ObjectsChanged,
     /// Of [`Step::ReleaseVolumes`].
     VolumesReleased(Result<(), Problem>),
     /// Of [`Step::CreateSandbox`]: the pod's addresses.

@@ -43,7 +43,7 @@ pub(super) fn phase(
     for status in containers {
         count.main(status);
     }
-    let phase = count.phase(pod, is_complete(pod, seen));
+    let phase = count.phase(pod, ended || is_complete(pod, seen));
     match phase {
         "Pending" | "Running" if ended => "Failed",
         other => other,
@@ -92,10 +92,10 @@ impl Count {
         }
     }
 
-    fn phase(&self, pod: &Pod, complete: bool) -> &'static str {
+    fn phase(&self, pod: &Pod, terminal: bool) -> &'static str {
         let all_succeeded = self.stopped == self.succeeded;
-        if complete && self.waiting > 0 {
-            // An init container failed for good.
+        if terminal && self.waiting > 0 {
+            // An init container failed for good, or the pod was ended before it was up.
             return "Failed";
         }
         if self.uninitialized > 0 || self.waiting > 0 {
@@ -107,7 +107,7 @@ impl Count {
         if self.stopped == 0 {
             return "Pending";
         }
-        if complete {
+        if terminal {
             return if all_succeeded { "Succeeded" } else { "Failed" };
         }
         match pod_policy(pod) {

@@ -7,7 +7,7 @@ use super::super::members::{self, Member, Role};
 use super::super::step::{Outcome, ProbeKind, StartFailure, Started, Step};
 use super::{
     Exit, Failure, Hold, HoldPhase, Hook, ImageId, ImagePhase, Known, Observed, Phase, Problem,
-    Running, Stop, StopStage, Why,
+    Refresh, Running, Stop, StopStage, Why,
 };
 
 /// A container gets at least this long between its stop signal and SIGKILL, even when its hook used up the grace.
@@ -47,6 +47,7 @@ impl Observed {
                 hold.phase = HoldPhase::Broken;
             }
         }
+        self.refresh.busy = false;
         if self.deletion.phase == HoldPhase::Broken {
             self.deletion.phase = HoldPhase::Absent;
         }
@@ -58,7 +59,14 @@ impl Observed {
     /// Marks a step as begun, so that the next plan does not ask for it again.
     pub fn begin(&mut self, pod: &Pod, step: &Step, now: Timestamp) {
         match step {
-            Step::PrepareVolumes => self.volumes.phase = HoldPhase::Making,
+            Step::PrepareVolumes => {
+                self.volumes.phase = HoldPhase::Making;
+                self.refresh.stale = false;
+            }
+            Step::RefreshVolumes => {
+                self.refresh.busy = true;
+                self.refresh.stale = false;
+            }
             Step::ReleaseVolumes => self.volumes.phase = HoldPhase::Removing,
             Step::CreateSandbox { .. } => self.begin_sandbox(pod),
             Step::StopSandbox => self.sandbox.phase = HoldPhase::Removing,
@@ -107,7 +115,12 @@ impl Observed {
     /// Takes in what came of a step or happened by itself.
     pub fn finish(&mut self, pod: &Pod, outcome: Outcome, now: Timestamp) {
         match outcome {
-            Outcome::VolumesPrepared(result) => self.volumes.made(result, HoldPhase::Broken, now),
+            Outcome::VolumesPrepared(result) => {
+                let result = result.map(|at| self.refresh.at = at);
+                self.volumes.made(result, HoldPhase::Broken, now);
+            }
+            Outcome::VolumesRefreshed(result) => self.refresh.done(result, now),
+            Outcome::ObjectsChanged => self.objects_changed(),
             Outcome::VolumesReleased(result) => self.volumes.removed(result, now),
             Outcome::SandboxCreated(result) => {
                 let result = result.map(|ips| self.ips = ips);
@@ -148,6 +161,16 @@ impl Observed {
             Outcome::ObjectDeleted(Err(problem)) => {
                 self.deletion.made(Err(problem), HoldPhase::Absent, now)
             }
+        }
+    }
+
+    /// What waited for an object is tried again at once.
+    fn objects_changed(&mut self) {
+        self.refresh.stale = true;
+        self.refresh.backoff.reset();
+        self.volumes.backoff.reset();
+        for known in self.containers.values_mut() {
+            known.refusals.reset();
         }
     }
 
@@ -379,6 +402,22 @@ impl Known {
                 }
             }
             Phase::Waiting | Phase::Exited(_) => {}
+        }
+    }
+}
+
+impl Refresh {
+    fn done(&mut self, result: Result<Option<Timestamp>, Problem>, now: Timestamp) {
+        self.busy = false;
+        match result {
+            Ok(at) => {
+                self.at = at;
+                self.backoff.reset();
+            }
+            Err(_) => {
+                self.stale = true;
+                self.backoff.advance(now, now, SETUP);
+            }
         }
     }
 }

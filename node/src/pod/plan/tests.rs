@@ -22,6 +22,8 @@ pub(super) struct World {
     pub(super) failing: BTreeMap<String, (&'static str, &'static str)>,
     /// Init containers end well at once unless they are in here.
     pub(super) stay: BTreeSet<String>,
+    /// When the pod's tokens are to be renewed.
+    pub(super) refresh_at: Option<Timestamp>,
     log: Vec<String>,
     serial: u32,
 }
@@ -47,6 +49,7 @@ impl World {
             held: BTreeSet::new(),
             failing: BTreeMap::new(),
             stay: BTreeSet::new(),
+            refresh_at: None,
             log: Vec::new(),
             serial: 0,
         };
@@ -147,7 +150,8 @@ impl World {
         let failure = self.fails(step);
         let done = failure.clone().map_or(Ok(()), Err);
         let outcome = match step.clone() {
-            Step::PrepareVolumes => Outcome::VolumesPrepared(done),
+            Step::PrepareVolumes => Outcome::VolumesPrepared(done.map(|()| self.refresh_at)),
+            Step::RefreshVolumes => Outcome::VolumesRefreshed(done.map(|()| self.refresh_at)),
             Step::ReleaseVolumes => Outcome::VolumesReleased(done),
             Step::CreateSandbox { .. } => {
                 Outcome::SandboxCreated(done.map(|()| vec!["10.1.0.2".parse().unwrap()]))
@@ -226,6 +230,7 @@ fn wake_time(step: &Step) -> Option<Timestamp> {
 pub(super) fn text(step: &Step) -> String {
     match step {
         Step::PrepareVolumes => "volumes".into(),
+        Step::RefreshVolumes => "refresh".into(),
         Step::CreateSandbox { attempt } => format!("sandbox#{attempt}"),
         Step::EnsureImage { container } => format!("image:{container}"),
         Step::StartContainer { container, attempt } => format!("start:{container}#{attempt}"),

@@ -167,3 +167,34 @@ fn failing_volumes_and_sandboxes_are_retried_with_backoff() {
     assert_eq!(world.run(), "volumes sandbox#0 image:a wake+1");
     assert_eq!(world.after(1), "stop-sandbox sandbox#1 start:a#0");
 }
+
+#[test]
+fn changed_objects_and_ageing_tokens_are_written_anew() {
+    let mut world = World::new(one("x"));
+    world.refresh_at = Some(at(100));
+    assert_eq!(world.run(), "volumes sandbox#0 image:a start:a#0 wake+100");
+    world.finish(Outcome::ObjectsChanged);
+    assert_eq!(world.run(), "refresh wake+100");
+    world.refresh_at = Some(at(300));
+    assert_eq!(world.after(100), "refresh wake+200");
+    world
+        .failing
+        .insert("refresh".into(), ("FailedMount", "server away"));
+    world.finish(Outcome::ObjectsChanged);
+    assert_eq!(world.run(), "refresh wake+1");
+}
+
+#[test]
+fn an_object_that_appears_ends_the_wait_for_it() {
+    let mut world = World::new(one("x"));
+    world.failing.insert(
+        "volumes".into(),
+        ("FailedMount", "configmap \"m\" not found"),
+    );
+    world.run();
+    world.after(1);
+    world.failing.clear();
+    assert_eq!(world.run(), "wake+2");
+    world.finish(Outcome::ObjectsChanged);
+    assert_eq!(world.run(), "volumes start:a#0");
+}
