@@ -1,2 +1,102 @@
-//! Tidy.
-fn main() {}
+//! The rig as a program: the tests run it as a process of its own that they can give a mount namespace, trace and kill.
+#![allow(clippy::print_stdout, reason = "printing is what it is for")]
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use davit_apiserver::storage::{Options, open_sled};
+use davit_powercut::block_log::Unflushed;
+use davit_powercut::rig::Load;
+use davit_powercut::{bench, machine, rig, workload};
+
+const USAGE: &str = "usage:
+  davit-powercut cut dropped|random|kept WRITERS STEPS CUTS SEED [lying]   cut the power of a store (root)
+  davit-powercut write DIR WRITERS FROM TO                                 write steps, printing each acknowledgement
+  davit-powercut bench DIR WRITERS SECONDS                                 measure acknowledged writes";
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["cut", unflushed, writers, steps, cuts, seed, ref lying @ ..] => {
+            let load = Load {
+                writers: writers.parse()?,
+                steps: steps.parse()?,
+            };
+            cut(
+                unflushed,
+                load,
+                cuts.parse()?,
+                seed.parse()?,
+                lying == ["lying"],
+            )
+        }
+        ["write", dir, writers, from, to] => write(
+            Path::new(dir),
+            writers.parse()?,
+            from.parse()?..=to.parse()?,
+        ),
+        ["bench", dir, writers, seconds] => {
+            let time = Duration::from_secs_f64(seconds.parse()?);
+            let measured =
+                runtime()?.block_on(bench::run(Path::new(dir), writers.parse()?, time))?;
+            println!("{measured:#?}");
+            Ok(())
+        }
+        _ => bail!("{USAGE}"),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
+}
+
+fn cut(unflushed: &str, load: Load, cuts: usize, seed: u64, lying: bool) -> anyhow::Result<()> {
+    let unflushed = match unflushed {
+        "dropped" => Unflushed::Dropped,
+        "random" => Unflushed::Random,
+        "kept" => Unflushed::Kept,
+        _ => bail!("{USAGE}"),
+    };
+    machine::private_mounts()?;
+    let report = rig::run(unflushed, load, cuts, seed, lying)?;
+    let whole = report.cuts - report.failures.len();
+    println!(
+        "{unflushed:?}, {} writers: {whole} of {} cuts whole; {} operations, {} acknowledged, {:.1} s",
+        report.writers,
+        report.cuts,
+        report.operations,
+        report.acknowledged,
+        report.took.as_secs_f64()
+    );
+    report
+        .failures
+        .iter()
+        .for_each(|failure| println!("  {failure}"));
+    if !report.failures.is_empty() {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn write(dir: &Path, writers: usize, steps: std::ops::RangeInclusive<u64>) -> anyhow::Result<()> {
+    let options = Options {
+        history_bytes: 1 << 30,
+        ..Options::default()
+    };
+    let store = open_sled(dir, &options)?;
+    let out = std::sync::Arc::new(Mutex::new(std::io::stdout()));
+    // One write a line, so that a reader has each whole line that was acknowledged before the process was killed.
+    let acknowledged = move |writer, step| {
+        if let Ok(mut out) = out.lock() {
+            let _ = out.write_all(format!("{writer} {step}\n").as_bytes());
+        }
+    };
+    runtime()?
+        .block_on(workload::write(&store, vec![steps; writers], acknowledged))
+        .context("write the steps")
+}
