@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::digest::Digest;
-use super::record::{Record, encoded_bytes};
+use super::record::{Record, largest_bytes};
 use super::state::State;
 use super::{
     Error, KeyValue, MAX_KEY_BYTES, MAX_VALUE_BYTES, Options, Range, Revision, Store, disk,
@@ -89,7 +89,7 @@ fn next_record(input: &mut impl Read) -> Result<Record, Error> {
     let mut length = [0; 4];
     read(input, &mut length)?;
     let length = u32::from_le_bytes(length) as usize;
-    if length > encoded_bytes(MAX_KEY_BYTES, MAX_VALUE_BYTES + 32) {
+    if length > largest_bytes(MAX_KEY_BYTES, MAX_VALUE_BYTES + 32) {
         return Err(bad("it has a record that is too long"));
     }
     let mut bytes = vec![0; length];

@@ -11,6 +11,9 @@ use super::history::Retention;
 use super::journal::{CommitError, Journal};
 use super::{Error, Op, Revision, Txn, TxnOutcome};
 
+#[cfg(test)]
+mod tests;
+
 /// Transactions made durable by one sync, at most.
 const GROUP_TXNS: usize = 256;
 /// Bytes of values in one group; the transaction that exceeds them is its last.

@@ -126,11 +126,19 @@ impl DiskJournal {
         let state = database.load()?;
         if state.revision() < mark.revision() {
             let (found, expected) = (state.revision(), mark.revision());
-            return Err(Error::Stale {
-                dir: dir.to_owned(),
+            if !accept_loss(dir)? {
+                return Err(Error::Stale {
+                    dir: dir.to_owned(),
+                    found,
+                    expected,
+                });
+            }
+            tracing::warn!(
                 found,
                 expected,
-            });
+                "the store goes on without its newest revisions, as told"
+            );
+            mark = Mark::create(dir)?;
         }
         note(&mut mark, state.revision());
         remove_databases(dir, Some(format.database))?;
@@ -252,6 +260,16 @@ impl Drop for DiskJournal {
 fn note(mark: &mut Mark, revision: super::Revision) {
     if let Err(error) = mark.raise(revision) {
         tracing::warn!(%error, revision, "the mark of the highest revision could not be written");
+    }
+}
+
+/// Whether somebody put the file there that says to go on with an older database. It counts once.
+fn accept_loss(dir: &Path) -> Result<bool, Error> {
+    let path = dir.join("accept-loss");
+    match std::fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io(format!("remove {}", path.display()), error)),
     }
 }
 

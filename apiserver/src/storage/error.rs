@@ -67,7 +67,8 @@ pub enum Error {
     /// The database is older than what was acknowledged: writes were lost beneath the store.
     #[error(
         "the store in {} ends at revision {found}, but revision {expected} was acknowledged; \
-         restore a backup, or see docs/store.md to accept the loss", dir.display()
+         restore a backup, or make an empty file named accept-loss there to go on without the rest",
+        dir.display()
     )]
     Stale {
         /// The store's directory.

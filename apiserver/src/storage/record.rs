@@ -5,12 +5,17 @@ use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use super::digest::Digest;
 use super::state::{Change, Place};
-use super::{Event, KeyValue};
+use super::{Event, KeyValue, MAX_VALUE_BYTES};
 
 /// Bytes of a record before its key.
 const HEADER_BYTES: usize = 4 + 1 + 8 + 4 + 8 + 8 + 16 + 4 + 4;
 const FLAG_LAST: u8 = 1;
 const FLAG_LIVE: u8 = 2;
+const FLAG_PACKED: u8 = 4;
+/// The longest value there can be, its revision filled in.
+const LONGEST_VALUE: usize = MAX_VALUE_BYTES + 20;
+/// Values smaller than this are not worth compressing.
+const PACK_BYTES: usize = 256;
 
 /// A change as it stands in the journal: what the key is from then on, without what it was before.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,7 +77,10 @@ impl Record {
             .map_or((0, 0), |kv| (kv.create_revision, kv.version));
         let mut flags = if self.last { FLAG_LAST } else { 0 };
         flags |= if self.kv.is_some() { FLAG_LIVE } else { 0 };
-        let mut out = Vec::with_capacity(encoded_bytes(self.key.len(), value.len()));
+        let packed = pack(value);
+        flags |= if packed.is_some() { FLAG_PACKED } else { 0 };
+        let stored = packed.as_deref().unwrap_or(value);
+        let mut out = Vec::with_capacity(largest_bytes(self.key.len(), stored.len()));
         out.put_u32_le(0);
         out.put_u8(flags);
         out.put_u64_le(self.place.revision);
@@ -84,7 +92,7 @@ impl Record {
         out.put_u32_le(self.key.len() as u32);
         out.put_u32_le(value.len() as u32);
         out.put_slice(self.key.as_bytes());
-        out.put_slice(value);
+        out.put_slice(stored);
         let sum = crc32fast::hash(&out[4..]);
         out[..4].copy_from_slice(&sum.to_le_bytes());
         out
@@ -117,19 +125,19 @@ fn parse(mut content: &[u8]) -> Result<Option<Record>, TryGetError> {
     };
     let key_bytes = content.try_get_u32_le()? as usize;
     let value_bytes = content.try_get_u32_le()? as usize;
-    let Some((key, value)) = content.split_at_checked(key_bytes) else {
+    let Some((key, stored)) = content.split_at_checked(key_bytes) else {
         return Ok(None);
     };
     let Ok(key) = std::str::from_utf8(key) else {
         return Ok(None);
     };
-    if value.len() != value_bytes {
+    let Some(value) = unpack(stored, flags & FLAG_PACKED != 0, value_bytes) else {
         return Ok(None);
-    }
+    };
     let key: Arc<str> = key.into();
     let kv = (flags & FLAG_LIVE != 0).then(|| KeyValue {
         key: key.clone(),
-        value: Bytes::copy_from_slice(value),
+        value,
         create_revision,
         mod_revision: place.revision,
         version,
@@ -143,8 +151,30 @@ fn parse(mut content: &[u8]) -> Result<Option<Record>, TryGetError> {
     }))
 }
 
-/// How many bytes a record takes.
-pub(super) fn encoded_bytes(key_bytes: usize, value_bytes: usize) -> usize {
+/// The value compressed, if that makes it clearly smaller. It saves the database memory and disk more than it costs time.
+fn pack(value: &[u8]) -> Option<Vec<u8>> {
+    if value.len() < PACK_BYTES {
+        return None;
+    }
+    let packed = lz4_flex::block::compress(value);
+    (packed.len() < value.len() - value.len() / 8).then_some(packed)
+}
+
+/// The value of so many bytes that was stored, or nothing if it has another length.
+fn unpack(stored: &[u8], packed: bool, bytes: usize) -> Option<Bytes> {
+    let value: Bytes = if packed {
+        if bytes > LONGEST_VALUE {
+            return None;
+        }
+        lz4_flex::block::decompress(stored, bytes).ok()?.into()
+    } else {
+        Bytes::copy_from_slice(stored)
+    };
+    (value.len() == bytes).then_some(value)
+}
+
+/// How many bytes a record takes at most.
+pub(super) fn largest_bytes(key_bytes: usize, value_bytes: usize) -> usize {
     HEADER_BYTES + key_bytes + value_bytes
 }
 
@@ -156,10 +186,11 @@ mod tests {
 
     fn record() -> impl Strategy<Value = Record> {
         let place = (1..u64::MAX, any::<u32>());
-        let value = prop::option::of((
+        let bytes = prop_oneof![
             prop::collection::vec(any::<u8>(), 0..300),
-            any::<(u64, u64)>(),
-        ));
+            prop::collection::vec(0..4_u8, 200..3000),
+        ];
+        let value = prop::option::of((bytes, any::<(u64, u64)>()));
         (place, any::<bool>(), ".{1,40}", value, any::<(u64, u64)>()).prop_map(
             |((revision, op), last, key, value, (live, sum))| {
                 let key: Arc<str> = key.into();
@@ -186,7 +217,7 @@ mod tests {
         fn what_is_written_is_read(record in record()) {
             let bytes = record.encode();
             let value_bytes = record.kv.as_ref().map_or(0, |kv| kv.value.len());
-            prop_assert_eq!(bytes.len(), encoded_bytes(record.key.len(), value_bytes));
+            prop_assert!(bytes.len() <= largest_bytes(record.key.len(), value_bytes));
             prop_assert_eq!(Record::decode(&bytes), Ok(record));
         }
 

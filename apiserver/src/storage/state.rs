@@ -517,13 +517,13 @@ fn put(key: &Arc<str>, value: &Value, prev: Option<&KeyValue>, revision: Revisio
     }
 }
 
-/// The value with the revision written into its hole.
+/// The value with the revision written into its hole. Always copied, so that it keeps no larger buffer alive that it was cut from.
 fn splice(value: &Value, revision: Revision) -> Bytes {
-    let Some((before, after)) = value
+    let slot = value
         .revision_slot
-        .and_then(|slot| value.bytes.split_at_checked(slot as usize))
-    else {
-        return value.bytes.clone();
+        .and_then(|slot| value.bytes.split_at_checked(slot as usize));
+    let Some((before, after)) = slot else {
+        return Bytes::copy_from_slice(&value.bytes);
     };
     let mut digits = itoa::Buffer::new();
     [before, digits.format(revision).as_bytes(), after]

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use davit_apiserver::storage::{Op, Options, Store, Txn, open_sled};
 
+use crate::block_log::Chance;
+
 /// Objects that are written over and over.
 const OBJECTS: u64 = 5_000;
 const VALUE_BYTES: usize = 2_560;
@@ -32,20 +34,7 @@ pub struct Measured {
 
 /// Writes 2.5 KiB objects for some time.
 pub async fn run(dir: &Path, writers: u64, time: Duration) -> anyhow::Result<Measured> {
-    let opts = Options {
-        cache_bytes: std::env::var("CACHE")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(8 << 20),
-        history_bytes: std::env::var("HIST")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(8 << 20),
-        ..Options::default()
-    };
-    println!("start rss {}", resident_bytes()? >> 20);
-    let store = open_sled(dir, &opts)?;
-    println!("open rss {}", resident_bytes()? >> 20);
+    let store = open_sled(dir, &Options::default())?;
     let started = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
     let tasks: Vec<_> = (0..writers)
@@ -82,7 +71,7 @@ async fn write(
     while Instant::now() < until {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let key = format!("/registry/core/pods/default/pod-{:05}", number % OBJECTS).into();
-        let value = Bytes::from(vec![number as u8; VALUE_BYTES]).into();
+        let value = Bytes::from(pod(number)).into();
         let begun = Instant::now();
         store
             .txn(Txn {
@@ -93,6 +82,27 @@ async fn write(
         latencies.push(begun.elapsed());
     }
     Ok(latencies)
+}
+
+/// JSON of a pod's kind and length, with as much in it that no other has.
+fn pod(number: u64) -> String {
+    let mut chance = Chance(number);
+    let mut out = format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"pod-{number:05}","namespace":"default","#
+    );
+    while out.len() < VALUE_BYTES {
+        let id = chance.next();
+        let port = 1024 + chance.below(60_000);
+        out += &format!(
+            r#""uid":"{id:016x}","labels":{{"app":"web-{port}","pod-template-hash":"{:08x}"}},"#,
+            id >> 7 & 0xffff_ffff
+        );
+        out += &format!(
+            r#"{{"name":"c{port}","image":"registry.example.org/team/web:{}","ports":[{{"containerPort":{port},"protocol":"TCP"}}],"resources":{{"limits":{{"cpu":"100m","memory":"64Mi"}}}},"terminationMessagePath":"/dev/termination-log","imagePullPolicy":"IfNotPresent"}},"#,
+            id % 100
+        );
+    }
+    out
 }
 
 fn resident_bytes() -> anyhow::Result<u64> {

@@ -1,4 +1,8 @@
 //! What the rig needs of the machine: a mount namespace of its own, ext4, loop devices. Needs root.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the rig is a test; making and mounting ext4 is its tools' work"
+)]
 use std::path::Path;
 use std::process::Command;
 

@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,9 +12,10 @@ use davit_powercut::rig::Load;
 use davit_powercut::{bench, machine, rig, workload};
 
 const USAGE: &str = "usage:
-  davit-powercut cut dropped|random|kept WRITERS STEPS CUTS SEED [lying]   cut the power of a store (root)
-  davit-powercut write DIR WRITERS FROM TO                                 write steps, printing each acknowledgement
-  davit-powercut bench DIR WRITERS SECONDS                                 measure acknowledged writes";
+  davit-powercut cut dropped|random|kept WRITERS STEPS CUTS SEED [lying]
+                                            cut the power of a store (needs root)
+  davit-powercut write DIR WRITERS STEPS    let each writer go on, printing each acknowledgement
+  davit-powercut bench DIR WRITERS SECONDS  measure acknowledged writes";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,11 +34,7 @@ fn main() -> anyhow::Result<()> {
                 lying == ["lying"],
             )
         }
-        ["write", dir, writers, from, to] => write(
-            Path::new(dir),
-            writers.parse()?,
-            from.parse()?..=to.parse()?,
-        ),
+        ["write", dir, writers, steps] => write(Path::new(dir), writers.parse()?, steps.parse()?),
         ["bench", dir, writers, seconds] => {
             let time = Duration::from_secs_f64(seconds.parse()?);
             let measured =
@@ -83,20 +80,27 @@ fn cut(unflushed: &str, load: Load, cuts: usize, seed: u64, lying: bool) -> anyh
     Ok(())
 }
 
-fn write(dir: &Path, writers: usize, steps: std::ops::RangeInclusive<u64>) -> anyhow::Result<()> {
+fn write(dir: &Path, writers: usize, steps: u64) -> anyhow::Result<()> {
     let options = Options {
         history_bytes: 1 << 30,
         ..Options::default()
     };
     let store = open_sled(dir, &options)?;
-    let out = std::sync::Arc::new(Mutex::new(std::io::stdout()));
-    // One write a line, so that a reader has each whole line that was acknowledged before the process was killed.
+    let out = Arc::new(Mutex::new(std::io::stdout()));
+    // One write a line, so that a reader has each line that was acknowledged before the process was killed.
     let acknowledged = move |writer, step| {
         if let Ok(mut out) = out.lock() {
             let _ = out.write_all(format!("{writer} {step}\n").as_bytes());
         }
     };
-    runtime()?
-        .block_on(workload::write(&store, vec![steps; writers], acknowledged))
-        .context("write the steps")
+    runtime()?.block_on(async {
+        let reached = workload::reached(&*store, writers).await?;
+        let next = reached
+            .iter()
+            .map(|reached| reached + 1..=reached + steps)
+            .collect();
+        workload::write(&store, next, acknowledged)
+            .await
+            .context("write the steps")
+    })
 }

@@ -95,11 +95,31 @@ pub async fn write(
     Ok(())
 }
 
+/// The step up to which each writer came, in a store that is not being written to.
+pub async fn reached(store: &dyn Store, writers: usize) -> anyhow::Result<Vec<u64>> {
+    let mut reached = Vec::new();
+    for writer in 0..writers {
+        let count = store.get(&counter(writer), None).await?;
+        let step = count.map(|kv| {
+            std::str::from_utf8(&kv.value)?
+                .parse::<u64>()
+                .context("a count")
+        });
+        reached.push(step.transpose()?.unwrap_or(0));
+    }
+    Ok(reached)
+}
+
 /// Checks that a store holds exactly what each writer had written after its last acknowledged step, or after the one that was
 /// under way, and answers where each writer was.
 pub async fn check(store: &dyn Store, acked: &[u64]) -> anyhow::Result<Vec<u64>> {
-    let mut reached = Vec::new();
-    for (writer, &acked) in acked.iter().enumerate() {
+    let reached = reached(store, acked.len()).await?;
+    for (writer, (&reached, &acked)) in reached.iter().zip(acked).enumerate() {
+        let expected = (acked..=acked + 1).contains(&reached);
+        ensure!(
+            expected,
+            "writer {writer} is at {reached}, but {acked} was acknowledged"
+        );
         let prefix = format!("/w/{writer:03}/");
         let found = store
             .range(Range {
@@ -108,19 +128,11 @@ pub async fn check(store: &dyn Store, acked: &[u64]) -> anyhow::Result<Vec<u64>>
             })
             .await?
             .kvs;
-        let found: BTreeMap<Arc<str>, Bytes> =
-            found.into_iter().map(|kv| (kv.key, kv.value)).collect();
-        let number = match found.get(&counter(writer)) {
-            Some(count) => std::str::from_utf8(count)?.parse()?,
-            None => 0,
-        };
-        let expected = (acked..=acked + 1).contains(&number);
-        ensure!(
-            expected,
-            "writer {writer} is at {number}, but {acked} was acknowledged"
-        );
-        compare(writer, number, found)?;
-        reached.push(number);
+        compare(
+            writer,
+            reached,
+            found.into_iter().map(|kv| (kv.key, kv.value)).collect(),
+        )?;
     }
     Ok(reached)
 }

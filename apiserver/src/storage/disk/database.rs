@@ -9,7 +9,7 @@ use std::time::Instant;
 use sled::{Batch, IVec};
 
 use super::super::digest::Digest;
-use super::super::record::{Record, encoded_bytes};
+use super::super::record::{Record, largest_bytes};
 use super::super::state::{Dropped, Place, State};
 use super::super::{Error, Options, Revision};
 use super::guard::fenced;
@@ -54,7 +54,7 @@ impl Writes {
 
     /// Removes the record of a version.
     pub(super) fn drop_version(&mut self, dropped: &Dropped) {
-        let bytes = encoded_bytes(dropped.key_bytes, dropped.value_bytes);
+        let bytes = largest_bytes(dropped.key_bytes, dropped.value_bytes);
         for piece in 0..bytes.div_ceil(PIECE_BYTES) as u16 {
             self.batch.remove(&key(dropped.place, piece));
         }

@@ -26,11 +26,23 @@ async fn filled() -> TempDir {
     for n in 0..200_usize {
         let size = if n % 10 == 0 { 100_000 } else { 2_000 };
         let key = format!("/k/{:02}", n % 51);
-        write(&*store, vec![put(&key, vec![n as u8; size])]).await;
+        write(&*store, vec![put(&key, noise(n as u64, size))]).await;
     }
     write(&*store, vec![delete("/k/50")]).await;
     store.compact(150).await.unwrap();
     dir
+}
+
+/// Bytes that cannot be compressed.
+fn noise(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let byte = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(byte).take(size).collect()
 }
 
 async fn contents(store: &dyn Store) -> Vec<(Arc<str>, u64, usize, u8)> {
@@ -72,7 +84,7 @@ async fn sled_never_makes_files_that_it_does_not_sync() {
     for n in 0..200_usize {
         write(
             &*store,
-            vec![put(&format!("/l/{}", n % 7), vec![1; n * 1_500])],
+            vec![put(&format!("/l/{}", n % 7), noise(1, n * 1_500))],
         )
         .await;
     }
@@ -132,6 +144,10 @@ async fn an_older_database_is_refused() {
         ),
         "{error}"
     );
+    fs::write(dir.path().join("accept-loss"), "").unwrap();
+    assert_eq!(open(dir.path()).revision(), 202);
+    assert_eq!(write(&*open(dir.path()), vec![put("/new", "x")]).await, 203);
+    assert!(!dir.path().join("accept-loss").exists());
 }
 
 fn copy_dir(from: &Path, to: &Path) {
