@@ -1,0 +1,74 @@
+//! What davit could leave on a machine: processes, mounts, links, packet rules and cgroups.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// One look at the machine, each thing as a line.
+pub struct Machine(BTreeSet<String>);
+
+impl Machine {
+    pub fn look() -> Self {
+        let mut found = BTreeSet::new();
+        processes(&mut found);
+        mounts(&mut found);
+        lines(&mut found, "link", Command::new("ip").args(["-o", "link"]));
+        lines(&mut found, "rule", Command::new("nft").args(["list", "ruleset"]));
+        cgroups(&mut found);
+        Self(found)
+    }
+
+    /// What is here and was not there.
+    pub fn beyond(&self, before: &Self) -> Vec<String> {
+        self.0.difference(&before.0).cloned().collect()
+    }
+}
+
+/// Processes of davit in this network namespace; others belong to other tests.
+fn processes(found: &mut BTreeSet<String>) {
+    let own = fs::read_link("/proc/thread-self/ns/net").unwrap();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if name.parse::<u32>().is_err() {
+            continue;
+        }
+        let same = fs::read_link(entry.path().join("ns/net")).is_ok_and(|net| net == own);
+        let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        if same && command.contains("davit") && !command.contains("/deps/") {
+            found.insert(format!("process {name}: {}", command.replace('\0', " ")));
+        }
+    }
+}
+
+fn mounts(found: &mut BTreeSet<String>) {
+    for line in fs::read_to_string("/proc/thread-self/mountinfo").unwrap().lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        if let [_, _, _, root, target, ..] = fields.as_slice() {
+            found.insert(format!("mount {target} of {root}"));
+        }
+    }
+}
+
+fn lines(found: &mut BTreeSet<String>, kind: &str, command: &mut Command) {
+    let text = super::run(command);
+    for line in text.lines() {
+        // Index and state of a link that stays may change; its name may not.
+        let line = line.split(" <").next().unwrap_or(line);
+        found.insert(format!("{kind} {}", line.trim()));
+    }
+}
+
+fn cgroups(found: &mut BTreeSet<String>) {
+    let mut folders = vec![Path::new("/sys/fs/cgroup").to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.path().to_string_lossy().contains("davit") {
+                    found.insert(format!("cgroup {}", entry.path().display()));
+                }
+                folders.push(entry.path());
+            }
+        }
+    }
+}
