@@ -42,20 +42,34 @@ spec:
         let id = cluster.field("pod/steady", ".status.containerStatuses[0].containerID");
         cluster.kill_9();
         std::thread::sleep(std::time::Duration::from_secs(5));
-        assert_eq!(find_process("sleep\x003600"), Some(sleeper), "the container ran on");
+        assert_eq!(
+            find_process("sleep\x003600"),
+            Some(sleeper),
+            "the container ran on"
+        );
         cluster.up();
         wait_for("the exit is known", || {
             let path = ".status.containerStatuses[0].state.terminated.exitCode";
             (cluster.field("pod/brief", path) == "42").then_some(())
         });
         cluster.wait("pod/steady", "condition=Ready");
-        assert_eq!(cluster.field("pod/steady", ".status.containerStatuses[0].containerID"), id);
-        assert_eq!(cluster.field("pod/steady", ".status.containerStatuses[0].restartCount"), "0");
+        assert_eq!(
+            cluster.field("pod/steady", ".status.containerStatuses[0].containerID"),
+            id
+        );
+        assert_eq!(
+            cluster.field("pod/steady", ".status.containerStatuses[0].restartCount"),
+            "0"
+        );
         assert_eq!(find_process("sleep\x003600"), Some(sleeper));
         assert_eq!(cluster.kubectl(&["logs", "steady"]), "start\n");
 
         cluster.stop();
-        assert_eq!(find_process("sleep\x003600"), Some(sleeper), "stopping leaves pods running");
+        assert_eq!(
+            find_process("sleep\x003600"),
+            Some(sleeper),
+            "stopping leaves pods running"
+        );
         cluster.up();
         cluster.wait("pod/steady", "condition=Ready");
         cluster.down();
@@ -65,9 +79,12 @@ spec:
 
 /// Process with these arguments in this test's mount of `/proc`.
 fn find_process(arguments: &str) -> Option<u32> {
-    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
-        line.contains(arguments).then_some(pid)
-    })
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .find_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+            line.contains(arguments).then_some(pid)
+        })
 }

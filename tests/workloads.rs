@@ -15,25 +15,54 @@ fn the_examples_run_and_answer() {
         let cluster = Cluster::start();
         let folder = examples();
         let applied = cluster.kubectl(&["apply", "-f", folder.to_str().unwrap()]);
-        for object in ["namespace/web", "configmap/greeting", "secret/token",
-            "persistentvolumeclaim/data", "deployment.apps/web", "service/web"]
-        {
+        for object in [
+            "namespace/web",
+            "configmap/greeting",
+            "secret/token",
+            "persistentvolumeclaim/data",
+            "deployment.apps/web",
+            "service/web",
+        ] {
             assert!(applied.contains(&format!("{object} created")), "{applied}");
         }
-        cluster.kubectl(&["-n", "web", "rollout", "status", "deployment/web", "--timeout=120s"]);
+        cluster.kubectl(&[
+            "-n",
+            "web",
+            "rollout",
+            "status",
+            "deployment/web",
+            "--timeout=120s",
+        ]);
         let again = cluster.kubectl(&["apply", "-f", folder.to_str().unwrap()]);
-        assert!(again.lines().all(|line| line.ends_with("unchanged")), "{again}");
+        assert!(
+            again.lines().all(|line| line.ends_with("unchanged")),
+            "{again}"
+        );
 
-        let ips = cluster.kubectl(&["-n", "web", "get", "pods", "-l", "app=web", "-o",
-            "jsonpath={.items[*].status.podIP}"]);
+        let ips = cluster.kubectl(&[
+            "-n",
+            "web",
+            "get",
+            "pods",
+            "-l",
+            "app=web",
+            "-o",
+            "jsonpath={.items[*].status.podIP}",
+        ]);
         let ips: Vec<&str> = ips.split_whitespace().collect();
         assert_eq!(ips.len(), 3);
         for ip in &ips {
             let body = http_get(&format!("{ip}:8080"), "/").unwrap();
-            assert!(body.contains("hello from davit") && body.contains(ip), "{body}");
+            assert!(
+                body.contains("hello from davit") && body.contains(ip),
+                "{body}"
+            );
         }
         let wide = cluster.kubectl(&["-n", "web", "get", "pods", "-o", "wide"]);
-        assert!(wide.contains("NODE") && ips.iter().all(|ip| wide.contains(ip)), "{wide}");
+        assert!(
+            wide.contains("NODE") && ips.iter().all(|ip| wide.contains(ip)),
+            "{wide}"
+        );
         let yaml = cluster.kubectl(&["-n", "web", "get", "service", "web", "-o", "yaml"]);
         assert!(yaml.contains("clusterIP: "), "{yaml}");
         let described = cluster.kubectl(&["-n", "web", "describe", "deployment", "web"]);
@@ -47,7 +76,11 @@ fn the_examples_run_and_answer() {
             (left.lines().count() == 1).then_some(())
         });
         cluster.kubectl(&["delete", "-f", folder.to_str().unwrap(), "--timeout=120s"]);
-        assert!(cluster.kubectl_fails(&["get", "namespace", "web"]).contains("not found"));
+        assert!(
+            cluster
+                .kubectl_fails(&["get", "namespace", "web"])
+                .contains("not found")
+        );
         cluster.down();
     });
 }
@@ -78,7 +111,10 @@ fn a_rollout_is_watched_undone_and_its_logs_followed() {
         cluster.apply(&LOOP.replace("VERSION", "second"));
         cluster.kubectl(&["rollout", "status", "deployment/loop", "--timeout=120s"]);
         let history = cluster.kubectl(&["rollout", "history", "deployment/loop"]);
-        assert!(history.contains("\n1 ") && history.contains("\n2 "), "{history}");
+        assert!(
+            history.contains("\n1 ") && history.contains("\n2 "),
+            "{history}"
+        );
         let log = |wanted: &str| {
             let text = cluster.try_kubectl(&["logs", "deployment/loop", "--tail=3"])?;
             text.contains(wanted).then_some(())
@@ -92,9 +128,22 @@ fn a_rollout_is_watched_undone_and_its_logs_followed() {
         let mut follow = Background::start(follow.stdout(Stdio::piped()));
         let mut lines = BufReader::new(follow.0.stdout.take().unwrap()).lines();
         let numbers: Vec<u32> = (0..5)
-            .map(|_| lines.next().unwrap().unwrap().rsplit(' ').next().unwrap().parse().unwrap())
+            .map(|_| {
+                lines
+                    .next()
+                    .unwrap()
+                    .unwrap()
+                    .rsplit(' ')
+                    .next()
+                    .unwrap()
+                    .parse()
+                    .unwrap()
+            })
             .collect();
-        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+        assert!(
+            numbers.windows(2).all(|pair| pair[1] == pair[0] + 1),
+            "{numbers:?}"
+        );
         drop(follow);
         cluster.down();
     });
@@ -138,7 +187,10 @@ fn data_in_a_claim_outlives_its_pod() {
         let volume = cluster.field("pvc/data", ".spec.volumeName");
         cluster.kubectl(&["delete", "pod/reader", "pvc/data"]);
         wait_for("the volume is deleted with its claim", || {
-            cluster.try_kubectl(&["get", "pv", &volume]).is_none().then_some(())
+            cluster
+                .try_kubectl(&["get", "pv", &volume])
+                .is_none()
+                .then_some(())
         });
         cluster.down();
     });
@@ -268,11 +320,16 @@ spec:
         });
         cluster.wait("pod/probed", "condition=Ready");
         let events = cluster.kubectl(&["describe", "pod", "probed"]);
-        assert!(events.contains("Unhealthy") && events.contains("Killing"), "{events}");
+        assert!(
+            events.contains("Unhealthy") && events.contains("Killing"),
+            "{events}"
+        );
         wait_for("the missing image is reported", || {
             let path = ".status.containerStatuses[0].state.waiting.reason";
             let reason = cluster.field("pod/missing", path);
-            ["ErrImagePull", "ImagePullBackOff"].contains(&reason.as_str()).then_some(())
+            ["ErrImagePull", "ImagePullBackOff"]
+                .contains(&reason.as_str())
+                .then_some(())
         });
         cluster.down();
     });

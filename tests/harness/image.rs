@@ -14,25 +14,40 @@ pub fn busybox(target: &Path, name: &str) {
     }
     let mut program = File::open(busybox_path()).unwrap();
     layer.append_file("bin/busybox", &mut program).unwrap();
-    for applet in ["sh", "cat", "echo", "sleep", "httpd", "nc", "id", "ls", "wget", "dd", "head",
-        "tail", "true", "false", "env", "mount", "kill", "ps", "hostname", "grep", "touch", "rm",
-        "mkdir", "seq", "date", "stat", "ip", "ping", "test", "awk", "yes", "tee", "wc"]
-    {
+    for applet in [
+        "sh", "cat", "echo", "sleep", "httpd", "nc", "id", "ls", "wget", "dd", "head", "tail",
+        "true", "false", "env", "mount", "kill", "ps", "hostname", "grep", "touch", "rm", "mkdir",
+        "seq", "date", "stat", "ip", "ping", "test", "awk", "yes", "tee", "wc",
+    ] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
         header.set_mode(0o777);
-        layer.append_link(&mut header, format!("bin/{applet}"), "busybox").unwrap();
+        layer
+            .append_link(&mut header, format!("bin/{applet}"), "busybox")
+            .unwrap();
     }
-    file(&mut layer, "etc/passwd", b"root:x:0:0:root:/:/bin/sh\nweb:x:1000:1000::/home:/bin/sh\n");
+    file(
+        &mut layer,
+        "etc/passwd",
+        b"root:x:0:0:root:/:/bin/sh\nweb:x:1000:1000::/home:/bin/sh\n",
+    );
     file(&mut layer, "etc/group", b"root:x:0:\nweb:x:1000:\n");
     let layer = layer.into_inner().unwrap();
-    write_archive(target, name, &layer, &json!({"Env": ["PATH=/bin"], "Cmd": ["sh"]}));
+    write_archive(
+        target,
+        name,
+        &layer,
+        &json!({"Env": ["PATH=/bin"], "Cmd": ["sh"]}),
+    );
 }
 
 fn busybox_path() -> &'static str {
     let places = ["/bin/busybox", "/usr/bin/busybox"];
-    places.into_iter().find(|path| Path::new(path).exists()).expect("busybox-static")
+    places
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .expect("busybox-static")
 }
 
 fn directory(layer: &mut tar::Builder<Vec<u8>>, path: &str) {
@@ -40,7 +55,9 @@ fn directory(layer: &mut tar::Builder<Vec<u8>>, path: &str) {
     header.set_entry_type(tar::EntryType::Directory);
     header.set_size(0);
     header.set_mode(if path == "tmp" { 0o1777 } else { 0o755 });
-    layer.append_data(&mut header, format!("{path}/"), std::io::empty()).unwrap();
+    layer
+        .append_data(&mut header, format!("{path}/"), std::io::empty())
+        .unwrap();
 }
 
 fn file(layer: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) {
@@ -58,9 +75,7 @@ pub fn write_archive(target: &Path, name: &str, layer: &[u8], config: &Value) {
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(layer))]},
     });
     let image = serde_json::to_vec(&image).unwrap();
-    let described = |media: &str, bytes: &[u8]| {
-        json!({"mediaType": media, "digest": format!("sha256:{}", digest(bytes)), "size": bytes.len()})
-    };
+    let described = |media: &str, bytes: &[u8]| json!({"mediaType": media, "digest": format!("sha256:{}", digest(bytes)), "size": bytes.len()});
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",

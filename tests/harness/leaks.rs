@@ -14,7 +14,11 @@ impl Machine {
         processes(&mut found);
         mounts(&mut found);
         lines(&mut found, "link", Command::new("ip").args(["-o", "link"]));
-        lines(&mut found, "rule", Command::new("nft").args(["list", "ruleset"]));
+        lines(
+            &mut found,
+            "rule",
+            Command::new("nft").args(["list", "ruleset"]),
+        );
         cgroups(&mut found);
         Self(found)
     }
@@ -42,7 +46,10 @@ fn processes(found: &mut BTreeSet<String>) {
 }
 
 fn mounts(found: &mut BTreeSet<String>) {
-    for line in fs::read_to_string("/proc/thread-self/mountinfo").unwrap().lines() {
+    for line in fs::read_to_string("/proc/thread-self/mountinfo")
+        .unwrap()
+        .lines()
+    {
         let fields: Vec<&str> = line.split(' ').collect();
         if let [_, _, _, root, target, ..] = fields.as_slice() {
             found.insert(format!("mount {target} of {root}"));

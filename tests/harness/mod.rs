@@ -1,6 +1,9 @@
 //! A real davit for one test, in namespaces of its own: started, talked to with stock clients, and
 //! taken down with a check that nothing stays behind.
-#![allow(dead_code, reason = "each test binary uses its own part of the harness")]
+#![allow(
+    dead_code,
+    reason = "each test binary uses its own part of the harness"
+)]
 #![allow(clippy::disallowed_methods, reason = "the tests run real programs")]
 
 pub mod image;
@@ -80,11 +83,19 @@ impl Cluster {
     /// Starts davit on a fresh data directory and waits until it is ready.
     pub fn start() -> Self {
         let before = leaks::Machine::look();
-        let dir = tempfile::Builder::new().prefix("davit-e2e-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("davit-e2e-")
+            .tempdir()
+            .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let mut cluster = Self { dir, port, child: None, before };
+        let mut cluster = Self {
+            dir,
+            port,
+            child: None,
+            before,
+        };
         cluster.up();
         cluster
     }
@@ -102,7 +113,12 @@ impl Cluster {
             .unwrap();
         let mut command = Command::new(DAVIT);
         command
-            .args(["up", "--listen", &format!("127.0.0.1:{}", self.port), "--data-dir"])
+            .args([
+                "up",
+                "--listen",
+                &format!("127.0.0.1:{}", self.port),
+                "--data-dir",
+            ])
             .arg(self.data_dir())
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
@@ -115,7 +131,10 @@ impl Cluster {
         });
         wait_for("the kubeconfig is there", || {
             let output = self.davit(&["kubeconfig"]);
-            output.status.success().then(|| fs::write(self.kubeconfig(), output.stdout).unwrap())
+            output
+                .status
+                .success()
+                .then(|| fs::write(self.kubeconfig(), output.stdout).unwrap())
         });
         wait_for("a node is ready", || {
             self.assert_running();
@@ -125,7 +144,11 @@ impl Cluster {
     }
 
     fn assert_running(&mut self) {
-        if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
+        if let Some(status) = self
+            .child
+            .as_mut()
+            .and_then(|child| child.try_wait().unwrap())
+        {
             panic!("davit up ended: {status}\n{}", self.log());
         }
     }
@@ -149,7 +172,11 @@ impl Cluster {
     pub fn stop(&mut self) {
         kill(Pid::from_raw(self.pid()), Signal::SIGTERM).unwrap();
         let status = self.child.take().unwrap().wait().unwrap();
-        assert!(status.success(), "davit up ended with {status}\n{}", self.log());
+        assert!(
+            status.success(),
+            "davit up ended with {status}\n{}",
+            self.log()
+        );
     }
 
     /// Stops davit, runs `davit down`, and fails if anything is left of it.
@@ -158,7 +185,11 @@ impl Cluster {
             self.stop();
         }
         let output = self.davit(&["down"]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let left = leaks::Machine::look().beyond(&self.before);
         assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
     }
@@ -170,7 +201,11 @@ impl Cluster {
     /// Runs a davit command on this cluster's data directory.
     pub fn davit(&self, args: &[&str]) -> Output {
         let mut command = Command::new(DAVIT);
-        command.args(args).arg("--data-dir").arg(self.data_dir()).stdin(Stdio::null());
+        command
+            .args(args)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .stdin(Stdio::null());
         command.output().unwrap()
     }
 
@@ -189,14 +224,21 @@ impl Cluster {
 
     pub fn kubectl_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
-        command.args(args).env("KUBECONFIG", self.kubeconfig()).env("HOME", self.dir.path());
+        command
+            .args(args)
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("HOME", self.dir.path());
         command
     }
 
     /// Runs kubectl; it must succeed. Its standard output.
     #[track_caller]
     pub fn kubectl(&self, args: &[&str]) -> String {
-        let output = self.kubectl_command(args).stdin(Stdio::null()).output().unwrap();
+        let output = self
+            .kubectl_command(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         assert!(
             output.status.success(),
             "kubectl {args:?}\n{}{}\n{}",
@@ -209,14 +251,25 @@ impl Cluster {
 
     /// Runs kubectl; `None` when it fails.
     pub fn try_kubectl(&self, args: &[&str]) -> Option<String> {
-        let output = self.kubectl_command(args).stdin(Stdio::null()).output().unwrap();
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+        let output = self
+            .kubectl_command(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8(output.stdout).unwrap())
     }
 
     /// Runs kubectl; it must fail. Its standard error.
     #[track_caller]
     pub fn kubectl_fails(&self, args: &[&str]) -> String {
-        let output = self.kubectl_command(args).stdin(Stdio::null()).output().unwrap();
+        let output = self
+            .kubectl_command(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         assert!(!output.status.success(), "kubectl {args:?} succeeded");
         String::from_utf8(output.stderr).unwrap()
     }
@@ -248,7 +301,12 @@ impl Cluster {
             "{}\n{}\n{}",
             show(&["get", "pods,pvc,deployments", "-A", "-o", "wide"]),
             show(&["get", "events", "-A"]),
-            self.log().lines().rev().take(40).collect::<Vec<_>>().join("\n")
+            self.log()
+                .lines()
+                .rev()
+                .take(40)
+                .collect::<Vec<_>>()
+                .join("\n")
         )
     }
 }
@@ -269,9 +327,15 @@ pub fn http_get(address: &str, path: &str) -> Option<String> {
     use std::io::{Read, Write};
     let target = address.parse().unwrap();
     let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(2)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
     let host = address.split(':').next().unwrap_or_default();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;

@@ -1,0 +1,90 @@
+//! `make bench`: measures a release build of davit from outside, prints one table beside the bars
+//! it is held to, and writes it as JSON. It reports; it never judges.
+#![allow(clippy::print_stdout, reason = "the table is what this program is for")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it starts the programs that it measures"
+)]
+
+mod api;
+mod client;
+mod pods;
+mod process;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::process::Server;
+use crate::table::Table;
+
+/// Measures davit.
+#[derive(Debug, Parser)]
+struct Options {
+    /// The binary to measure.
+    #[arg(long, default_value = "target/release/davit")]
+    davit: PathBuf,
+    /// Objects in the API rows.
+    #[arg(long, default_value_t = 5000)]
+    objects: usize,
+    /// Leave out the rows that run containers.
+    #[arg(long)]
+    no_pods: bool,
+    /// Where the table is written as JSON.
+    #[arg(long, default_value = "target/bench.json")]
+    json: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(&options))
+}
+
+async fn run(options: &Options) -> Result<()> {
+    let mut table = Table::default();
+    let size = std::fs::metadata(&options.davit)?.len();
+    table.add("binary, stripped", mebibytes(size), "MiB", "≤ 45");
+    let mut server = Server::start(&options.davit, "server")?;
+    table.add(
+        "start to ready, empty",
+        server.ready_after.as_secs_f64() * 1e3,
+        "ms",
+        "≤ 300",
+    );
+    api::measure(&mut server, options.objects, &mut table).await?;
+    table.add(
+        "memory with the objects (RSS)",
+        mebibytes(server.rss()?),
+        "MiB",
+        "≤ 80",
+    );
+    server.restart()?;
+    let name = format!("start to ready, {} objects", options.objects);
+    table.add(
+        &name,
+        server.ready_after.as_secs_f64() * 1e3,
+        "ms",
+        "≤ 1000 (10,000)",
+    );
+    drop(server);
+    if !options.no_pods {
+        pods::measure(&options.davit, &mut table).await?;
+    }
+    println!("{table}");
+    table.write(&options.json)?;
+    println!("written to {}", options.json.display());
+    Ok(())
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "sizes are shown with one decimal"
+)]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
