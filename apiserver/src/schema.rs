@@ -8,7 +8,7 @@ mod cel;
 pub(crate) mod checks;
 mod crd;
 mod decode;
-mod defaults;
+pub(crate) mod defaults;
 pub mod field;
 pub(crate) mod formats;
 mod kinds;
@@ -265,3 +265,5 @@ impl Schema {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use {kinds::KINDS, tests::any_json};

@@ -1,6 +1,30 @@
 //! What differs from kind to kind between the wire and the store: defaults, preparation, validation.
 
+pub(crate) mod access;
+mod autoscaling;
+mod batch;
+mod cluster;
+mod config;
+mod crd;
+mod cron;
+mod custom;
+mod devices;
+mod generic;
+mod hooks;
+mod intstr;
+mod kinds;
+mod labels;
+mod meta;
 pub(crate) mod names;
+mod networking;
+mod pod;
+mod rbac;
+pub(crate) mod resources;
+mod service;
+mod volumes;
+mod warnings;
+mod webhook;
+mod workload;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,7 +32,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::schema::{FieldError, Schema};
+use crate::schema::{FieldError, Path, Schema};
 
 /// What a strategy may know of the request.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +52,7 @@ pub trait Strategy: Send + Sync + Debug {
     fn default(&self, object: &mut Value);
 
     /// Resets what a user may not set at creation (status, generation) and normalizes the rest.
+    /// Name, namespace, uid and creationTimestamp are set before.
     fn prepare_create(&self, context: &Context<'_>, object: &mut Value);
 
     /// Carries over what this write may not change (status or spec), and bumps the generation when
@@ -63,46 +88,45 @@ pub trait Strategy: Send + Sync + Debug {
     }
 }
 
-/// The strategy of a built-in kind; kinds without one of their own get the generic one.
-pub fn builtin(group: &str, kind: &str) -> Arc<dyn Strategy> {
-    let _ = (group, kind);
-    Arc::new(Generic)
-}
-
-/// The strategy of one version of a custom kind.
-pub fn custom(schema: Arc<Schema>, options: CustomOptions) -> Arc<dyn Strategy> {
-    let _ = (schema, options);
-    Arc::new(Generic)
+/// The strategy of a built-in kind; kinds without behaviour of their own get the generic one.
+/// `None` if davit does not know the kind.
+pub fn builtin(group: &str, version: &str, kind: &str) -> Option<Arc<dyn Strategy>> {
+    let schema = Schema::builtin(group, version, kind)?;
+    let behavior = kinds::find(group, kind).unwrap_or(&kinds::PASSING);
+    Some(Arc::new(generic::Builtin { behavior, schema }))
 }
 
 /// What a CustomResourceDefinition says about writes besides its schema.
 #[derive(Clone, Debug)]
 pub struct CustomOptions {
-    /// The kind, for messages.
-    pub kind: String,
     /// Whether objects live in namespaces.
     pub namespaced: bool,
     /// Whether the status subresource is on.
     pub status: bool,
 }
 
-#[derive(Debug)]
-struct Generic;
+/// The strategy of one version of a custom kind.
+pub fn custom(schema: Arc<Schema>, options: CustomOptions) -> Arc<dyn Strategy> {
+    Arc::new(custom::Custom { schema, options })
+}
 
-impl Strategy for Generic {
-    fn default(&self, _object: &mut Value) {}
-    fn prepare_create(&self, _context: &Context<'_>, _object: &mut Value) {}
-    fn prepare_update(&self, _context: &Context<'_>, _new: &mut Value, _old: &Value) {}
-    fn validate(&self, _context: &Context<'_>, _object: &Value) -> Vec<FieldError> {
-        Vec::new()
-    }
-    fn validate_update(&self, _: &Context<'_>, _: &Value, _: &Value) -> Vec<FieldError> {
-        Vec::new()
+/// Complaints found so far.
+type Errors = Vec<FieldError>;
+
+pub(crate) use hooks::of as hooks;
+
+/// Complains if a field differs from what it was.
+fn immutable(new: &Value, old: &Value, key: &str, at: &Path<'_>, out: &mut Errors) {
+    use access::Fields;
+    if !access::same(new.at(key), old.at(key)) {
+        let value = new.at(key).clone();
+        out.push(FieldError::invalid(
+            at.field(key),
+            value,
+            "field is immutable",
+        ));
     }
 }
 
-/// The code that belongs to a built-in type, by the type's short name such as `core.v1.PodSpec`.
-pub(crate) fn hooks(definition: &str) -> crate::schema::node::Hooks {
-    let _ = definition;
-    crate::schema::node::Hooks::default()
-}
+#[cfg(test)]
+mod tests;

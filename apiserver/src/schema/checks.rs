@@ -1,6 +1,7 @@
 //! Checks of single fields of built-in types, as the table names them, and the walk that runs them.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -14,6 +15,8 @@ use crate::strategy::names;
 pub(crate) enum Check {
     /// Must be set to something other than the zero value.
     Required,
+    /// A number that reads as 0 when it was left out.
+    Plain,
     /// One of these, if set.
     OneOf(Vec<&'static str>),
     /// At least this.
@@ -120,6 +123,7 @@ impl Check {
             Some(("each", form)) => Self::Each(Form::parse(form)?),
             _ => match word {
                 "required" => Self::Required,
+                "plain" => Self::Plain,
                 "unique" => Self::Unique,
                 "port" => Self::Between(1, 65535),
                 form => Self::Form(Form::parse(form)?),
@@ -127,15 +131,9 @@ impl Check {
         })
     }
 
-    fn run(&self, value: Option<&Value>, at: &Path<'_>, out: &mut Vec<FieldError>) {
-        let Some(value) = value.filter(|v| !is_zero(v) || v.is_number()) else {
-            if *self == Self::Required {
-                out.push(FieldError::required(at, ""));
-            }
-            return;
-        };
+    fn run(&self, value: &Value, at: &Path<'_>, out: &mut Vec<FieldError>) {
         match self {
-            Self::Required => {}
+            Self::Required | Self::Plain => {}
             Self::OneOf(values) => {
                 if value.as_str().is_some_and(|v| !values.contains(&v)) {
                     out.push(FieldError::not_supported(at, value.clone(), values));
@@ -181,6 +179,21 @@ impl Check {
     }
 }
 
+/// Runs the checks of one field.
+fn run_all(checks: &[Check], value: Option<&Value>, at: &Path<'_>, out: &mut Vec<FieldError>) {
+    static ZERO: LazyLock<Value> = LazyLock::new(|| Value::from(0));
+    let plain = checks.contains(&Check::Plain);
+    let value = value.filter(|v| !v.is_null()).or_else(|| plain.then(|| &*ZERO));
+    if checks.contains(&Check::Required) && value.is_none_or(is_zero) {
+        out.push(FieldError::required(at, ""));
+        return;
+    }
+    let Some(value) = value.filter(|v| v.is_number() || !is_zero(v)) else { return };
+    for check in checks {
+        check.run(value, at, out);
+    }
+}
+
 fn form_of(form: Form, value: &Value, at: &Path<'_>, out: &mut Vec<FieldError>) {
     if let Some(fault) = value.as_str().and_then(|text| form.fault(text)) {
         out.push(FieldError::invalid(at, value.clone(), fault));
@@ -201,11 +214,7 @@ pub(crate) fn walk(node: &Node, value: &Value, at: &Path<'_>, out: &mut Vec<Fiel
     match (&node.shape, value) {
         (Shape::Object(object), Value::Object(map)) => {
             for field in object.fields.iter().filter(|f| !f.checks.is_empty()) {
-                let found = map.get(&*field.name);
-                let path = at.field(&field.name);
-                for check in field.checks {
-                    check.run(found, &path, out);
-                }
+                run_all(field.checks, map.get(&*field.name), &at.field(&field.name), out);
             }
             if let Some(hook) = object.hooks.check {
                 hook(value, at, out);

@@ -477,7 +477,7 @@ fn schemas_that_are_not_structural_are_refused() {
     assert!(Schema::from_crd("x.io", "v1", "Foo", &deep, &Path::new("s")).is_err());
 }
 
-fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
+pub(crate) fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
     use proptest::prelude::*;
     let leaf = prop_oneof![
         Just(Value::Null),
