@@ -183,12 +183,16 @@ impl Check {
 fn run_all(checks: &[Check], value: Option<&Value>, at: &Path<'_>, out: &mut Vec<FieldError>) {
     static ZERO: LazyLock<Value> = LazyLock::new(|| Value::from(0));
     let plain = checks.contains(&Check::Plain);
-    let value = value.filter(|v| !v.is_null()).or_else(|| plain.then(|| &*ZERO));
+    let value = value
+        .filter(|v| !v.is_null())
+        .or_else(|| plain.then(|| &*ZERO));
     if checks.contains(&Check::Required) && value.is_none_or(is_zero) {
         out.push(FieldError::required(at, ""));
         return;
     }
-    let Some(value) = value.filter(|v| v.is_number() || !is_zero(v)) else { return };
+    let Some(value) = value.filter(|v| v.is_number() || !is_zero(v)) else {
+        return;
+    };
     for check in checks {
         check.run(value, at, out);
     }
@@ -214,7 +218,12 @@ pub(crate) fn walk(node: &Node, value: &Value, at: &Path<'_>, out: &mut Vec<Fiel
     match (&node.shape, value) {
         (Shape::Object(object), Value::Object(map)) => {
             for field in object.fields.iter().filter(|f| !f.checks.is_empty()) {
-                run_all(field.checks, map.get(&*field.name), &at.field(&field.name), out);
+                run_all(
+                    field.checks,
+                    map.get(&*field.name),
+                    &at.field(&field.name),
+                    out,
+                );
             }
             if let Some(hook) = object.hooks.check {
                 hook(value, at, out);

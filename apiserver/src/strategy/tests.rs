@@ -202,8 +202,8 @@ fn pods_are_refused_with_kubernetes_words() {
             "spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources",
         ),
         (
-            containers(json!({"resources": {"limits": {"disk": "1"}}})),
-            "spec.containers[0].resources.limits[disk]: Invalid value: \"disk\": must be a standard resource for containers",
+            containers(json!({"resources": {"requests": {"disk": "1"}}})),
+            "spec.containers[0].resources.requests[disk]: Invalid value: \"disk\": must be a standard resource for containers",
         ),
         (
             with("restartPolicy", json!("Maybe")),
