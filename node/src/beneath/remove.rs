@@ -67,9 +67,16 @@ impl Removal<'_> {
         depth: usize,
     ) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let dir = open_child(parent, OsStr::from_bytes(name.as_bytes()), flags)?;
+        let dir = match open_child(parent, OsStr::from_bytes(name.as_bytes()), flags) {
+            // Somebody else removes the same tree.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            dir => dir?,
+        };
         self.clear(dir.as_fd(), depth + 1)?;
-        Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+        match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn clear(&mut self, dir: BorrowedFd<'_>, depth: usize) -> io::Result<()> {
@@ -97,6 +104,7 @@ impl Removal<'_> {
                     return Ok(());
                 }
                 Err(Errno::EXIST) => {}
+                Err(Errno::NOENT) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -90,7 +90,7 @@ fn removes_trees_deeper_than_any_path_and_follows_no_link() {
     symlink(keep.path(), victim.join("link")).unwrap();
     fs::create_dir(victim.join(".davit-removing-0")).unwrap();
     fs::create_dir(victim.join(".davit-removing-0/inside")).unwrap();
-    let mut at: OwnedFd = open_path(&victim).unwrap();
+    let mut at: OwnedFd = fs::File::open(&victim).unwrap().into();
     for _ in 0..2500 {
         rustix::fs::mkdirat(&at, "deeper", Mode::RWXU).unwrap();
         rustix::fs::mkdirat(&at, "beside", Mode::RWXU).unwrap();

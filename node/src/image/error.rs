@@ -89,6 +89,27 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// Too little space is left. A retry helps once something was removed.
+    #[error(
+        "{what} needs {needed} bytes, but images may use only {free} more bytes of {}; remove images or files",
+        path.display()
+    )]
+    NoSpace {
+        /// What needs the space.
+        what: String,
+        /// How much.
+        needed: u64,
+        /// What is left for images.
+        free: u64,
+        /// The store.
+        path: PathBuf,
+    },
+    /// Another process has the store open. A retry helps when it has ended.
+    #[error("{} is in use by another davit process", path.display())]
+    Locked {
+        /// The store.
+        path: PathBuf,
+    },
     /// The manifest or index cannot be used. A retry does not help.
     #[error("the manifest of {reference} is unusable: {reason}")]
     Manifest {

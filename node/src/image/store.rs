@@ -1,19 +1,47 @@
 //! The images of one node, under one directory.
+//!
+//! `images.json` names the images, `blobs/` holds their manifests and configurations, `layers/<chain id>/` their unpacked
+//! layers, `rootfs/<key>/` what containers write, `tmp/` everything unfinished. Things appear by a rename and
+//! are named in `images.json` last, so that a crash leaves at worst something nobody names.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::image::ImageConfiguration;
+use parking_lot::Mutex;
 
 use super::auth::Credentials;
+use super::client::Transport;
+use super::config::{self, ImageUser};
 use super::digest::Digest;
 use super::error::Error;
 use super::progress::Progress;
 use super::reference::Reference;
 use crate::runtime::RootFs;
+use index::State;
+use layers::Flights;
+use layout::Layout;
+
+mod garbage;
+mod import;
+mod index;
+mod layers;
+mod layout;
+mod open;
+mod pull;
+mod remove;
+mod rootfs;
+mod selfmade;
+#[cfg(test)]
+mod tests;
+
+pub use garbage::{Collected, GarbagePolicy};
+pub use selfmade::build_self;
 
 /// How the store behaves. `Default` is right for ordinary nodes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// `host[:port]` of registries to be spoken to over plain http. Loopback addresses always are.
     pub insecure_registries: Vec<String>,
@@ -21,6 +49,8 @@ pub struct Options {
     pub extra_roots: Vec<PathBuf>,
     /// The proxy for registries that are not on loopback: `http://[user:password@]host:port`.
     pub proxy: Option<String>,
+    /// Hosts, domains and networks the proxy is not used for, separated by commas.
+    pub no_proxy: Option<String>,
     /// What images may cost.
     pub limits: Limits,
 }
@@ -56,17 +86,6 @@ impl Default for Limits {
     }
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            insecure_registries: Vec::new(),
-            extra_roots: Vec::new(),
-            proxy: None,
-            limits: Limits::default(),
-        }
-    }
-}
-
 /// An image that is here, whole and verified.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -84,28 +103,24 @@ pub struct Image {
     pub(crate) layers: Vec<Digest>,
 }
 
-/// Which images garbage collection removes: kubelet's thresholds.
-#[derive(Clone, Debug)]
-pub struct GarbagePolicy {
-    /// Percent of the file system in use from which images are removed.
-    pub high_percent: u8,
-    /// Percent of the file system in use down to which they are removed.
-    pub low_percent: u8,
-    /// Images younger than this stay.
-    pub minimum_age: std::time::Duration,
-    /// Images not used for this long are removed whatever the disk says.
-    pub maximum_age: Option<std::time::Duration>,
-}
+impl Image {
+    /// What container statuses show as `imageID`: a pullable name with digest, or the id if there is none.
+    pub fn status_id(&self) -> String {
+        self.repo_digests
+            .first()
+            .cloned()
+            .unwrap_or_else(|| self.id.to_string())
+    }
 
-/// What a garbage collection did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Ids of the images that were removed.
-    pub images: Vec<Digest>,
-    /// Bytes freed.
-    pub bytes: u64,
-    /// Bytes that should have been freed but are in use.
-    pub missing: u64,
+    /// The user the image runs as, for `runAsNonRoot`.
+    pub fn user(&self) -> ImageUser {
+        let config = self.config.config().as_ref();
+        let user = config
+            .and_then(|config| config.user().as_deref())
+            .unwrap_or_default();
+        // Checked when the image was stored.
+        config::parse_user(user).unwrap_or(ImageUser::Unset)
+    }
 }
 
 /// The images of one node. Cheap to clone; all clones are the same store.
@@ -114,26 +129,31 @@ pub struct Collected {
 /// the new state; a layer is downloaded and unpacked once however many pulls want it.
 #[derive(Clone, Debug)]
 pub struct ImageStore {
-    dir: PathBuf,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    layout: Layout,
+    options: Arc<Options>,
+    transport: Transport,
+    state: Mutex<State>,
+    /// Held while `images.json` is written, so that an older state never replaces a newer one.
+    saving: Mutex<()>,
+    flights: Flights,
+    /// Holds the lock on the directory.
+    _lock: File,
 }
 
 impl ImageStore {
-    /// Opens the store in `dir` (made if missing) and removes what a crash left behind.
+    /// Opens the store in `dir` (made if missing) and removes what a crash left behind. Blocks on the disk.
     ///
     /// # Errors
-    /// The directory cannot be used, or its metadata is damaged or too new.
-    pub fn open(dir: &Path, _options: Options) -> Result<Self, Error> {
+    /// The directory cannot be used, another process has it open, or its metadata is damaged or too new.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, Error> {
         Ok(Self {
-            dir: dir.to_owned(),
+            inner: Arc::new(open::open(dir, options)?),
         })
-    }
-
-    fn unfinished(&self, operation: &'static str) -> Error {
-        Error::Io {
-            operation,
-            path: self.dir.clone(),
-            source: std::io::ErrorKind::Unsupported.into(),
-        }
     }
 
     /// Fetches an image unless it is here in the same version, trying `credentials` in turn (none: anonymously).
@@ -142,85 +162,115 @@ impl ImageStore {
     /// See [`Error`]; nothing half-done is listed. Dropping the future is safe.
     pub async fn pull(
         &self,
-        _reference: &Reference,
-        _credentials: &[Credentials],
-        _progress: &dyn Progress,
+        reference: &Reference,
+        credentials: &[Credentials],
+        progress: &dyn Progress,
     ) -> Result<Image, Error> {
-        Err(self.unfinished("pull into"))
+        pull::pull(&self.inner, reference, credentials, progress).await
     }
 
-    /// Loads all images of an OCI archive or a `docker save` archive, plain or compressed.
+    /// Loads all images of an OCI archive or a `docker save` archive, plain or compressed. An image without a name gets
+    /// `davit.local/<file name>`.
     ///
     /// # Errors
     /// The file is not such an archive, or an image in it is broken; images before it are kept.
-    pub async fn import(
-        &self,
-        _path: &Path,
-        _progress: &dyn Progress,
-    ) -> Result<Vec<Image>, Error> {
-        Err(self.unfinished("import into"))
+    pub async fn import(&self, path: &Path, progress: &dyn Progress) -> Result<Vec<Image>, Error> {
+        import::import(&self.inner, path, progress).await
     }
 
     /// All images, sorted by name.
     pub fn list(&self) -> Vec<Image> {
-        Vec::new()
+        let mut images: Vec<_> = self
+            .inner
+            .state
+            .lock()
+            .records()
+            .map(index::Record::image)
+            .collect();
+        images.sort_by(|a, b| (&a.names, &a.id).cmp(&(&b.names, &b.id)));
+        images
     }
 
     /// The image of a reference: by digest where it has one, otherwise by tag.
-    pub fn find(&self, _reference: &Reference) -> Option<Image> {
-        None
+    pub fn find(&self, reference: &Reference) -> Option<Image> {
+        self.inner
+            .state
+            .lock()
+            .find(reference)
+            .map(index::Record::image)
     }
 
     /// The image with this id.
-    pub fn find_id(&self, _id: &Digest) -> Option<Image> {
-        None
+    pub fn find_id(&self, id: &Digest) -> Option<Image> {
+        self.inner.state.lock().get(id).map(index::Record::image)
     }
 
-    /// Removes a name, or an image by id (with or without `sha256:`, or a unique prefix of at least 4 digits); the image goes
-    /// with its last name.
+    /// Removes a name, or an image by id (with or without `sha256:`, or a unique prefix of at least 4 digits); the
+    /// image goes with its last name.
     ///
     /// # Errors
     /// It is unknown, or containers use it.
-    pub async fn remove(&self, _name: &str) -> Result<Collected, Error> {
-        Err(self.unfinished("remove from"))
+    pub async fn remove(&self, name: &str) -> Result<Collected, Error> {
+        remove::remove(&self.inner, name).await
     }
 
-    /// Makes the writable part of a container's root file system. The same key again gives the same, with its
-    /// changes: a container that is adopted keeps its root.
+    /// Makes the writable part of a container's root file system. The same key again gives the same directories, with
+    /// what is in them: a container that is adopted keeps its root.
     ///
     /// # Errors
     /// The image is gone, the key is no file name, or the disk is full.
-    pub fn prepare(&self, _image: &Image, _key: &str) -> Result<RootFs, Error> {
-        Err(self.unfinished("prepare a root in"))
+    pub fn prepare(&self, image: &Image, key: &str) -> Result<RootFs, Error> {
+        rootfs::prepare(&self.inner, image, key)
     }
 
     /// Removes what [`Self::prepare`] made; fine if there is nothing.
     ///
     /// # Errors
     /// The kernel refuses to remove it.
-    pub async fn discard(&self, _key: &str) -> Result<(), Error> {
-        Err(self.unfinished("discard a root in"))
+    pub async fn discard(&self, key: &str) -> Result<(), Error> {
+        rootfs::discard(&self.inner, key).await
     }
 
     /// Keys of all prepared root file systems, so that those of vanished containers can be discarded.
     pub fn prepared(&self) -> Vec<String> {
-        Vec::new()
+        self.inner.state.lock().prepared.keys().cloned().collect()
+    }
+
+    /// The layers of an image as directories to be mounted read-only, top first, for image volumes.
+    pub fn layers(&self, image: &Image) -> Vec<PathBuf> {
+        self.inner.layout.lower(&image.layers)
     }
 
     /// Removes images by policy, and whatever no image needs.
     ///
     /// # Errors
     /// The kernel refuses to tell the usage or to remove something.
-    pub async fn collect_garbage(&self, _policy: &GarbagePolicy) -> Result<Collected, Error> {
-        Err(self.unfinished("collect garbage in"))
+    pub async fn collect_garbage(&self, policy: &GarbagePolicy) -> Result<Collected, Error> {
+        garbage::collect(&self.inner, policy).await
     }
 }
 
-/// Makes `davit.local/hello:latest` from the running binary and the libraries it is linked to, and names it in
-/// `store`. The same binary makes the same image; nothing is copied if it is there.
-///
-/// # Errors
-/// The binary or a library cannot be read, or the store cannot be written.
-pub async fn build_self(store: &ImageStore) -> Result<Image, Error> {
-    Err(store.unfinished("build the hello image in"))
+/// Runs blocking work on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_panic| Error::Worker { operation })?
+}
+
+/// Images by the keys of the roots that use them.
+fn users_of<'s>(
+    prepared: &'s BTreeMap<String, Digest>,
+    image: &'s Digest,
+) -> impl Iterator<Item = &'s String> {
+    prepared
+        .iter()
+        .filter(move |(_, used)| *used == image)
+        .map(|(key, _)| key)
+}
+
+/// Layers that any of these images needs.
+fn needed<'s>(records: impl Iterator<Item = &'s index::Record>) -> BTreeSet<&'s Digest> {
+    records.flat_map(|record| &record.layers).collect()
 }
