@@ -1,2 +1,61 @@
-//! The davit binary.
-fn main() {}
+//! The davit binary: a Kubernetes-style declarative reconciler in one process.
+//!
+//! `main` is a list of phases: become a shim or a container's first process if that is what this
+//! invocation is for; read the command line; start the runtime; run the command; report.
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod catalog;
+mod cli;
+mod connect;
+mod fault;
+mod images;
+mod listen;
+mod lock;
+mod logging;
+mod manifest;
+mod output;
+mod parts;
+mod progress;
+mod reexec;
+mod sanitize;
+mod server;
+mod shutdown;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::fault::Fault;
+
+fn main() -> ExitCode {
+    // The shim clones containers, so it must run before there is a second thread.
+    if let Some(code) = reexec::dispatch() {
+        return code;
+    }
+    let cli = Cli::parse();
+    logging::start(&cli.logging());
+    // A second call only says that a provider is there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(cli) {
+        Ok(()) | Err(Fault::ClosedPipe) => ExitCode::SUCCESS,
+        Err(fault) => {
+            output::complain(&fault);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Fault> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::new("starting", error, "free memory or raise the process limit"))?;
+    let result = runtime.block_on(cli.run());
+    // Whatever still blocks has no effect that anybody waits for.
+    runtime.shutdown_background();
+    result
+}

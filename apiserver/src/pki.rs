@@ -20,7 +20,7 @@ pub use error::Error;
 pub use issue::{KeyPairPem, Purpose};
 pub use kubeconfig::Kubeconfig;
 pub use leaf::Leaf;
-pub use names::{NameFacts, server_names};
+pub use names::{NameFacts, node_names, server_names};
 pub use signing::SigningKey;
 pub use tls::Peer;
 

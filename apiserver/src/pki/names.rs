@@ -66,6 +66,14 @@ pub fn server_names(facts: &NameFacts) -> Vec<String> {
     names
 }
 
+/// The names and addresses of a node's own server: those of its machine.
+pub fn node_names(facts: &NameFacts) -> Vec<String> {
+    let cluster = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let mut names = server_names(facts);
+    names.retain(|name| !cluster.contains(&name.as_str()));
+    names
+}
+
 /// Link-local IPv6 addresses need a zone, which a certificate cannot express.
 fn is_lasting(ip: &IpAddr) -> bool {
     match ip {

@@ -1,0 +1,19 @@
+//! `davit agent`: the node agent, in the foreground.
+
+use crate::fault::Fault;
+
+/// What `davit agent` is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    server: crate::server::Settings,
+    #[command(flatten)]
+    agent: crate::agent::Settings,
+}
+
+impl Args {
+    pub(super) async fn run(self) -> Result<(), Fault> {
+        let _ = (self.server, self.agent);
+        Err(Fault::told("", "this build has no API server", ""))
+    }
+}

@@ -1,0 +1,198 @@
+//! `davit apply`: makes the cluster match manifests, by server-side apply.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Patch, PatchParams, ValidationDirective};
+use kube::core::DynamicObject;
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, ResourceExt};
+
+use crate::catalog::{Catalog, Kind};
+use crate::connect::{Connection, Target};
+use crate::fault::Fault;
+use crate::manifest::{self, Document};
+use crate::output::{Output, complain};
+
+/// The name under which davit's command line owns fields.
+const MANAGER: &str = "davit";
+/// How long a new CustomResourceDefinition may take to be served.
+const ESTABLISHED: Duration = Duration::from_secs(30);
+
+/// What `davit apply` is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Manifests: files, directories, or - for standard input
+    #[arg(short = 'f', long = "filename", required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Take over fields that somebody else owns
+    #[arg(long)]
+    force_conflicts: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Args {
+    pub(super) async fn run(self) -> Result<(), Fault> {
+        let documents = manifest::read(&self.files)?;
+        let connection = self.target.connect().await?;
+        let mut output = Output::new();
+        apply_documents(&connection, &documents, self.force_conflicts, |line| {
+            output.line(line)
+        })
+        .await
+    }
+}
+
+/// Applies documents in order and reports a line for each. A document that fails does not stop the others.
+///
+/// # Errors
+/// The failure, if one document failed; how many, if several did, which were then complained about.
+pub(crate) async fn apply_documents(
+    connection: &Connection,
+    documents: &[Document],
+    force: bool,
+    mut report: impl FnMut(&str) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut applier = Applier {
+        connection,
+        catalog: Catalog::fetch(&connection.client).await?,
+        force,
+    };
+    let mut faults = Vec::new();
+    for document in documents {
+        match applier.apply(document).await {
+            Ok(line) => report(&line)?,
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.len() > 1 {
+        faults.iter().for_each(complain);
+        let count = format!("{} of {} objects failed", faults.len(), documents.len());
+        return Err(Fault::told("apply", count, "see above"));
+    }
+    faults.pop().map_or(Ok(()), Err)
+}
+
+struct Applier<'a> {
+    connection: &'a Connection,
+    catalog: Catalog,
+    force: bool,
+}
+
+impl Applier<'_> {
+    /// Applies one document; the line to print.
+    async fn apply(&mut self, document: &Document) -> Result<String, Fault> {
+        let kind = self.kind(document).await?;
+        let what = format!(
+            "{} ({}/{})",
+            document.source, kind.resource.plural, document.name
+        );
+        let api = kind.api(self.connection, document.namespace.as_deref());
+        let failed = |error| Fault::request(&what, &error);
+        let before = api.get_metadata_opt(&document.name).await.map_err(failed)?;
+        let params = PatchParams {
+            field_validation: Some(ValidationDirective::Strict),
+            force: self.force,
+            ..PatchParams::apply(MANAGER)
+        };
+        let object = without_server_fields(document);
+        let after = api
+            .patch(&document.name, &params, &Patch::Apply(&object))
+            .await
+            .map_err(|error| conflict(&what, &error).unwrap_or_else(|| failed(error)))?;
+        let outcome = match before {
+            None => "created",
+            Some(before) if before.resource_version() == after.resource_version() => "unchanged",
+            Some(_) => "configured",
+        };
+        if document.kind == "CustomResourceDefinition" {
+            self.established(&document.name).await?;
+        }
+        Ok(format!(
+            "{}/{} {outcome}",
+            kind.qualified_singular(),
+            document.name
+        ))
+    }
+
+    async fn kind(&self, document: &Document) -> Result<Kind, Fault> {
+        let Document {
+            api_version, kind, ..
+        } = document;
+        self.catalog
+            .of_manifest(api_version, kind)
+            .cloned()
+            .ok_or_else(|| {
+                Fault::told(
+                    &document.source,
+                    format!("the server has no kind {kind} in version {api_version}"),
+                    "correct it, or apply its CustomResourceDefinition first",
+                )
+            })
+    }
+
+    /// Waits until a new kind is served, so that objects of it can follow.
+    async fn established(&mut self, name: &str) -> Result<(), Fault> {
+        let crds = Api::<CustomResourceDefinition>::all(self.connection.client.clone());
+        let wait = await_condition(crds, name, conditions::is_crd_established());
+        let what = || format!("waiting for {name}");
+        match tokio::time::timeout(ESTABLISHED, wait).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(Fault::new(what(), error, "")),
+            Err(_) => {
+                let remedy = format!("see `davit describe crd {name}`");
+                return Err(Fault::told(what(), "it is not served", remedy));
+            }
+        }
+        self.catalog = Catalog::fetch(&self.connection.client).await?;
+        Ok(())
+    }
+}
+
+impl Kind {
+    /// The objects of this kind in `namespace`, or in the connection's namespace.
+    pub(super) fn api(
+        &self,
+        connection: &Connection,
+        namespace: Option<&str>,
+    ) -> Api<DynamicObject> {
+        let client = connection.client.clone();
+        if self.namespaced {
+            let namespace = namespace.unwrap_or(&connection.namespace);
+            Api::namespaced_with(client, namespace, &self.resource)
+        } else {
+            Api::all_with(client, &self.resource)
+        }
+    }
+}
+
+/// The object without what only the server writes, so that the output of `get -o yaml` can be applied.
+fn without_server_fields(document: &Document) -> serde_json::Value {
+    let mut object = document.object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(|m| m.as_object_mut()) {
+        for field in [
+            "managedFields",
+            "creationTimestamp",
+            "generation",
+            "selfLink",
+        ] {
+            metadata.remove(field);
+        }
+    }
+    object
+}
+
+/// Somebody else owns fields: the message lists them.
+fn conflict(what: &str, error: &kube::Error) -> Option<Fault> {
+    match error {
+        kube::Error::Api(status)
+            if status.reason == "Conflict" && status.message.contains("Apply failed") =>
+        {
+            let remedy = "leave these fields out, or take them over with --force-conflicts";
+            Some(Fault::told(what, status.message.clone(), remedy))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,110 @@
+//! Standard output and error of the commands.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use crate::fault::Fault;
+use crate::sanitize;
+
+/// Standard output. On a terminal everything is cleaned of control characters first; a pipe or file gets
+/// the bytes as they are.
+pub(crate) struct Output {
+    out: BufWriter<io::Stdout>,
+    terminal: bool,
+    stream: sanitize::Stream,
+}
+
+impl Output {
+    /// Writes to standard output.
+    pub(crate) fn new() -> Self {
+        let out = io::stdout();
+        let terminal = out.is_terminal();
+        Self {
+            out: BufWriter::new(out),
+            terminal,
+            stream: sanitize::Stream::default(),
+        }
+    }
+
+    /// One line of text.
+    pub(crate) fn line(&mut self, text: &str) -> Result<(), Fault> {
+        let written = if self.terminal {
+            writeln!(self.out, "{}", sanitize::text(text))
+        } else {
+            writeln!(self.out, "{text}")
+        };
+        written.and_then(|()| self.out.flush()).map_err(failed)
+    }
+
+    /// Text of several lines, with or without a last line feed.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Fault> {
+        self.line(text.strip_suffix('\n').unwrap_or(text))
+    }
+
+    /// A piece of a stream that may be cut anywhere.
+    pub(crate) fn piece(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let written = if self.terminal {
+            let clean = self.stream.push(bytes);
+            self.out.write_all(clean.as_bytes())
+        } else {
+            self.out.write_all(bytes)
+        };
+        written.and_then(|()| self.out.flush()).map_err(failed)
+    }
+}
+
+fn failed(error: io::Error) -> Fault {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Fault::ClosedPipe;
+    }
+    Fault::new("writing the output", error, "")
+}
+
+/// Prints a failure on standard error.
+pub(crate) fn complain(fault: &Fault) {
+    note(&format!("davit: {fault}"));
+}
+
+/// Prints a remark on standard error.
+pub(crate) fn note(text: &str) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(io::stderr(), "{}", sanitize::text(text));
+}
+
+/// Rows as columns: each as wide as its widest cell, three spaces between.
+pub(crate) fn columns(rows: &[Vec<String>]) -> Vec<String> {
+    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..count)
+        .map(|column| width(column).unwrap_or_default())
+        .collect();
+    rows.iter()
+        .map(|row| {
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:width$}"));
+            cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
+        let lines = columns(&[
+            row(&["NAME", "AGE"]),
+            row(&["a-long-name", "1d"]),
+            row(&["ü"]),
+        ]);
+        assert_eq!(lines, ["NAME          AGE", "a-long-name   1d", "ü"]);
+    }
+}

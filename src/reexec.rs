@@ -1,0 +1,16 @@
+//! Invocations that davit makes of itself: the shim of a pod, and a container's first process.
+
+use std::process::ExitCode;
+
+/// Runs the hidden command this process was started for, if it was; otherwise returns `None`.
+///
+/// The caller must not have started a thread yet.
+pub(crate) fn dispatch() -> Option<ExitCode> {
+    let mut args = std::env::args_os();
+    let command = args.nth(1)?;
+    if command != "shim" && command != "init" {
+        return None;
+    }
+    let code = davit_node::shim::main(std::iter::once(command).chain(args));
+    Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
