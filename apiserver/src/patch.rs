@@ -1,5 +1,10 @@
 //! The three patch formats of Kubernetes: JSON patch, JSON merge patch, strategic merge patch.
 
+mod json;
+mod lists;
+mod merge;
+mod strategic;
+
 use serde_json::Value;
 
 use crate::schema::Schema;
@@ -19,25 +24,39 @@ pub enum PatchError {
 }
 
 /// Applies a JSON patch (RFC 6902) of at most 10,000 operations.
+///
+/// # Errors
+/// The patch is malformed, does not fit, or copies or nests more than the limits allow.
 pub fn json(current: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let _ = (current, patch);
-    Err(PatchError::Malformed(
-        "JSON patch is not supported yet".to_owned(),
-    ))
+    json::apply(current, patch)
 }
 
 /// Applies a JSON merge patch (RFC 7396).
+///
+/// # Errors
+/// The patch is not a JSON object.
 pub fn merge(current: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let _ = (current, patch);
-    Err(PatchError::Malformed(
-        "merge patch is not supported yet".to_owned(),
-    ))
+    merge::apply(current, patch)
 }
 
 /// Applies a strategic merge patch with the merge keys of `schema`.
+///
+/// # Errors
+/// The patch is not a JSON object, or its directives contradict it or themselves.
 pub fn strategic(schema: &Schema, current: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let _ = (schema, current, patch);
-    Err(PatchError::Malformed(
-        "strategic merge patch is not supported yet".to_owned(),
-    ))
+    let patch: Value = serde_json::from_slice(patch)
+        .map_err(|e| PatchError::Malformed(format!("error decoding strategic merge patch: {e}")))?;
+    match (current.clone(), patch) {
+        (Value::Object(current), Value::Object(patch)) => {
+            let kind = strategic::Type(Some(schema.root()));
+            Ok(Value::Object(strategic::merge_map(current, patch, kind)?))
+        }
+        _ => {
+            let detail = "a strategic merge patch must be an object".to_owned();
+            Err(PatchError::Malformed(detail))
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! JSON merge patch (RFC 7396).
+
+use serde_json::{Map, Value};
+
+use super::PatchError;
+
+/// Applies a merge patch that must be an object.
+pub(super) fn apply(current: &Value, patch: &[u8]) -> Result<Value, PatchError> {
+    let patch: Value = serde_json::from_slice(patch)
+        .map_err(|e| PatchError::Malformed(format!("error decoding merge patch: {e}")))?;
+    if !patch.is_object() {
+        return Err(PatchError::Malformed(
+            "a merge patch must be an object".to_owned(),
+        ));
+    }
+    let mut document = current.clone();
+    merge(&mut document, patch);
+    Ok(document)
+}
+
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    if let Value::Object(target) = target {
+        for (key, value) in patch {
+            if value.is_null() {
+                target.shift_remove(&key);
+            } else {
+                merge(target.entry(key).or_insert(Value::Null), value);
+            }
+        }
+    }
+}
