@@ -10,11 +10,33 @@
     )
 )]
 
+mod addresses;
 pub mod admission;
+mod api_server;
 pub mod apply;
 pub mod auth;
+mod bootstrap;
+pub mod cache;
+mod compress;
+mod config;
+pub mod convert;
+mod crd;
+mod discovery;
+pub mod error;
+mod handler;
+mod metrics;
+pub mod object;
 pub mod patch;
+mod paths;
 pub mod pki;
+mod request;
+pub mod resource;
 pub mod schema;
+mod selection;
+mod server;
 pub mod storage;
 pub mod strategy;
+pub mod table;
+
+pub use api_server::ApiServer;
+pub use config::{Config, Error, StoreKind};

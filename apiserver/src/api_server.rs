@@ -1,0 +1,264 @@
+//! A running API server: its parts, how it starts, and its client inside the process.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{
+    Authenticator, AuthenticatorConfig, Authorizer, InProcessUser, ObjectSource, Reviews, UserInfo,
+    groups, users,
+};
+use crate::cache::Cache;
+use crate::metrics::Metrics;
+use crate::paths::OpenApiCache;
+use crate::pki::{Authority, NameFacts, Purpose, server_names};
+use crate::resource::Registry;
+use crate::storage::{self, Store};
+use crate::{Config, Error, StoreKind, addresses, admission, bootstrap, crd, handler};
+
+/// The API server of one process.
+pub struct ApiServer {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) reviews: Reviews,
+    pub(crate) admission: admission::Chain,
+    /// Calls nodes with the server's own identity.
+    pub(crate) node_client: Client<HttpsConnector<HttpConnector>, Body>,
+    pub(crate) metrics: Metrics,
+    pub(crate) openapi: OpenApiCache,
+    pub(crate) definitions: crd::Served,
+    /// Ends watches and tasks.
+    pub(crate) shutdown: CancellationToken,
+    ready: AtomicBool,
+}
+
+impl fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiServer")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ApiServer {
+    /// Opens store and keys, loads every object, and makes what every cluster has. When it returns, the server
+    /// answers in-process clients and is ready to [`serve`](Self::serve).
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn open(config: Config) -> Result<Arc<Self>, Error> {
+        Self::open_with(config, Registry::builtin()).await
+    }
+
+    /// The same with another table of built-in kinds.
+    pub(crate) async fn open_with(config: Config, registry: Registry) -> Result<Arc<Self>, Error> {
+        let store = match config.store {
+            StoreKind::Sled => {
+                storage::open_sled(&config.data_dir.join("store"), &config.store_options)
+            }
+            StoreKind::Memory => storage::memory(&config.store_options),
+        };
+        let store = store.map_err(Error::Store)?;
+        let pki = config.data_dir.join("pki");
+        let authority = Authority::load_or_create(&pki).map_err(Error::Pki)?;
+        let registry = Arc::new(registry);
+        let cache = Cache::load(store.clone(), registry.clone())
+            .await
+            .map_err(Error::Store)?;
+        let server = Arc::new(Self::assemble(config, store, registry, cache, authority)?);
+        crd::sync(&server);
+        tokio::spawn(server.cache.clone().run());
+        tokio::spawn(crd::follow(server.clone()));
+        tokio::spawn(server.authority.clone().maintain(server.shutdown.clone()));
+        bootstrap::run(&server).await?;
+        server.ready.store(true, Ordering::Release);
+        Ok(server)
+    }
+
+    fn assemble(
+        config: Config,
+        store: Arc<dyn Store>,
+        registry: Arc<Registry>,
+        cache: Arc<Cache>,
+        authority: Arc<Authority>,
+    ) -> Result<Self, Error> {
+        let source: Arc<dyn ObjectSource> = cache.clone();
+        let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
+        let authenticator = Arc::new(Authenticator::new(
+            AuthenticatorConfig {
+                issuer,
+                static_tokens: config.static_tokens.clone(),
+                ..AuthenticatorConfig::default()
+            },
+            &authority,
+            source.clone(),
+        ));
+        let authorizer = Arc::new(Authorizer::new(source.clone()));
+        let node_client = node_client(&authority)?;
+        Ok(Self {
+            reviews: Reviews::new(authenticator.clone(), authorizer.clone()),
+            admission: admission::Chain::new(Vec::new()),
+            metrics: Metrics::default(),
+            openapi: OpenApiCache::default(),
+            definitions: crd::Served::default(),
+            shutdown: CancellationToken::new(),
+            ready: AtomicBool::new(false),
+            config,
+            store,
+            registry,
+            cache,
+            authority,
+            authenticator,
+            authorizer,
+            node_client,
+        })
+    }
+
+    /// The server as an axum router. Who a request comes from is read from its `Authorization` header, and from
+    /// the extensions that only code of this process can set.
+    pub fn router(self: &Arc<Self>) -> Router {
+        async fn any(
+            State(server): State<Arc<ApiServer>>,
+            request: Request<Body>,
+        ) -> Response<Body> {
+            handler::serve(server, request).await
+        }
+        Router::new().fallback(any).with_state(self.clone())
+    }
+
+    /// A client inside the process, acting as `user`; no socket is involved.
+    pub fn client(self: &Arc<Self>, user: UserInfo) -> kube::Client {
+        let server = self.clone();
+        let user = InProcessUser(Arc::new(user));
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let (server, user) = (server.clone(), user.clone());
+            async move {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(user);
+                Ok::<_, Infallible>(handler::serve(server, request).await)
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// Where the objects are; for the parts of the process that keep reading them.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// The store beneath the cache.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The certificate authority of the cluster.
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
+    /// The kinds served now.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Whether everything that has to exist exists.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Ends watches and background tasks. [`serve`](Self::serve) does so by itself at its end.
+    pub fn stop_streams(&self) {
+        self.shutdown.cancel();
+    }
+
+    pub(crate) fn tls_config(&self) -> Result<Arc<rustls::ServerConfig>, Error> {
+        let service = addresses::nth(self.config.service_cidr, 1);
+        let (domain, extra) = (&self.config.cluster_domain, &self.config.tls_names);
+        let facts = NameFacts::of_this_machine(service, domain, extra);
+        let names = server_names(&facts);
+        let purpose = Purpose::Server {
+            subject: "kube-apiserver".to_owned(),
+            names,
+        };
+        let leaf = self
+            .authority
+            .leaf("apiserver", purpose)
+            .map_err(Error::Pki)?;
+        self.authority.server_config(leaf).map_err(Error::Pki)
+    }
+
+    /// One request to itself, with all rights; the answer's JSON.
+    pub(crate) async fn request(
+        self: &Arc<Self>,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> (StatusCode, Value) {
+        let kind = match method {
+            Method::PATCH => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let bytes = body.map(ToString::to_string).unwrap_or_default();
+        let user = UserInfo::new(users::API_SERVER, [groups::MASTERS]);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, kind)
+            .header(header::USER_AGENT, "davit-apiserver")
+            .extension(InProcessUser(Arc::new(user)))
+            .body(Body::from(bytes));
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return (StatusCode::BAD_REQUEST, error.to_string().into()),
+        };
+        let response = handler::serve(self.clone(), request).await;
+        let code = response.status();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map(|body| body.to_bytes());
+        let value = body
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        (code, value.unwrap_or_default())
+    }
+}
+
+/// A client for the nodes' own API, with a certificate that every node accepts.
+fn node_client(
+    authority: &Authority,
+) -> Result<Client<HttpsConnector<HttpConnector>, Body>, Error> {
+    let purpose = Purpose::Client {
+        user: users::API_SERVER.to_owned(),
+        group: groups::MASTERS.to_owned(),
+    };
+    let leaf = authority
+        .leaf("apiserver-node-client", purpose)
+        .map_err(Error::Pki)?;
+    let tls = authority.client_config(leaf).map_err(Error::Pki)?;
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_only()
+        .enable_http1()
+        .build();
+    Ok(Client::builder(TokioExecutor::new()).build(connector))
+}

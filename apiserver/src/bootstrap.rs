@@ -1,0 +1,148 @@
+//! The objects a server makes sure of when it starts: namespaces, roles, davit's own kinds, and the Service
+//! under which pods reach the API server.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::auth::bootstrap::{self, BootstrapObject};
+use crate::{ApiServer, Error, addresses};
+
+/// Objects written at once; they share the store's group commits.
+const PARALLEL: usize = 32;
+
+/// Makes or extends everything that has to exist.
+///
+/// # Errors
+/// The first object that the server itself refuses.
+pub(crate) async fn run(server: &Arc<ApiServer>) -> Result<(), Error> {
+    let (first, rest): (Vec<_>, Vec<_>) = bootstrap::objects()
+        .into_iter()
+        .partition(|object| object.plural == "namespaces");
+    apply(server, first).await?;
+    let mut rest = rest;
+    for definition in davit_api::crds() {
+        let object = serde_json::to_value(definition).map_err(|error| Error::Bootstrap {
+            object: "a definition of davit's own kinds".to_owned(),
+            cause: error.to_string(),
+        })?;
+        rest.push(BootstrapObject {
+            group: "apiextensions.k8s.io",
+            version: "v1",
+            plural: "customresourcedefinitions",
+            object,
+        });
+    }
+    rest.extend(service(server));
+    apply(server, rest).await
+}
+
+async fn apply(server: &Arc<ApiServer>, objects: Vec<BootstrapObject>) -> Result<(), Error> {
+    let writes = objects.into_iter().map(|object| one(server, object));
+    let mut writes = futures::stream::iter(writes).buffer_unordered(PARALLEL);
+    while let Some(result) = writes.next().await {
+        result?;
+    }
+    Ok(())
+}
+
+async fn one(server: &Arc<ApiServer>, wanted: BootstrapObject) -> Result<(), Error> {
+    let metadata = &wanted.object["metadata"];
+    let name = metadata["name"].as_str().unwrap_or_default();
+    let root = match wanted.group {
+        "" => format!("/api/{}", wanted.version),
+        group => format!("/apis/{group}/{}", wanted.version),
+    };
+    let collection = match metadata["namespace"].as_str() {
+        Some(namespace) => format!("{root}/namespaces/{namespace}/{}", wanted.plural),
+        None => format!("{root}/{}", wanted.plural),
+    };
+    let path = format!(
+        "{collection}/{}",
+        percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC,)
+    );
+    let (code, present) = server.request(Method::GET, &path, None).await;
+    let present = code.is_success().then_some(present);
+    let definition = wanted.plural == "customresourcedefinitions";
+    let planned = match &present {
+        // davit's own kinds follow the version of davit.
+        Some(present) if definition && present["spec"] != wanted.object["spec"] => {
+            let mut object = present.clone();
+            object["spec"] = wanted.object["spec"].clone();
+            Some(object)
+        }
+        Some(_) if definition => None,
+        present => bootstrap::plan(&wanted.object, present.as_ref()),
+    };
+    let Some(object) = planned else { return Ok(()) };
+    let (method, target) = match present {
+        Some(_) => (Method::PUT, &path),
+        None => (Method::POST, &collection),
+    };
+    let (code, answer) = server.request(method, target, Some(&object)).await;
+    // Another server of the cluster may be doing the same.
+    if code.is_success() || code == StatusCode::CONFLICT {
+        return Ok(());
+    }
+    let cause = answer["message"].as_str().unwrap_or_default().to_owned();
+    Err(Error::Bootstrap {
+        object: path,
+        cause,
+    })
+}
+
+/// The Service `kubernetes` with the addresses behind it, and the range Services take addresses from.
+fn service(server: &ApiServer) -> Vec<BootstrapObject> {
+    let range = server.config.service_cidr;
+    let address = addresses::nth(range, 1).map(|address| address.to_string());
+    let port = server.config.listen.port();
+    let cidr = BootstrapObject {
+        group: "networking.k8s.io",
+        version: "v1",
+        plural: "servicecidrs",
+        object: json!({
+            "kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1",
+            "metadata": { "name": "kubernetes" }, "spec": { "cidrs": [range.trunc().to_string()] },
+        }),
+    };
+    let labels = json!({ "component": "apiserver", "provider": "kubernetes" });
+    let service = BootstrapObject {
+        group: "",
+        version: "v1",
+        plural: "services",
+        object: json!({
+            "kind": "Service", "apiVersion": "v1",
+            "metadata": { "name": "kubernetes", "namespace": "default", "labels": labels },
+            "spec": {
+                "type": "ClusterIP", "clusterIP": address, "sessionAffinity": "None",
+                "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": port }],
+            },
+        }),
+    };
+    let mut objects = vec![cidr, service];
+    if let Some(address) = server.config.advertise {
+        objects.push(endpoints(address, port));
+    }
+    objects
+}
+
+fn endpoints(address: IpAddr, port: u16) -> BootstrapObject {
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    BootstrapObject {
+        group: "discovery.k8s.io",
+        version: "v1",
+        plural: "endpointslices",
+        object: json!({
+            "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": family,
+            "metadata": {
+                "name": "kubernetes", "namespace": "default",
+                "labels": { "kubernetes.io/service-name": "kubernetes" },
+            },
+            "endpoints": [{ "addresses": [address.to_string()], "conditions": { "ready": true } }],
+            "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
+        }),
+    }
+}

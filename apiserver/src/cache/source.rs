@@ -1,0 +1,53 @@
+//! The cache as authentication, authorization and admission read it.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::Cache;
+use crate::auth::{Kind, ObjectSource};
+
+fn prefix(kind: Kind) -> String {
+    let group = if kind.group.is_empty() {
+        "core"
+    } else {
+        kind.group
+    };
+    format!("/registry/{group}/{}/", kind.plural)
+}
+
+#[async_trait]
+impl ObjectSource for Cache {
+    fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Bytes> {
+        self.catch_up();
+        let prefix = prefix(kind);
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        let key = format!("{prefix}{namespace}{slash}{name}");
+        self.kind(&prefix).get(&key).map(|object| object.bytes)
+    }
+
+    fn list(&self, kind: Kind, namespace: &str) -> Vec<Bytes> {
+        self.catch_up();
+        let prefix = prefix(kind);
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        self.kind(&prefix)
+            .bytes_under(&format!("{prefix}{namespace}{slash}"))
+    }
+
+    fn version(&self, kind: Kind) -> u64 {
+        self.catch_up();
+        self.kind(&prefix(kind)).version()
+    }
+
+    async fn changed(&self, kind: Kind, seen: u64) {
+        let kind = self.kind(&prefix(kind));
+        loop {
+            let changed = kind.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if kind.version() != seen {
+                return;
+            }
+            changed.await;
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What a server is told at its start, and why it may not start.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::auth::StaticTokens;
+use crate::{pki, storage};
+
+/// Where objects are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In the data directory, durable.
+    #[default]
+    Sled,
+    /// In memory, for tests and simulations.
+    Memory,
+}
+
+/// A server's settings. [`Config::new`] has the usual ones.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Holds `store/` and `pki/`.
+    pub data_dir: PathBuf,
+    /// The address clients reach the server at; its port is published to pods.
+    pub listen: SocketAddr,
+    /// Address of this machine that pods reach the server at; `None` publishes none.
+    pub advertise: Option<IpAddr>,
+    /// More names and addresses for the server's certificate.
+    pub tls_names: Vec<String>,
+    /// Domain of Services, such as `cluster.local`.
+    pub cluster_domain: String,
+    /// Range Services take their addresses from; the first is the API server's.
+    pub service_cidr: IpNet,
+    /// Ports that Services of type NodePort and LoadBalancer take.
+    pub node_ports: RangeInclusive<u16>,
+    pub store: StoreKind,
+    pub store_options: storage::Options,
+    /// Bearer tokens of a file.
+    pub static_tokens: StaticTokens,
+}
+
+impl Config {
+    /// The usual settings for a data directory and an address.
+    pub fn new(data_dir: PathBuf, listen: SocketAddr) -> Self {
+        let range = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
+        Self {
+            data_dir,
+            listen,
+            advertise: None,
+            tls_names: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
+            service_cidr: IpNet::V4(range),
+            node_ports: 30_000..=32_767,
+            store: StoreKind::Sled,
+            store_options: storage::Options::default(),
+            static_tokens: StaticTokens::default(),
+        }
+    }
+}
+
+/// Why a server cannot run. None of these goes away by trying again; the messages say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store cannot be opened or read.
+    #[error("cannot open the store")]
+    Store(#[source] storage::Error),
+    /// Keys or certificates cannot be read, made or used.
+    #[error("cannot use the certificate authority")]
+    Pki(#[source] pki::Error),
+    /// The listener cannot be used.
+    #[error("cannot listen on {address}; choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    /// An object every cluster has was refused.
+    #[error("cannot make {object}: {cause}")]
+    Bootstrap {
+        /// Its path.
+        object: String,
+        /// What the server answered.
+        cause: String,
+    },
+}

@@ -1,0 +1,301 @@
+//! The way of a request through the server: who, may they, what, and the one set of handlers for all kinds.
+
+mod answer;
+mod binding;
+mod body;
+mod call;
+mod collection;
+mod create;
+mod delete;
+mod eviction;
+mod get;
+mod list;
+mod manager;
+mod metadata;
+pub(crate) mod page;
+mod patch;
+mod proxy;
+mod review;
+mod scale;
+mod token;
+mod update;
+mod watch;
+mod write;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use futures::FutureExt;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, header};
+
+pub(crate) use answer::{Answer, object_answer};
+pub(crate) use call::Call;
+
+use crate::ApiServer;
+use crate::auth::{Attributes, UserInfo, groups, impersonate, is_public_path};
+use crate::error::StatusError;
+use crate::request::{Accept, Options, ResourcePath, Target};
+use crate::resource::{Resource, Review, Subresource};
+
+/// Requests that are not streams are given up after this.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Answers any request. Never fails: every failure is a `Status`.
+pub(crate) async fn serve(server: Arc<ApiServer>, request: Request<Body>) -> Response<Body> {
+    let started = Instant::now();
+    let (parts, body) = request.into_parts();
+    let mut labels = crate::metrics::Labels::default();
+    let metrics = server.clone();
+    let gzip = accepts_gzip(&parts);
+    let handled = AssertUnwindSafe(route(server, parts, body, &mut labels))
+        .catch_unwind()
+        .await;
+    let response = match handled {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => error.into_response(),
+        Err(_) => {
+            tracing::error!("a request handler panicked");
+            StatusError::internal("the request handler panicked; see the server's log")
+                .into_response()
+        }
+    };
+    metrics
+        .metrics
+        .observe(&labels, response.status().as_u16(), started.elapsed());
+    if gzip {
+        crate::compress::gzip(response)
+    } else {
+        response
+    }
+}
+
+fn accepts_gzip(parts: &Parts) -> bool {
+    let header = parts.headers.get(header::ACCEPT_ENCODING);
+    header
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains("gzip"))
+}
+
+async fn route(
+    server: Arc<ApiServer>,
+    parts: Parts,
+    body: Body,
+    labels: &mut crate::metrics::Labels,
+) -> Result<Response<Body>, StatusError> {
+    let user = authenticate(&server, &parts).await?;
+    let options = Options::parse(parts.uri.query().unwrap_or_default())?;
+    match Target::parse(parts.uri.path())? {
+        Target::Other(path) => {
+            labels.verb = parts.method.as_str().to_owned();
+            let method = parts.method.as_str().to_ascii_lowercase();
+            authorize(&server, &user, &Attributes::path(&method, &path)).await?;
+            server.other_path(&path, &parts, &options).await
+        }
+        Target::Resource(path) => {
+            let verb = path.verb(&parts.method, options.watch);
+            let verb = verb.ok_or_else(StatusError::method_not_allowed)?;
+            labels.verb = verb.to_owned();
+            labels.resource.clone_from(&path.resource);
+            labels.subresource.clone_from(&path.subresource);
+            authorize(&server, &user, &path.attributes(verb)).await?;
+            let call = call(server, path, options, user, &parts)?;
+            dispatch(call, verb, parts, body).await
+        }
+    }
+}
+
+/// The user of a request, impersonation included.
+async fn authenticate(server: &ApiServer, parts: &Parts) -> Result<Arc<UserInfo>, StatusError> {
+    match server.authenticator.authenticate(parts).await? {
+        Some(user) => Ok(impersonate::resolve(&server.authorizer, user, &parts.headers).await?),
+        None if is_public_path(parts.uri.path()) => Ok(Arc::new(UserInfo::anonymous())),
+        None => Err(StatusError::unauthorized()),
+    }
+}
+
+async fn authorize(
+    server: &ApiServer,
+    user: &UserInfo,
+    attributes: &Attributes<'_>,
+) -> Result<(), StatusError> {
+    if user.in_group(groups::MASTERS) {
+        return Ok(());
+    }
+    if let crate::auth::Target::Path(path) = attributes.target
+        && is_public_path(path)
+    {
+        return Ok(());
+    }
+    Ok(server.authorizer.require(user, attributes).await?)
+}
+
+fn call(
+    server: Arc<ApiServer>,
+    path: ResourcePath,
+    options: Options,
+    user: Arc<UserInfo>,
+    parts: &Parts,
+) -> Result<Call, StatusError> {
+    let snapshot = server.registry.snapshot();
+    let resource = snapshot
+        .find(&path.group, &path.version, &path.resource)
+        .ok_or_else(StatusError::no_such_path)?;
+    let header = |name: header::HeaderName| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
+    check_scope(&resource, &path, &parts.method)?;
+    Ok(Call {
+        accept: Accept::parse(header(header::ACCEPT))?,
+        manager: manager::name(options.field_manager.as_deref(), header(header::USER_AGENT)),
+        content_type: header(header::CONTENT_TYPE).to_owned(),
+        server,
+        resource,
+        path,
+        options,
+        user,
+    })
+}
+
+/// A cluster-scoped object has no namespace in its path; a namespaced one needs it unless all namespaces
+/// are read.
+fn check_scope(
+    resource: &Resource,
+    path: &ResourcePath,
+    method: &Method,
+) -> Result<(), StatusError> {
+    let is_namespace = resource.is("", "namespaces");
+    if !resource.namespaced && !path.namespace.is_empty() && !is_namespace {
+        return Err(StatusError::no_such_path());
+    }
+    if resource.namespaced && path.namespace.is_empty() {
+        if !path.name.is_empty() {
+            return Err(StatusError::no_such_path());
+        }
+        if !matches!(*method, Method::GET | Method::HEAD | Method::DELETE) {
+            return Err(StatusError::method_not_allowed());
+        }
+    }
+    Ok(())
+}
+
+/// Streams run as long as the client wants; everything else is bounded.
+async fn dispatch(
+    call: Call,
+    verb: &str,
+    parts: Parts,
+    body: Body,
+) -> Result<Response<Body>, StatusError> {
+    let streams = verb == "watch"
+        || matches!(
+            &*call.path.subresource,
+            "log" | "exec" | "attach" | "portforward" | "proxy"
+        );
+    let handled = run(call, verb, parts, body);
+    if streams {
+        return handled.await;
+    }
+    match tokio::time::timeout(REQUEST_TIMEOUT, handled).await {
+        Ok(result) => result,
+        Err(_) => Err(StatusError::timeout(
+            "request did not complete within the allotted time",
+        )),
+    }
+}
+
+async fn run(
+    call: Call,
+    verb: &str,
+    parts: Parts,
+    body: Body,
+) -> Result<Response<Body>, StatusError> {
+    if !call.path.subresource.is_empty() {
+        let subresource = call.resource.subresource(&call.path.subresource).cloned();
+        let subresource = subresource.ok_or_else(StatusError::no_such_path)?;
+        return run_subresource(call, verb, &subresource, parts, body).await;
+    }
+    let allowed = |wanted| {
+        call.resource
+            .verbs
+            .iter()
+            .any(|have| have.as_str() == wanted)
+    };
+    if !allowed(verb) {
+        return Err(StatusError::method_not_allowed());
+    }
+    if let Some(review) = call.resource.review {
+        let body = body::read(body).await?;
+        return match review {
+            Review::Binding => binding::create(&call, body, None).await,
+            Review::Answered => review::answer(&call, body).await,
+        };
+    }
+    match verb {
+        "get" => get::get(&call).await,
+        "list" => list::list(&call).await,
+        "watch" => watch::watch(&call).await,
+        "create" => create::create(&call, body::read(body).await?).await,
+        "update" => update::update(&call, body::read(body).await?).await,
+        "patch" => patch::patch(&call, body::read(body).await?).await,
+        "delete" => delete::delete(&call, body::read(body).await?).await,
+        _ => collection::delete_collection(&call, body::read(body).await?).await,
+    }
+}
+
+async fn run_subresource(
+    call: Call,
+    verb: &str,
+    subresource: &Subresource,
+    parts: Parts,
+    body: Body,
+) -> Result<Response<Body>, StatusError> {
+    if !subresource.verbs().iter().any(|have| have.as_str() == verb) {
+        return Err(StatusError::method_not_allowed());
+    }
+    match (subresource, verb) {
+        (Subresource::Log, _) => proxy::log(&call, parts).await,
+        (Subresource::Exec | Subresource::Attach | Subresource::PortForward, _) => {
+            proxy::upgrade(&call, parts).await
+        }
+        (Subresource::Proxy, _) => Err(StatusError::service_unavailable(
+            "proxying to pods, services and nodes is not served by this version",
+        )),
+        (Subresource::Scale(paths), verb) => {
+            let body = body::read(body).await?;
+            match verb {
+                "get" => scale::get(&call, paths).await,
+                "update" => scale::update(&call, paths, &body).await,
+                _ => scale::patch(&call, paths, &body).await,
+            }
+        }
+        (Subresource::Binding, _) => {
+            let name = call.path.name.clone();
+            binding::create(&call, body::read(body).await?, Some(&name)).await
+        }
+        (Subresource::Eviction, _) => eviction::create(&call, body::read(body).await?).await,
+        (Subresource::Token, _) => token::create(&call, body::read(body).await?).await,
+        (_, "get") => get::get(&call).await,
+        (_, "patch") => patch::patch(&call, body::read(body).await?).await,
+        _ => update::update(&call, body::read(body).await?).await,
+    }
+}
+
+/// One `Warning` header (RFC 7234) per text, as client-go prints them.
+pub(crate) fn add_warnings(headers: &mut http::HeaderMap, warnings: &[String]) {
+    for warning in warnings {
+        let quoted = warning
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace(['\n', '\r'], " ");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            headers.append(header::WARNING, value);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Everything a handler knows of its request but the body.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::ApiServer;
+use crate::admission;
+use crate::apply::Writer;
+use crate::auth::UserInfo;
+use crate::cache::KindCache;
+use crate::error::StatusError;
+use crate::request::{Accept, Options, ResourcePath};
+use crate::resource::Resource;
+use crate::strategy::Context;
+
+/// One request for a resource.
+pub(crate) struct Call {
+    pub(crate) server: Arc<ApiServer>,
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) path: ResourcePath,
+    pub(crate) options: Options,
+    pub(crate) accept: Accept,
+    pub(crate) user: Arc<UserInfo>,
+    /// Who writes, for `managedFields`.
+    pub(crate) manager: String,
+    pub(crate) content_type: String,
+}
+
+impl Call {
+    /// Namespace of the objects; empty for cluster-scoped kinds and for all namespaces.
+    pub(crate) fn namespace(&self) -> &str {
+        if self.resource.namespaced {
+            &self.path.namespace
+        } else {
+            ""
+        }
+    }
+
+    /// Key of the object called `name`.
+    pub(crate) fn key(&self, name: &str) -> Arc<str> {
+        self.resource.key(self.namespace(), name)
+    }
+
+    pub(crate) fn kind(&self) -> Arc<KindCache> {
+        self.server.cache.kind(&self.resource.prefix)
+    }
+
+    pub(crate) fn not_found(&self, name: &str) -> StatusError {
+        StatusError::not_found(&self.resource, name)
+    }
+
+    /// What strategies are told.
+    pub(crate) fn context(&self) -> Context<'_> {
+        Context {
+            subresource: &self.path.subresource,
+            namespace: self.namespace(),
+            now: now(),
+        }
+    }
+
+    /// Under which entry of `managedFields` this write is counted. Scale is counted as the object's own.
+    pub(crate) fn writer<'a>(&'a self, api_version: &'a str) -> Writer<'a> {
+        Writer {
+            manager: &self.manager,
+            api_version,
+            subresource: &self.path.subresource,
+            now: now(),
+        }
+    }
+
+    /// What admission is told.
+    pub(crate) fn admission<'a>(
+        &'a self,
+        operation: admission::Operation,
+        name: &'a str,
+        old: Option<&'a Value>,
+    ) -> admission::Request<'a> {
+        admission::Request {
+            operation,
+            user: &self.user,
+            group: &self.resource.group,
+            version: &self.resource.version,
+            kind: &self.resource.kind,
+            resource: &self.resource.plural,
+            subresource: &self.path.subresource,
+            namespace: self.path.namespace.as_str(),
+            name,
+            old,
+            dry_run: self.options.dry_run,
+        }
+    }
+
+    /// The same request for another object or verb, with other options.
+    pub(crate) fn derived(&self, path: ResourcePath, options: Options) -> Self {
+        Self {
+            server: self.server.clone(),
+            resource: self.resource.clone(),
+            path,
+            options,
+            accept: self.accept,
+            user: self.user.clone(),
+            manager: self.manager.clone(),
+            content_type: self.content_type.clone(),
+        }
+    }
+
+    /// An object as this version serves it.
+    pub(crate) fn served(&self, stored: Value) -> Result<Value, StatusError> {
+        match &self.resource.conversion {
+            Some(conversion) => conversion.to_served(stored).map_err(StatusError::internal),
+            None => Ok(stored),
+        }
+    }
+
+    /// An object as it is stored.
+    pub(crate) fn stored(&self, served: Value) -> Result<Value, StatusError> {
+        match &self.resource.conversion {
+            Some(conversion) => conversion
+                .to_stored(served)
+                .map_err(StatusError::bad_request),
+            None => Ok(served),
+        }
+    }
+}
+
+/// The time in the API's precision of a second.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}

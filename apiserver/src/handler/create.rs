@@ -1,0 +1,64 @@
+//! New objects.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+use super::write::{self, Draft, Outcome};
+use super::{Call, body, metadata, object_answer};
+use crate::error::StatusError;
+
+pub(super) async fn create(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
+    if !call.path.name.is_empty() {
+        return Err(StatusError::method_not_allowed());
+    }
+    let (object, warnings) = body::decode(call, &body)?;
+    create_object(
+        call,
+        Draft {
+            object,
+            warnings,
+            tracked: false,
+        },
+    )
+    .await
+}
+
+/// Creates an object that is decoded already. A generated name that is taken is replaced by another.
+pub(super) async fn create_object(
+    call: &Call,
+    mut draft: Draft,
+) -> Result<Response<Body>, StatusError> {
+    refuse_terminating(call)?;
+    metadata::check_place(call, &mut draft.object)?;
+    let generates = metadata::text(&draft.object, "name").is_empty();
+    let original = generates.then(|| draft.object.clone());
+    for _ in 0..write::TRIES {
+        metadata::begin(call, &mut draft.object)?;
+        let name = metadata::text(&draft.object, "name").to_owned();
+        write::prepare_new(call, &mut draft).await?;
+        match write::store_new(call, draft.object.take()).await? {
+            Outcome::Stored(bytes) | Outcome::Removed(bytes) => {
+                return object_answer(call, StatusCode::CREATED, &bytes, draft.warnings);
+            }
+            Outcome::Raced => match &original {
+                Some(original) => draft.object = original.clone(),
+                None => return Err(StatusError::already_exists(&call.resource, &name)),
+            },
+        }
+    }
+    Err(StatusError::already_exists(&call.resource, "").with_cause(
+        "",
+        "metadata.generateName",
+        "no free name was found; try again",
+    ))
+}
+
+fn refuse_terminating(call: &Call) -> Result<(), StatusError> {
+    match &call.resource.custom {
+        Some(custom) if custom.terminating => Err(StatusError::method_not_allowed_for(
+            "create not allowed while custom resource definition is terminating",
+        )),
+        _ => Ok(()),
+    }
+}

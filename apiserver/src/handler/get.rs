@@ -1,0 +1,28 @@
+//! One object by name.
+
+use axum::body::Body;
+use http::{Response, StatusCode};
+
+use super::{Call, object_answer, page};
+use crate::error::StatusError;
+use crate::storage::KeyValue;
+
+pub(super) async fn get(call: &Call) -> Result<Response<Body>, StatusError> {
+    let name = &call.path.name;
+    let key = call.key(name);
+    let bytes = match page::not_older_than(call)? {
+        // Any version will do, or one that the cache has reached.
+        Some(revision) => {
+            page::reach(call, revision).await?;
+            call.kind().get(&key).map(|object| object.bytes)
+        }
+        None => read(call, name).await?.map(|kv| kv.value),
+    };
+    let bytes = bytes.ok_or_else(|| call.not_found(name))?;
+    object_answer(call, StatusCode::OK, &bytes, Vec::new())
+}
+
+/// The newest version of an object, from the store itself.
+pub(super) async fn read(call: &Call, name: &str) -> Result<Option<KeyValue>, StatusError> {
+    Ok(call.server.store.get(&call.key(name), None).await?)
+}

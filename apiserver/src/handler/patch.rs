@@ -1,0 +1,214 @@
+//! Patches: JSON patch, merge patch, strategic merge patch and server-side apply.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::Value;
+
+use super::write::{self, Current, Draft, Outcome};
+use super::{Call, body, create, metadata, object_answer};
+use crate::apply::{self, ApplyError};
+use crate::error::StatusError;
+use crate::patch::{self, PatchError};
+use crate::schema::{FieldError, Media, Schema};
+
+const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
+                       application/strategic-merge-patch+json, application/apply-patch+yaml";
+
+/// The four ways to say a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+impl Kind {
+    /// From the content type.
+    pub(super) fn of(call: &Call) -> Result<Self, StatusError> {
+        let media = call
+            .content_type
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim();
+        let kind = match media {
+            "application/json-patch+json" => Self::Json,
+            "application/merge-patch+json" => Self::Merge,
+            "application/strategic-merge-patch+json" if call.resource.custom.is_none() => {
+                Self::Strategic
+            }
+            "application/apply-patch+yaml" => Self::Apply,
+            _ => return Err(StatusError::unsupported_media_type(PATCHES)),
+        };
+        kind.check_options(call)?;
+        Ok(kind)
+    }
+
+    fn check_options(self, call: &Call) -> Result<(), StatusError> {
+        let invalid = |field: &str, error: FieldError| {
+            let message = format!(
+                "PatchOptions.meta.k8s.io \"\" is invalid: {field}: {}",
+                error.body()
+            );
+            StatusError::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                crate::error::Reason::Invalid,
+                message,
+            )
+        };
+        if self == Self::Apply && call.options.field_manager.is_none() {
+            let error = FieldError::required("fieldManager", "is required for apply patch");
+            return Err(invalid("fieldManager", error));
+        }
+        if self != Self::Apply && call.options.force {
+            let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
+            return Err(invalid("force", error));
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn patch(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
+    let kind = Kind::of(call)?;
+    let name = &call.path.name;
+    for _ in 0..write::TRIES {
+        let Some(current) = write::current(call, name).await? else {
+            if kind == Kind::Apply && call.path.subresource.is_empty() {
+                let mut draft = draft(call, kind, None, &body)?;
+                metadata::check_place(call, &mut draft.object)?;
+                return create::create_object(call, draft).await;
+            }
+            return Err(call.not_found(name));
+        };
+        let mut draft = draft(call, kind, Some(&current), &body)?;
+        let based_on = metadata::text(&draft.object, "resourceVersion");
+        if !based_on.is_empty() && based_on.parse() != Ok(current.kv.mod_revision) {
+            return Err(StatusError::modified(&call.resource, name));
+        }
+        match write::update(call, &current, &mut draft).await? {
+            Outcome::Stored(bytes) | Outcome::Removed(bytes) => {
+                return object_answer(call, StatusCode::OK, &bytes, draft.warnings);
+            }
+            Outcome::Raced => {}
+        }
+    }
+    Err(StatusError::modified(&call.resource, name))
+}
+
+/// The patched object with the warnings about it.
+fn draft(
+    call: &Call,
+    kind: Kind,
+    current: Option<&Current>,
+    body: &[u8],
+) -> Result<Draft, StatusError> {
+    let schema = call.resource.schema();
+    if kind == Kind::Apply {
+        let schema = schema.ok_or_else(no_schema)?;
+        return applied(call, schema, current, body);
+    }
+    let Some(current) = current else {
+        return Err(call.not_found(&call.path.name));
+    };
+    let mut object = change(kind, schema.map(|schema| &**schema), &current.object, body)
+        .map_err(|error| refused(call, error))?;
+    body::check_kind(
+        &mut object,
+        &call.resource.api_version(),
+        &call.resource.kind,
+    )?;
+    let warnings = match schema {
+        Some(schema) => schema
+            .check(&mut object, body::validation(call))
+            .map_err(|error| StatusError::bad_request(error.to_string()))?,
+        None => Vec::new(),
+    };
+    Ok(Draft {
+        object,
+        warnings,
+        tracked: false,
+    })
+}
+
+/// Applies a patch of the first three kinds to any object.
+pub(super) fn change(
+    kind: Kind,
+    schema: Option<&Schema>,
+    current: &Value,
+    body: &[u8],
+) -> Result<Value, PatchError> {
+    match (kind, schema) {
+        (Kind::Json, _) => patch::json(current, body),
+        (Kind::Strategic, Some(schema)) => patch::strategic(schema, current, body),
+        _ => patch::merge(current, body),
+    }
+}
+
+pub(super) fn refused(call: &Call, error: PatchError) -> StatusError {
+    match error {
+        PatchError::Malformed(message) => StatusError::bad_request(message),
+        PatchError::TooLarge(message) => StatusError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            crate::error::Reason::RequestEntityTooLarge,
+            message,
+        ),
+        PatchError::Unprocessable(message) => {
+            StatusError::unprocessable(&call.resource, &call.path.name, &message)
+        }
+    }
+}
+
+fn no_schema() -> StatusError {
+    StatusError::bad_request("this kind cannot be applied: it has no schema")
+}
+
+fn applied(
+    call: &Call,
+    schema: &Schema,
+    current: Option<&Current>,
+    body: &[u8],
+) -> Result<Draft, StatusError> {
+    let decoded = schema
+        .decode_checked(body, Media::Yaml, body::validation(call))
+        .map_err(|error| StatusError::bad_request(error.to_string()))?;
+    let mut config = decoded.value;
+    let api_version = call.resource.api_version();
+    body::check_kind(&mut config, &api_version, &call.resource.kind)?;
+    metadata::check_place(call, &mut config)?;
+    let live = current.map(|current| &current.object);
+    let based_on = metadata::text(&config, "resourceVersion").to_owned();
+    let writer = call.writer(&api_version);
+    let mut object = apply::apply(schema, live, config, &writer, call.options.force)
+        .map_err(|error| conflicts(call, error))?;
+    if !based_on.is_empty() {
+        metadata::of_mut(&mut object)?.insert("resourceVersion".into(), based_on.into());
+    }
+    Ok(Draft {
+        object,
+        warnings: decoded.warnings,
+        tracked: true,
+    })
+}
+
+fn conflicts(call: &Call, error: ApplyError) -> StatusError {
+    match error {
+        ApplyError::Conflicts(ref conflicts) => {
+            let message = error.to_string();
+            let status = StatusError::new(
+                StatusCode::CONFLICT,
+                crate::error::Reason::Conflict,
+                message,
+            );
+            conflicts.iter().fold(status, |status, conflict| {
+                let message = format!("conflict with {}", conflict.manager);
+                status.with_cause("FieldManagerConflict", &conflict.field, message)
+            })
+        }
+        ApplyError::BadRequest(message) => StatusError::bad_request(message),
+        ApplyError::Invalid(message) => {
+            StatusError::unprocessable(&call.resource, &call.path.name, &message)
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `serviceaccounts/<name>/token`: a bound token.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+use super::{Answer, Call, body};
+use crate::auth::token;
+use crate::error::StatusError;
+
+pub(super) async fn create(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
+    let group = "authentication.k8s.io";
+    let request = body::decode_other(call, &body, group, "v1", "TokenRequest")?;
+    let authenticator = &call.server.authenticator;
+    let answer = token::request_token(
+        authenticator.token_issuer(),
+        &*call.server.cache,
+        authenticator.audiences(),
+        &call.path.namespace,
+        &call.path.name,
+        request,
+    )?;
+    Ok(Answer::json(StatusCode::CREATED, &answer).into_response())
+}

@@ -1,0 +1,350 @@
+//! Watches: a stream of events that never ends by itself.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Response, header};
+use rand::RngExt as _;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::answer::parse;
+use super::{Call, list, page};
+use crate::cache::{Change, EventType, Start, Watcher};
+use crate::error::StatusError;
+use crate::object::Object;
+use crate::request::{Form, Match};
+use crate::storage::Revision;
+use crate::table::{self, Printer};
+
+/// How often a quiet watch that asked for bookmarks gets one.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// A watch without a timeout ends after this at least, so that clients spread over servers.
+const LEAST_SECONDS: u64 = 1800;
+/// Frames of the first state grow to about this many bytes.
+const FRAME: usize = 64 << 10;
+
+/// Marks the bookmark that ends the first state of a streaming list.
+const INITIAL_END: &str = "k8s.io/initial-events-end";
+
+pub(super) async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
+    let plan = Plan::read(call)?;
+    if let Some(revision) = plan.reach {
+        page::reach(call, revision).await?;
+    }
+    let selection = list::selection(call)?;
+    let cache = call.server.cache.clone();
+    let (watcher, objects) = Watcher::open(cache, call.kind(), selection, plan.start)?;
+    let seconds = call.options.timeout_seconds.filter(|seconds| *seconds > 0);
+    let seconds =
+        seconds.unwrap_or_else(|| rand::rng().random_range(LEAST_SECONDS..2 * LEAST_SECONDS));
+    let now = Instant::now();
+    let stream = Stream {
+        shape: Shape::of(call),
+        watcher,
+        first: objects.into_iter(),
+        state: if plan.bookmark_end {
+            State::First
+        } else {
+            State::FirstQuiet
+        },
+        bookmarks: call.options.bookmarks,
+        next_bookmark: now + BOOKMARK_EVERY,
+        end: now + Duration::from_secs(seconds.min(7 * 24 * 3600)),
+        shutdown: call.server.shutdown.clone(),
+    };
+    let frames = futures::stream::unfold(stream, |mut stream| async move {
+        let frame = stream.next_frame().await?;
+        Some((Ok::<_, Infallible>(frame), stream))
+    });
+    let mut response = Response::new(Body::from_stream(frames));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
+    Ok(response)
+}
+
+/// Where a watch starts, by its options.
+struct Plan {
+    start: Start,
+    /// A revision that the first state must not be older than.
+    reach: Option<Revision>,
+    /// The first state ends with a bookmark (`sendInitialEvents=true`).
+    bookmark_end: bool,
+}
+
+impl Plan {
+    fn read(call: &Call) -> Result<Self, StatusError> {
+        let options = &call.options;
+        let revision = page::not_older_than(call)?;
+        let forbidden = |message: &str| Err(StatusError::bad_request(message));
+        match options.send_initial_events {
+            Some(wanted) => {
+                if options.version_match != Some(Match::NotOlderThan) {
+                    return forbidden(
+                        "resourceVersionMatch: Forbidden: sendInitialEvents requires setting \
+                         resourceVersionMatch to NotOlderThan",
+                    );
+                }
+                if wanted && !options.bookmarks {
+                    return forbidden(
+                        "allowWatchBookmarks: Forbidden: sendInitialEvents requires setting \
+                         allowWatchBookmarks to true",
+                    );
+                }
+                if wanted {
+                    let reach = revision.filter(|revision| *revision > 0);
+                    return Ok(Self {
+                        start: Start::Now,
+                        reach,
+                        bookmark_end: true,
+                    });
+                }
+            }
+            None if options.version_match.is_some() => {
+                return forbidden(
+                    "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch \
+                     unless sendInitialEvents is provided",
+                );
+            }
+            None => {}
+        }
+        Ok(match revision {
+            Some(revision) if revision > 0 => Self {
+                start: Start::After(revision),
+                reach: Some(revision),
+                bookmark_end: false,
+            },
+            _ if options.send_initial_events == Some(false) => {
+                let start = Start::After(call.server.store.revision());
+                Self {
+                    start,
+                    reach: None,
+                    bookmark_end: false,
+                }
+            }
+            _ => Self {
+                start: Start::Now,
+                reach: None,
+                bookmark_end: false,
+            },
+        })
+    }
+}
+
+/// What events look like on the wire.
+struct Shape {
+    resource: Arc<crate::resource::Resource>,
+    form: Form,
+    include: table::Include,
+    /// Column definitions are sent with the first table only.
+    header_sent: bool,
+}
+
+impl Shape {
+    fn of(call: &Call) -> Self {
+        Self {
+            resource: call.resource.clone(),
+            form: call.accept.form,
+            include: call.options.include,
+            header_sent: false,
+        }
+    }
+
+    fn shares_bytes(&self) -> bool {
+        self.form == Form::Plain && self.resource.conversion.is_none()
+    }
+
+    fn line(&mut self, event: EventType, object: &Bytes) -> Result<Bytes, StatusError> {
+        if self.shares_bytes() {
+            return Ok(event.line(object));
+        }
+        let mut value = parse(object)?;
+        if let Some(conversion) = &self.resource.conversion {
+            value = conversion.to_served(value).map_err(StatusError::internal)?;
+        }
+        let shaped = match self.form {
+            Form::Plain => value,
+            Form::Partial => table::partial(value),
+            Form::Table => {
+                let printer = Printer::new(&self.resource, self.include);
+                let revision = value["metadata"]["resourceVersion"].clone();
+                let header = !std::mem::replace(&mut self.header_sent, true);
+                printer.table(json!({ "resourceVersion": revision }), [value], header)
+            }
+        };
+        Ok(event.line(shaped.to_string().as_bytes()))
+    }
+
+    fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
+        let mut metadata = json!({ "resourceVersion": revision.to_string() });
+        if initial_end {
+            metadata["annotations"] = json!({ INITIAL_END: "true" });
+        }
+        let object = match self.form {
+            Form::Plain => json!({
+                "kind": self.resource.kind, "apiVersion": self.resource.api_version(),
+                "metadata": bookmark_metadata(metadata),
+            }),
+            Form::Partial => json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "metadata": bookmark_metadata(metadata),
+            }),
+            Form::Table => json!({
+                "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                "metadata": { "resourceVersion": revision.to_string() },
+                "columnDefinitions": [],
+                "rows": [{ "cells": [], "object": {
+                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": bookmark_metadata(metadata),
+                }}],
+            }),
+        };
+        EventType::Bookmark.line(object.to_string().as_bytes())
+    }
+}
+
+/// Kubernetes' bookmarks carry an explicit null here, which typed clients accept.
+fn bookmark_metadata(mut metadata: Value) -> Value {
+    metadata["creationTimestamp"] = Value::Null;
+    metadata
+}
+
+/// What comes next in a watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The first state, then a bookmark that ends it.
+    First,
+    /// The first state, then changes.
+    FirstQuiet,
+    Changes,
+    /// A last event was sent.
+    Over,
+}
+
+struct Stream {
+    shape: Shape,
+    watcher: Watcher,
+    first: std::vec::IntoIter<Object>,
+    state: State,
+    bookmarks: bool,
+    next_bookmark: Instant,
+    end: Instant,
+    shutdown: tokio_util::sync::CancellationToken,
+}
+
+/// Why waiting for changes ended.
+enum Wake {
+    Changes(Vec<Arc<Change>>),
+    Bookmark,
+    End,
+    Failed(StatusError),
+}
+
+impl Stream {
+    /// The next bytes to send; `None` ends the watch.
+    async fn next_frame(&mut self) -> Option<Bytes> {
+        let frame = match self.state {
+            State::Over => return None,
+            State::First | State::FirstQuiet => self.first_frame(),
+            State::Changes => self.change_frame().await,
+        };
+        frame.unwrap_or_else(|error| {
+            self.state = State::Over;
+            Some(EventType::Error.line(&error.to_json()))
+        })
+    }
+
+    fn first_frame(&mut self) -> Result<Option<Bytes>, StatusError> {
+        let mut frame = BytesMut::new();
+        while frame.len() < FRAME {
+            let Some(object) = self.first.next() else {
+                if self.state == State::First {
+                    frame.extend_from_slice(&self.shape.bookmark(self.watcher.position(), true));
+                }
+                self.state = State::Changes;
+                break;
+            };
+            frame.extend_from_slice(&self.shape.line(EventType::Added, &object.bytes)?);
+        }
+        Ok(Some(frame.freeze()))
+    }
+
+    /// Waits for changes that concern the selection.
+    async fn change_frame(&mut self) -> Result<Option<Bytes>, StatusError> {
+        loop {
+            match self.wait().await {
+                Wake::Changes(changes) => {
+                    if let Some(frame) = self.lines(&changes)? {
+                        return Ok(Some(frame));
+                    }
+                }
+                Wake::Bookmark => {
+                    self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                    if self.watcher.settle() {
+                        return Ok(Some(self.shape.bookmark(self.watcher.position(), false)));
+                    }
+                }
+                Wake::End => {
+                    self.state = State::Over;
+                    let settled = self.bookmarks && self.watcher.settle();
+                    let position = self.watcher.position();
+                    return Ok(settled.then(|| self.shape.bookmark(position, false)));
+                }
+                Wake::Failed(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Wake {
+        tokio::select! {
+            biased;
+            changes = self.watcher.next() => match changes {
+                Ok(changes) => Wake::Changes(changes),
+                Err(error) => Wake::Failed(error.into()),
+            },
+            () = self.shutdown.cancelled() => Wake::End,
+            () = tokio::time::sleep_until(self.end) => Wake::End,
+            () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => Wake::Bookmark,
+        }
+    }
+
+    /// One frame with all changes that concern the selection. A single one shares its bytes with every
+    /// other watcher.
+    fn lines(&mut self, changes: &[Arc<Change>]) -> Result<Option<Bytes>, StatusError> {
+        let shared = self.shape.shares_bytes();
+        let mut first: Option<Bytes> = None;
+        let mut frame: Option<BytesMut> = None;
+        for change in changes {
+            let line = if shared {
+                change.line_for(self.watcher.selection())
+            } else {
+                match change.seen_by(self.watcher.selection()) {
+                    Some((event, object)) => Some(self.shape.line(event, &object)?),
+                    None => None,
+                }
+            };
+            let Some(line) = line else { continue };
+            match (&mut frame, &first) {
+                (Some(frame), _) => frame.extend_from_slice(&line),
+                (None, None) => first = Some(line),
+                (None, Some(head)) => {
+                    let mut joined = BytesMut::with_capacity(head.len() + line.len());
+                    joined.extend_from_slice(head);
+                    joined.extend_from_slice(&line);
+                    frame = Some(joined);
+                }
+            }
+        }
+        Ok(frame.map(BytesMut::freeze).or(first))
+    }
+}

@@ -1,0 +1,252 @@
+//! The common way of every write: defaults, admission, preparation, validation, one transaction.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{Call, answer, get, metadata};
+use crate::admission::Operation;
+use crate::apply;
+use crate::error::StatusError;
+use crate::object;
+use crate::storage::{Compare, KeyValue, Op, Txn, TxnOutcome};
+
+/// How often a write without a resourceVersion is tried again when others write the same object.
+pub(super) const TRIES: usize = 8;
+
+/// What is stored now.
+pub(super) struct Current {
+    pub(super) kv: KeyValue,
+    /// In the version of the request.
+    pub(super) object: Value,
+}
+
+/// What became of a write.
+pub(super) enum Outcome {
+    /// The object is this now. It may have been written by this or, if nothing changed, by an earlier write.
+    Stored(Bytes),
+    /// The write took the last finalizer away, so the object is gone; this was its last state.
+    Removed(Bytes),
+    /// Somebody else wrote one of the keys first.
+    Raced,
+}
+
+/// What a write brings along.
+pub(super) struct Draft {
+    pub(super) object: Value,
+    pub(super) warnings: Vec<String>,
+    /// `managedFields` are done already (server-side apply).
+    pub(super) tracked: bool,
+}
+
+/// Reads the newest version of an object.
+pub(super) async fn current(call: &Call, name: &str) -> Result<Option<Current>, StatusError> {
+    match get::read(call, name).await? {
+        Some(kv) => from_store(call, kv).map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn from_store(call: &Call, kv: KeyValue) -> Result<Current, StatusError> {
+    let object = call.served(answer::parse(&kv.value)?)?;
+    Ok(Current { kv, object })
+}
+
+/// Brings a new object to the state in which it is stored.
+pub(super) async fn prepare_new(call: &Call, draft: &mut Draft) -> Result<(), StatusError> {
+    let strategy = &call.resource.strategy;
+    let object = &mut draft.object;
+    let name = metadata::text(object, "name").to_owned();
+    let context = call.context();
+    strategy.default(object);
+    let request = call.admission(Operation::Create, &name, None);
+    let refused = |error| StatusError::admission(&call.resource, &name, error);
+    call.server
+        .admission
+        .mutate(&request, object)
+        .await
+        .map_err(refused)?;
+    strategy.prepare_create(&context, object);
+    strategy.default(object);
+    if !draft.tracked {
+        track(call, None, object);
+    }
+    let errors = strategy.validate(&context, object);
+    if !errors.is_empty() {
+        return Err(StatusError::invalid(&call.resource, &name, &errors));
+    }
+    call.server
+        .admission
+        .validate(&request, object)
+        .await
+        .map_err(refused)?;
+    draft.warnings.extend(strategy.warnings(object, None));
+    Ok(())
+}
+
+/// Stores a prepared new object. `Raced` means that the name is taken.
+pub(super) async fn store_new(call: &Call, mut object: Value) -> Result<Outcome, StatusError> {
+    let name = metadata::text(&object, "name").to_owned();
+    let mut txn = match call.resource.companion {
+        Some(companion) => companion.plan(&call.server, None, Some(&mut object))?,
+        None => Txn::default(),
+    };
+    let key = call.key(&name);
+    if call.options.dry_run {
+        if call.server.store.get(&key, None).await?.is_some() {
+            return Ok(Outcome::Raced);
+        }
+        return Ok(Outcome::Stored(call.stored(object)?.to_string().into()));
+    }
+    txn.compares.push(Compare {
+        key: key.clone(),
+        mod_revision: 0,
+    });
+    let value = object::encode(&call.stored(object)?);
+    txn.ops.insert(0, Op::Put { key, value });
+    commit(call, txn).await
+}
+
+/// Brings a change to the state in which it is stored, and stores it if it changes anything.
+pub(super) async fn update(
+    call: &Call,
+    current: &Current,
+    draft: &mut Draft,
+) -> Result<Outcome, StatusError> {
+    let old = &current.object;
+    let name = metadata::text(old, "name");
+    metadata::carry_over(call, old, &mut draft.object)?;
+    prepare_change(call, old, name, draft).await?;
+    if metadata::is_unchanged(old, &draft.object) {
+        return Ok(Outcome::Stored(current.kv.value.clone()));
+    }
+    let gone = metadata::is_deleting(&draft.object)
+        && !metadata::has_finalizers(call, &draft.object)
+        && grace(&draft.object) == 0;
+    if gone {
+        return remove(call, current, &draft.object).await;
+    }
+    replace(call, current, draft.object.take()).await
+}
+
+async fn prepare_change(
+    call: &Call,
+    old: &Value,
+    name: &str,
+    draft: &mut Draft,
+) -> Result<(), StatusError> {
+    let strategy = &call.resource.strategy;
+    let object = &mut draft.object;
+    let context = call.context();
+    strategy.default(object);
+    let request = call.admission(Operation::Update, name, Some(old));
+    let refused = |error| StatusError::admission(&call.resource, name, error);
+    call.server
+        .admission
+        .mutate(&request, object)
+        .await
+        .map_err(refused)?;
+    strategy.prepare_update(&context, object, old);
+    strategy.default(object);
+    if !draft.tracked {
+        track(call, Some(old), object);
+    }
+    let errors = strategy.validate_update(&context, object, old);
+    if !errors.is_empty() {
+        return Err(StatusError::invalid(&call.resource, name, &errors));
+    }
+    call.server
+        .admission
+        .validate(&request, object)
+        .await
+        .map_err(refused)?;
+    draft.warnings.extend(strategy.warnings(object, Some(old)));
+    Ok(())
+}
+
+/// Seconds the deletion in progress leaves the object.
+pub(super) fn grace(object: &Value) -> i64 {
+    let grace = metadata::of(object).get("deletionGracePeriodSeconds");
+    grace.and_then(Value::as_i64).unwrap_or_default()
+}
+
+/// Writes an object over its current version without further ado.
+pub(super) async fn replace(
+    call: &Call,
+    current: &Current,
+    mut object: Value,
+) -> Result<Outcome, StatusError> {
+    let mut txn = match call.resource.companion {
+        Some(companion) => {
+            companion.plan(&call.server, Some(&current.object), Some(&mut object))?
+        }
+        None => Txn::default(),
+    };
+    let stored = call.stored(object)?;
+    if call.options.dry_run {
+        return Ok(Outcome::Stored(stored.to_string().into()));
+    }
+    txn.compares.push(unchanged(current));
+    txn.ops.insert(
+        0,
+        Op::Put {
+            key: current.kv.key.clone(),
+            value: object::encode(&stored),
+        },
+    );
+    commit(call, txn).await
+}
+
+/// Takes an object out of the store. `last` is what the client is shown.
+pub(super) async fn remove(
+    call: &Call,
+    current: &Current,
+    last: &Value,
+) -> Result<Outcome, StatusError> {
+    let mut txn = match call.resource.companion {
+        Some(companion) => companion.plan(&call.server, Some(&current.object), None)?,
+        None => Txn::default(),
+    };
+    let last = Bytes::from(call.stored(last.clone())?.to_string());
+    if call.options.dry_run {
+        return Ok(Outcome::Removed(last));
+    }
+    txn.compares.push(unchanged(current));
+    txn.ops.push(Op::Delete {
+        key: current.kv.key.clone(),
+    });
+    match commit(call, txn).await? {
+        Outcome::Raced => Ok(Outcome::Raced),
+        _ => Ok(Outcome::Removed(last)),
+    }
+}
+
+fn unchanged(current: &Current) -> Compare {
+    Compare {
+        key: current.kv.key.clone(),
+        mod_revision: current.kv.mod_revision,
+    }
+}
+
+async fn commit(call: &Call, txn: Txn) -> Result<Outcome, StatusError> {
+    match call.server.store.txn(txn).await? {
+        TxnOutcome::Conflict { .. } => Ok(Outcome::Raced),
+        TxnOutcome::Committed { puts, .. } => {
+            if let Some(companion) = call.resource.companion {
+                companion.written(&call.server);
+            }
+            let bytes = puts
+                .into_iter()
+                .next()
+                .map(|kv| kv.value)
+                .unwrap_or_default();
+            Ok(Outcome::Stored(bytes))
+        }
+    }
+}
+
+fn track(call: &Call, old: Option<&Value>, new: &mut Value) {
+    if let Some(schema) = call.resource.schema() {
+        let api_version = call.resource.api_version();
+        apply::track_update(schema, old, new, &call.writer(&api_version));
+    }
+}

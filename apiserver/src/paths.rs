@@ -1,0 +1,346 @@
+//! Paths that are not resources: discovery, OpenAPI, health, version, metrics, keys.
+
+use std::collections::HashMap;
+
+use axum::body::Body;
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode, header};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::ApiServer;
+use crate::discovery::{self, Documents};
+use crate::error::StatusError;
+use crate::handler::Answer;
+use crate::request::Options;
+use crate::resource::{Resource, Snapshot};
+use crate::schema::openapi::{self, Document};
+
+/// The version clients are told. The patch number is davit's own.
+const GIT_VERSION: &str = "v1.37.0+davit";
+
+const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// OpenAPI documents that were asked for, until the resources change.
+#[derive(Debug, Default)]
+pub(crate) struct OpenApiCache(Mutex<(u64, HashMap<String, Document>)>);
+
+impl OpenApiCache {
+    fn get(&self, snapshot: &Snapshot, name: &str, make: impl FnOnce() -> Document) -> Document {
+        let mut cache = self.0.lock();
+        if cache.0 != snapshot.generation {
+            *cache = (snapshot.generation, HashMap::new());
+        }
+        cache.1.entry(name.to_owned()).or_insert_with(make).clone()
+    }
+}
+
+impl ApiServer {
+    /// Answers a path outside the resources.
+    pub(crate) async fn other_path(
+        &self,
+        path: &str,
+        parts: &Parts,
+        options: &Options,
+    ) -> Result<Response<Body>, StatusError> {
+        if !matches!(parts.method, http::Method::GET | http::Method::HEAD) {
+            return Err(StatusError::method_not_allowed());
+        }
+        let snapshot = self.registry.snapshot();
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        match segments.as_slice() {
+            [] | [""] => Ok(json_answer(&root(&snapshot))),
+            ["livez" | "readyz" | "healthz", check @ ..] => self.health(path, check, options),
+            ["version"] => Ok(json_answer(&version())),
+            ["metrics"] => Ok(text(
+                StatusCode::OK,
+                self.metrics.render(&self.cache, &self.store.status()),
+            )),
+            ["api"] | ["apis"] => Ok(self.discovery_root(&snapshot, path, parts)),
+            ["api", version] => resources(&snapshot, "", version),
+            ["apis", group, version] => resources(&snapshot, group, version),
+            ["apis", group] => {
+                let group = snapshot.group(group).filter(|group| !group.name.is_empty());
+                let group = group.ok_or_else(StatusError::no_such_path)?;
+                Ok(json_answer(&discovery::group(group)))
+            }
+            ["openapi", "v2"] => Ok(self.openapi_v2(&snapshot, parts)),
+            ["openapi", "v3"] => Ok(json_answer(&openapi::v3_index(&index(&snapshot)))),
+            ["openapi", "v3", rest @ ..] => self.openapi_v3(&snapshot, &rest.join("/"), parts),
+            [".well-known", "openid-configuration"] => Ok(json_answer(
+                &self.authenticator.token_issuer().discovery_document(),
+            )),
+            ["openid", "v1", "jwks"] => {
+                Ok(json_answer(&self.authenticator.token_issuer().key_set()))
+            }
+            _ => Err(StatusError::no_such_path()),
+        }
+    }
+
+    fn discovery_root(&self, snapshot: &Snapshot, path: &str, parts: &Parts) -> Response<Body> {
+        let accept = parts
+            .headers
+            .get(header::ACCEPT)
+            .and_then(|value| value.to_str().ok());
+        let core = path == "/api";
+        if !discovery::wants_aggregated(accept.unwrap_or_default()) {
+            return json_answer(&if core {
+                discovery::core_versions(&self.config.listen.to_string())
+            } else {
+                discovery::group_list(snapshot)
+            });
+        }
+        let documents = Documents::of(snapshot);
+        let document = if core {
+            &documents.core
+        } else {
+            &documents.groups
+        };
+        let mut response = tagged(parts, &document.etag, document.bytes.clone());
+        let kind = HeaderValue::from_static(discovery::AGGREGATED);
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+            .headers_mut()
+            .insert(header::VARY, HeaderValue::from_static("Accept"));
+        response
+    }
+
+    fn openapi_v2(&self, snapshot: &Snapshot, parts: &Parts) -> Response<Body> {
+        let accept = parts
+            .headers
+            .get(header::ACCEPT)
+            .and_then(|value| value.to_str().ok());
+        let protobuf = accept.is_some_and(|accept| accept.contains("proto-openapi.spec.v2"));
+        let name = if protobuf { "v2+protobuf" } else { "v2" };
+        let document = self.openapi.get(snapshot, name, || {
+            let infos: Vec<_> = snapshot
+                .iter()
+                .map(|r| discovery::openapi_info(r))
+                .collect();
+            if protobuf {
+                openapi::v2_protobuf(&infos)
+            } else {
+                openapi::v2(&infos)
+            }
+        });
+        let mut response = tagged(parts, &format!("\"{}\"", document.hash), document.bytes);
+        if protobuf {
+            let kind = HeaderValue::from_static(OPENAPI_V2);
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        }
+        response
+    }
+
+    fn openapi_v3(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        parts: &Parts,
+    ) -> Result<Response<Body>, StatusError> {
+        let (group, version) = match name.split('/').collect::<Vec<_>>().as_slice() {
+            ["api", version] => (String::new(), (*version).to_owned()),
+            ["apis", group, version] => ((*group).to_owned(), (*version).to_owned()),
+            _ => return Err(StatusError::no_such_path()),
+        };
+        let found = snapshot
+            .group(&group)
+            .and_then(|group| group.versions.iter().find(|have| *have.name == *version));
+        let found = found.ok_or_else(StatusError::no_such_path)?;
+        let document = self.openapi.get(snapshot, name, || {
+            let infos: Vec<_> = found
+                .resources
+                .iter()
+                .map(|r| discovery::openapi_info(r))
+                .collect();
+            openapi::v3(&group, &version, &infos)
+        });
+        let hash = version_hash(&group, &version, &found.resources);
+        Ok(tagged(parts, &format!("\"{hash}\""), document.bytes))
+    }
+
+    /// `/livez`, `/readyz`, `/healthz`, with `?verbose`, `?exclude=` and one check as a further segment.
+    fn health(
+        &self,
+        path: &str,
+        only: &[&str],
+        options: &Options,
+    ) -> Result<Response<Body>, StatusError> {
+        let endpoint = path.split('/').nth(1).unwrap_or_default();
+        let mut checks = vec![("ping", Ok(()))];
+        if endpoint != "livez" {
+            let store = self.store.status();
+            let writable = match store.write_fault {
+                Some(fault) => Err(fault.to_string()),
+                None => Ok(()),
+            };
+            checks.push(("store", writable));
+            let ready = self.is_ready();
+            let ready = if ready {
+                Ok(())
+            } else {
+                Err("the server is starting".to_owned())
+            };
+            checks.push(("bootstrap", ready));
+        }
+        if self.shutdown.is_cancelled() && endpoint == "readyz" {
+            checks.push(("shutdown", Err("the server is stopping".to_owned())));
+        }
+        if let [name] = only {
+            checks.retain(|(check, _)| check == name);
+            if checks.is_empty() {
+                return Err(StatusError::no_such_path());
+            }
+        }
+        let failed = |(name, result): &(&str, Result<(), String>)| {
+            result.is_err() && !options.excluded.iter().any(|excluded| excluded == name)
+        };
+        let healthy = !checks.iter().any(failed);
+        if healthy && !options.verbose {
+            return Ok(text(StatusCode::OK, "ok".to_owned()));
+        }
+        let mut report = String::new();
+        for (name, result) in &checks {
+            report.push_str(&match result {
+                Ok(()) => format!("[+]{name} ok\n"),
+                Err(why) => format!("[-]{name} failed: {why}\n"),
+            });
+        }
+        let verdict = if healthy { "passed" } else { "failed" };
+        report.push_str(&format!("{endpoint} check {verdict}\n"));
+        let code = if healthy {
+            StatusCode::OK
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        Ok(text(code, report))
+    }
+}
+
+fn root(snapshot: &Snapshot) -> Value {
+    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    for group in snapshot
+        .groups
+        .iter()
+        .filter(|group| !group.name.is_empty())
+    {
+        paths.push(format!("/apis/{}", group.name));
+        paths.extend(
+            group
+                .versions
+                .iter()
+                .map(|v| format!("/apis/{}/{}", group.name, v.name)),
+        );
+    }
+    let rest = [
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ];
+    paths.extend(rest.map(str::to_owned));
+    json!({ "paths": paths })
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1", "minor": "37", "gitVersion": GIT_VERSION, "gitCommit": "",
+        "gitTreeState": "clean", "buildDate": "", "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, architecture()),
+    })
+}
+
+/// Kubernetes' name of this machine's architecture.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn resources(
+    snapshot: &Snapshot,
+    group: &str,
+    version: &str,
+) -> Result<Response<Body>, StatusError> {
+    let found = snapshot.group(group);
+    let found = found.and_then(|group| group.versions.iter().find(|have| *have.name == *version));
+    let found = found.ok_or_else(StatusError::no_such_path)?;
+    Ok(json_answer(&discovery::resource_list(
+        group,
+        version,
+        &found.resources,
+    )))
+}
+
+/// Paths and hashes of the OpenAPI v3 documents. The hashes are of what the documents are made from, so that
+/// the index needs none of them.
+fn index(snapshot: &Snapshot) -> Vec<(String, String)> {
+    let mut documents = Vec::new();
+    for group in &snapshot.groups {
+        for version in &group.versions {
+            let path = if group.name.is_empty() {
+                format!("api/{}", version.name)
+            } else {
+                format!("apis/{}/{}", group.name, version.name)
+            };
+            let hash = version_hash(&group.name, &version.name, &version.resources);
+            documents.push((path, hash));
+        }
+    }
+    documents
+}
+
+fn version_hash(group: &str, version: &str, resources: &[std::sync::Arc<Resource>]) -> String {
+    let mut hash = Sha256::new();
+    for part in [env!("CARGO_PKG_VERSION"), GIT_VERSION, group, version] {
+        hash.update(part);
+        hash.update([0]);
+    }
+    for resource in resources {
+        hash.update(&*resource.plural);
+        if let Some(custom) = &resource.custom {
+            hash.update(custom.schema.to_string());
+        }
+        for subresource in &resource.subresources {
+            hash.update(subresource.name());
+        }
+    }
+    hex::encode_upper(hash.finalize())
+}
+
+fn json_answer(value: &Value) -> Response<Body> {
+    Answer::json(StatusCode::OK, value).into_response()
+}
+
+fn text(code: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = code;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// Bytes with an ETag; 304 when the client has them.
+fn tagged(parts: &Parts, etag: &str, bytes: bytes::Bytes) -> Response<Body> {
+    let known = parts.headers.get(header::IF_NONE_MATCH);
+    let same = known
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|tags| tags.contains(etag));
+    let mut response = if same {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        Answer::ok(bytes).into_response()
+    };
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
+}

@@ -1,0 +1,165 @@
+//! Listening: TLS, HTTP/1.1 and HTTP/2, limits against slow and hostile clients, graceful end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::pki::Peer;
+use crate::{ApiServer, Error, handler};
+
+/// A client that has not finished its handshake by then is cut.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The same for the headers of an HTTP/1.1 request.
+const HEADERS: Duration = Duration::from_secs(30);
+/// A dead HTTP/2 connection is noticed after both.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_ANSWER: Duration = Duration::from_secs(15);
+const MAX_STREAMS: u32 = 250;
+const MAX_HEADER_BYTES: u32 = 64 << 10;
+/// How long open requests may take once the server is told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// After an accept fails for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl ApiServer {
+    /// Serves the API over TLS until `shutdown`, then lets open requests finish for a while.
+    ///
+    /// # Errors
+    /// When the listener or the server's certificate cannot be used.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: std::net::TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Listen {
+            address: self.config.listen,
+            source,
+        };
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
+        let acceptor = TlsAcceptor::from(self.tls_config()?);
+        let connections = TaskTracker::new();
+        let stop = shutdown.child_token();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    let (server, acceptor) = (self.clone(), acceptor.clone());
+                    let stop = stop.clone();
+                    connections.spawn(server.connection(stream, address, acceptor, stop));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        self.stop_streams();
+        connections.close();
+        if tokio::time::timeout(GRACE, connections.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(left = connections.len(), "connections were cut at the end");
+        }
+        Ok(())
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        acceptor: TlsAcceptor,
+        stop: CancellationToken,
+    ) {
+        tune(&stream);
+        let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%address, %error, "TLS handshake failed");
+                return;
+            }
+            Err(_) => return,
+        };
+        let peer = self
+            .authority
+            .judge_peer(stream.get_ref().1.peer_certificates());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (server, peer) = (self.clone(), peer.clone());
+            async move { Ok::<_, std::convert::Infallible>(answer(server, peer, request).await) }
+        });
+        let builder = builder();
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                result = connection.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(%address, error, "a connection ended");
+                    }
+                    return;
+                }
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+async fn answer(
+    server: Arc<ApiServer>,
+    peer: Option<Peer>,
+    request: Request<Incoming>,
+) -> http::Response<Body> {
+    let mut request = request.map(Body::new);
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
+    handler::serve(server, request).await
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_ANSWER)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20);
+    builder
+}
+
+/// Small answers go out at once, and peers that vanished are noticed.
+fn tune(stream: &TcpStream) {
+    let tuned =
+        stream.set_nodelay(true).is_ok() && setsockopt(stream, sockopt::KeepAlive, &true).is_ok();
+    if !tuned {
+        tracing::debug!("socket options could not be set");
+    }
+}
