@@ -115,7 +115,7 @@ impl ApiServer {
         let node_client = node_client(&authority)?;
         Ok(Self {
             reviews: Reviews::new(authenticator.clone(), authorizer.clone()),
-            admission: admission::Chain::new(Vec::new()),
+            admission: admission::Chain::standard(source, authorizer.clone()),
             metrics: Metrics::default(),
             openapi: OpenApiCache::default(),
             definitions: crd::Served::default(),

@@ -33,7 +33,7 @@ use crate::convert::Conversion;
 use crate::error::StatusError;
 use crate::schema::Schema;
 use crate::storage::Txn;
-use crate::strategy::Strategy;
+use crate::strategy::{self, CustomOptions, Strategy};
 use crate::table::PrinterColumn;
 
 /// One servable resource: a kind at a version with its place in the store.
@@ -65,9 +65,8 @@ pub struct Resource {
     pub(crate) companion: Option<&'static dyn Companion>,
     /// What the CRD that defined it says beyond the above; `None` for built-in kinds.
     pub custom: Option<Arc<Custom>>,
-    /// Defaults, preparation and validation of its objects.
-    pub strategy: Arc<dyn Strategy>,
-    pub(crate) schema: OnceLock<Option<Arc<Schema>>>,
+    pub(crate) strategy: OnceLock<Arc<dyn Strategy>>,
+    pub(crate) schema: OnceLock<Arc<Schema>>,
 }
 
 /// What the server itself decides about a kind's objects and writes along with them.
@@ -158,11 +157,26 @@ impl Resource {
         self.subresources.contains(&Subresource::Status)
     }
 
-    /// Its schema, compiled at first use; `None` for the few kinds that have none.
-    pub fn schema(&self) -> Option<&Arc<Schema>> {
-        self.schema
-            .get_or_init(|| Schema::builtin(&self.group, &self.version, &self.kind))
-            .as_ref()
+    /// Its schema, compiled at first use. A built-in kind that Kubernetes does not know keeps everything.
+    pub fn schema(&self) -> &Arc<Schema> {
+        self.schema.get_or_init(|| {
+            Schema::builtin(&self.group, &self.version, &self.kind)
+                .unwrap_or_else(|| Schema::open(&self.group, &self.version, &self.kind))
+        })
+    }
+
+    /// Defaults, preparation and validation of its objects.
+    pub fn strategy(&self) -> &dyn Strategy {
+        let strategy = self.strategy.get_or_init(|| {
+            strategy::builtin(&self.group, &self.version, &self.kind).unwrap_or_else(|| self.lax())
+        });
+        &**strategy
+    }
+
+    /// The strategy of a kind without a schema: everything is kept, metadata is checked.
+    fn lax(&self) -> Arc<dyn Strategy> {
+        let options = CustomOptions { namespaced: self.namespaced, status: self.has_status() };
+        strategy::custom(self.schema().clone(), options)
     }
 
     /// True for the resource of this group and plural, whatever the version.

@@ -57,7 +57,6 @@ fn resource(definition: &Value, version: &Value) -> Option<Resource> {
     };
     let namespaced = spec["scope"] == "Namespaced";
     let options = CustomOptions {
-        kind: kind.to_string(),
         namespaced,
         status: version["subresources"]["status"].is_object(),
     };
@@ -81,8 +80,8 @@ fn resource(definition: &Value, version: &Value) -> Option<Resource> {
             terminating: condition(definition, "Terminating") == Some("True"),
             schema: api_schema.clone(),
         })),
-        strategy: strategy::custom(schema.clone(), options),
-        schema: OnceLock::from(Some(schema)),
+        strategy: OnceLock::from(strategy::custom(schema.clone(), options)),
+        schema: OnceLock::from(schema),
         group,
         version: name,
         kind,

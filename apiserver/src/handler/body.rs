@@ -48,10 +48,8 @@ pub(super) fn validation(call: &Call) -> FieldValidation {
 /// An object of the call's kind, checked against its schema, with texts for `Warning` headers.
 pub(super) fn decode(call: &Call, body: &[u8]) -> Result<(Value, Vec<String>), StatusError> {
     let media = media(&call.content_type)?;
-    let (mut value, warnings) = match call.resource.schema() {
-        Some(schema) => decode_with(schema, body, media, validation(call))?,
-        None => (plain(body, media)?, Vec::new()),
-    };
+    let (mut value, warnings) =
+        decode_with(call.resource.schema(), body, media, validation(call))?;
     check_kind(
         &mut value,
         &call.resource.api_version(),
@@ -69,10 +67,9 @@ pub(super) fn decode_other(
     kind: &str,
 ) -> Result<Value, StatusError> {
     let media = media(&call.content_type)?;
-    let mut value = match Schema::builtin(group, version, kind) {
-        Some(schema) => decode_with(&schema, body, media, FieldValidation::Ignore)?.0,
-        None => plain(body, media)?,
-    };
+    let schema = Schema::builtin(group, version, kind)
+        .unwrap_or_else(|| Schema::open(group, version, kind));
+    let (mut value, _) = decode_with(&schema, body, media, FieldValidation::Ignore)?;
     let api_version = if group.is_empty() {
         version.to_owned()
     } else {
@@ -96,16 +93,6 @@ fn decode_with(
 
 fn refused(error: DecodeError) -> StatusError {
     StatusError::bad_request(error.to_string())
-}
-
-fn plain(body: &[u8], media: Media) -> Result<Value, StatusError> {
-    let invalid = |error: String| {
-        StatusError::bad_request(format!("the object provided is unrecognized: {error}"))
-    };
-    match media {
-        Media::Json => serde_json::from_slice(body).map_err(|error| invalid(error.to_string())),
-        Media::Yaml => serde_saphyr::from_slice(body).map_err(|error| invalid(error.to_string())),
-    }
 }
 
 /// The body's kind and version must be those of the path; they may be left out.

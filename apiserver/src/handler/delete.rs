@@ -174,7 +174,7 @@ enum Plan {
 fn plan(call: &Call, old: &Value, options: &DeleteOptions) -> Plan {
     let grace = call
         .resource
-        .strategy
+        .strategy()
         .default_grace(old)
         .map(|default| match options.grace {
             // A negative period is what old clients send for "at once".

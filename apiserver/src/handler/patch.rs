@@ -106,25 +106,21 @@ fn draft(
 ) -> Result<Draft, StatusError> {
     let schema = call.resource.schema();
     if kind == Kind::Apply {
-        let schema = schema.ok_or_else(no_schema)?;
         return applied(call, schema, current, body);
     }
     let Some(current) = current else {
         return Err(call.not_found(&call.path.name));
     };
-    let mut object = change(kind, schema.map(|schema| &**schema), &current.object, body)
+    let mut object = change(kind, Some(&**schema), &current.object, body)
         .map_err(|error| refused(call, error))?;
     body::check_kind(
         &mut object,
         &call.resource.api_version(),
         &call.resource.kind,
     )?;
-    let warnings = match schema {
-        Some(schema) => schema
-            .check(&mut object, body::validation(call))
-            .map_err(|error| StatusError::bad_request(error.to_string()))?,
-        None => Vec::new(),
-    };
+    let warnings = schema
+        .check(&mut object, body::validation(call))
+        .map_err(|error| StatusError::bad_request(error.to_string()))?;
     Ok(Draft {
         object,
         warnings,
@@ -158,10 +154,6 @@ pub(super) fn refused(call: &Call, error: PatchError) -> StatusError {
             StatusError::unprocessable(&call.resource, &call.path.name, &message)
         }
     }
-}
-
-fn no_schema() -> StatusError {
-    StatusError::bad_request("this kind cannot be applied: it has no schema")
 }
 
 fn applied(

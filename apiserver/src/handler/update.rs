@@ -17,7 +17,7 @@ pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, S
     let wanted = metadata::text(&object, "resourceVersion").to_owned();
     for _ in 0..write::TRIES {
         let Some(current) = write::current(call, name).await? else {
-            let creates = call.resource.strategy.allow_create_on_update()
+            let creates = call.resource.strategy().allow_create_on_update()
                 && call.path.subresource.is_empty()
                 && wanted.is_empty();
             if creates {
@@ -54,7 +54,7 @@ pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, S
 fn check_revision(call: &Call, current: &Current, wanted: &str) -> Result<(), StatusError> {
     let name = metadata::text(&current.object, "name");
     if wanted.is_empty() {
-        if call.resource.strategy.allow_unconditional_update() {
+        if call.resource.strategy().allow_unconditional_update() {
             return Ok(());
         }
         let error = FieldError::invalid(

@@ -53,7 +53,7 @@ pub(super) fn from_store(call: &Call, kv: KeyValue) -> Result<Current, StatusErr
 
 /// Brings a new object to the state in which it is stored.
 pub(super) async fn prepare_new(call: &Call, draft: &mut Draft) -> Result<(), StatusError> {
-    let strategy = &call.resource.strategy;
+    let strategy = call.resource.strategy();
     let object = &mut draft.object;
     let name = metadata::text(object, "name").to_owned();
     let context = call.context();
@@ -134,7 +134,7 @@ async fn prepare_change(
     name: &str,
     draft: &mut Draft,
 ) -> Result<(), StatusError> {
-    let strategy = &call.resource.strategy;
+    let strategy = call.resource.strategy();
     let object = &mut draft.object;
     let context = call.context();
     strategy.default(object);
@@ -245,8 +245,6 @@ async fn commit(call: &Call, txn: Txn) -> Result<Outcome, StatusError> {
 }
 
 fn track(call: &Call, old: Option<&Value>, new: &mut Value) {
-    if let Some(schema) = call.resource.schema() {
-        let api_version = call.resource.api_version();
-        apply::track_update(schema, old, new, &call.writer(&api_version));
-    }
+    let api_version = call.resource.api_version();
+    apply::track_update(call.resource.schema(), old, new, &call.writer(&api_version));
 }

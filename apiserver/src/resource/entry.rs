@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use super::field::Selectable;
 use super::{Companion, Field, Resource, ScalePaths, Subresource, Verb, Verbs};
 use crate::convert::{self, Conversion};
-use crate::strategy;
 use crate::table::{self, Column, PrinterColumn};
 
 /// Kinds that are answered at once and never stored.
@@ -240,7 +239,7 @@ impl Entry {
             review: self.review,
             companion: self.companion,
             custom: None,
-            strategy: strategy::builtin(self.group, self.kind),
+            strategy: OnceLock::new(),
             schema: OnceLock::new(),
         }
     }
