@@ -175,7 +175,10 @@ impl Resource {
 
     /// The strategy of a kind without a schema: everything is kept, metadata is checked.
     fn lax(&self) -> Arc<dyn Strategy> {
-        let options = CustomOptions { namespaced: self.namespaced, status: self.has_status() };
+        let options = CustomOptions {
+            namespaced: self.namespaced,
+            status: self.has_status(),
+        };
         strategy::custom(self.schema().clone(), options)
     }
 

@@ -48,8 +48,7 @@ pub(super) fn validation(call: &Call) -> FieldValidation {
 /// An object of the call's kind, checked against its schema, with texts for `Warning` headers.
 pub(super) fn decode(call: &Call, body: &[u8]) -> Result<(Value, Vec<String>), StatusError> {
     let media = media(&call.content_type)?;
-    let (mut value, warnings) =
-        decode_with(call.resource.schema(), body, media, validation(call))?;
+    let (mut value, warnings) = decode_with(call.resource.schema(), body, media, validation(call))?;
     check_kind(
         &mut value,
         &call.resource.api_version(),
@@ -67,8 +66,8 @@ pub(super) fn decode_other(
     kind: &str,
 ) -> Result<Value, StatusError> {
     let media = media(&call.content_type)?;
-    let schema = Schema::builtin(group, version, kind)
-        .unwrap_or_else(|| Schema::open(group, version, kind));
+    let schema =
+        Schema::builtin(group, version, kind).unwrap_or_else(|| Schema::open(group, version, kind));
     let (mut value, _) = decode_with(&schema, body, media, FieldValidation::Ignore)?;
     let api_version = if group.is_empty() {
         version.to_owned()
