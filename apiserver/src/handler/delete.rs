@@ -19,10 +19,10 @@ const FOREGROUND: &str = "foregroundDeletion";
 /// DeleteOptions, from the query and the body; the body has the last word.
 #[derive(Debug, Clone, Default)]
 pub(super) struct DeleteOptions {
-    uid: Option<String>,
-    resource_version: Option<String>,
+    pub(super) uid: Option<String>,
+    pub(super) resource_version: Option<String>,
     pub(super) grace: Option<i64>,
-    propagation: Option<Propagation>,
+    pub(super) propagation: Option<Propagation>,
     pub(super) dry_run: bool,
 }
 
