@@ -27,6 +27,7 @@ mod journal;
 mod local;
 #[cfg(test)]
 mod model;
+mod plan;
 mod record;
 mod state;
 mod watch;

@@ -14,6 +14,8 @@ use super::{Error, Event, Options};
 mod database;
 mod format;
 mod guard;
+mod layout;
+mod load;
 mod lock;
 mod mark;
 mod sync;

@@ -6,7 +6,8 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 
 use super::history::Retention;
-use super::state::{Group, State, Trim};
+use super::plan::{Group, plan};
+use super::state::{State, Trim};
 use super::watch::Watchers;
 use super::{
     Error, Event, KeyValue, Range, RangeResponse, Revision, Status, Txn, TxnOutcome, WatchStream,
@@ -51,7 +52,7 @@ impl Engine {
     }
 
     pub(super) fn plan<'a>(&self, txns: impl IntoIterator<Item = &'a Txn>) -> Group {
-        self.state.read().plan(txns)
+        plan(&self.state.read(), txns)
     }
 
     /// What forgetting up to `floor` means; nothing if that is forgotten already.

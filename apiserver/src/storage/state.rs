@@ -1,6 +1,6 @@
-//! The keys in memory with all their versions that are still known, and the pure rules of a transaction.
+//! The keys in memory with all their versions that are still known.
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::digest::Digest;
 use super::history::{History, Retention};
-use super::{Error, Event, KeyValue, Op, Range, RangeResponse, Revision, Txn, TxnOutcome, Value};
+use super::{Error, Event, KeyValue, Range, RangeResponse, Revision};
 
 /// Where a change stands: its revision, and its place among the changes of that revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,14 +28,6 @@ pub(super) struct Change {
     pub(super) event: Event,
     /// Of all live keys, after this change.
     pub(super) digest: Digest,
-}
-
-/// What a group of transactions comes to, before it is durable.
-#[derive(Debug, Default)]
-pub(super) struct Group {
-    pub(super) changes: Vec<Change>,
-    /// One for each transaction.
-    pub(super) outcomes: Vec<TxnOutcome>,
 }
 
 /// What forgetting the history up to a revision comes to.
@@ -137,7 +129,7 @@ impl State {
     }
 
     /// The current value of a key.
-    fn current(&self, key: &str) -> Option<&KeyValue> {
+    pub(super) fn current(&self, key: &str) -> Option<&KeyValue> {
         self.chains.get(key)?.last()?.alive()
     }
 
@@ -211,21 +203,6 @@ impl State {
             });
         }
         Ok(at)
-    }
-
-    /// Decides transactions one after the other, each seeing the writes of those before it. Changes nothing.
-    pub(super) fn plan<'a>(&self, txns: impl IntoIterator<Item = &'a Txn>) -> Group {
-        let mut planner = Planner {
-            state: self,
-            written: HashMap::new(),
-            revision: self.revision,
-            digest: self.digest,
-            group: Group::default(),
-        };
-        for txn in txns {
-            planner.decide(txn);
-        }
-        planner.group
     }
 
     /// Takes in a change that is durable.
@@ -414,119 +391,4 @@ fn superseded(chain: &[Version], floor: Revision) -> usize {
         Some(newest) if newest.live => known - 1,
         _ => known,
     }
-}
-
-/// Decides the transactions of a group.
-struct Planner<'s> {
-    state: &'s State,
-    written: HashMap<Arc<str>, Option<KeyValue>>,
-    revision: Revision,
-    digest: Digest,
-    group: Group,
-}
-
-impl Planner<'_> {
-    fn current(&self, key: &str) -> Option<&KeyValue> {
-        match self.written.get(key) {
-            Some(written) => written.as_ref(),
-            None => self.state.current(key),
-        }
-    }
-
-    fn decide(&mut self, txn: &Txn) {
-        let failed = txn.compares.iter().filter_map(|compare| {
-            let current = self.current(&compare.key);
-            let found = current.map_or(0, |kv| kv.mod_revision);
-            (found != compare.mod_revision).then(|| (compare.key.clone(), current.cloned()))
-        });
-        let current: Vec<_> = failed.collect();
-        let outcome = if current.is_empty() {
-            self.write(&txn.ops)
-        } else {
-            TxnOutcome::Conflict { current }
-        };
-        self.group.outcomes.push(outcome);
-    }
-
-    fn write(&mut self, ops: &[Op]) -> TxnOutcome {
-        let revision = self.revision + 1;
-        let first = self.group.changes.len();
-        let mut puts = Vec::new();
-        for op in ops {
-            let place = Place {
-                revision,
-                op: (self.group.changes.len() - first) as u32,
-            };
-            let prev = self.current(op.key()).cloned();
-            let event = match op {
-                Op::Put { key, value } => {
-                    let kv = put(key, value, prev.as_ref(), revision);
-                    puts.push(kv.clone());
-                    Event::Put { kv, prev }
-                }
-                Op::Delete { key } => match prev {
-                    Some(prev) => Event::Delete {
-                        key: key.clone(),
-                        prev,
-                        revision,
-                    },
-                    None => continue,
-                },
-            };
-            self.record(place, event);
-        }
-        if let Some(last) = self.group.changes[first..].last_mut() {
-            last.last = true;
-            self.revision = revision;
-        }
-        TxnOutcome::Committed {
-            revision: self.revision,
-            puts,
-        }
-    }
-
-    fn record(&mut self, place: Place, event: Event) {
-        match &event {
-            Event::Put { kv, prev } => {
-                prev.iter().for_each(|prev| self.digest.remove(prev));
-                self.digest.add(kv);
-                self.written.insert(kv.key.clone(), Some(kv.clone()));
-            }
-            Event::Delete { key, prev, .. } => {
-                self.digest.remove(prev);
-                self.written.insert(key.clone(), None);
-            }
-        }
-        self.group.changes.push(Change {
-            place,
-            last: false,
-            event,
-            digest: self.digest,
-        });
-    }
-}
-
-/// The key after a write at a revision.
-fn put(key: &Arc<str>, value: &Value, prev: Option<&KeyValue>, revision: Revision) -> KeyValue {
-    KeyValue {
-        key: prev.map_or(key, |prev| &prev.key).clone(),
-        value: splice(value, revision),
-        create_revision: prev.map_or(revision, |prev| prev.create_revision),
-        mod_revision: revision,
-        version: prev.map_or(1, |prev| prev.version + 1),
-    }
-}
-
-/// The value with the revision written into its hole. Always copied, so that it keeps no larger buffer alive that it was cut from.
-fn splice(value: &Value, revision: Revision) -> Bytes {
-    let slot = value
-        .revision_slot
-        .and_then(|slot| value.bytes.split_at_checked(slot as usize));
-    let Some((before, after)) = slot else {
-        return Bytes::copy_from_slice(&value.bytes);
-    };
-    let mut digits = itoa::Buffer::new();
-    [before, digits.format(revision).as_bytes(), after]
-        .concat()
-        .into()
 }

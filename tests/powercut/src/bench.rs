@@ -9,8 +9,6 @@ use davit_apiserver::storage::{Op, Options, Store, Txn, open_sled};
 
 use crate::block_log::Chance;
 
-/// Objects that are written over and over.
-const OBJECTS: u64 = 5_000;
 const VALUE_BYTES: usize = 2_560;
 
 /// What a measurement found.
@@ -32,13 +30,18 @@ pub struct Measured {
     pub reopen: Duration,
 }
 
-/// Writes 2.5 KiB objects for some time.
-pub async fn run(dir: &Path, writers: u64, time: Duration) -> anyhow::Result<Measured> {
+/// Writes so many objects of 2.5 KiB over and over for some time.
+pub async fn run(
+    dir: &Path,
+    writers: u64,
+    objects: u64,
+    time: Duration,
+) -> anyhow::Result<Measured> {
     let store = open_sled(dir, &Options::default())?;
     let started = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
     let tasks: Vec<_> = (0..writers)
-        .map(|_| tokio::spawn(write(store.clone(), next.clone(), started + time)))
+        .map(|_| tokio::spawn(write(store.clone(), next.clone(), objects, started + time)))
         .collect();
     let mut latencies = Vec::new();
     for task in tasks {
@@ -65,12 +68,13 @@ pub async fn run(dir: &Path, writers: u64, time: Duration) -> anyhow::Result<Mea
 async fn write(
     store: Arc<dyn Store>,
     next: Arc<AtomicU64>,
+    objects: u64,
     until: Instant,
 ) -> anyhow::Result<Vec<Duration>> {
     let mut latencies = Vec::new();
     while Instant::now() < until {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        let key = format!("/registry/core/pods/default/pod-{:05}", number % OBJECTS).into();
+        let key = format!("/registry/core/pods/default/pod-{:05}", number % objects).into();
         let value = Bytes::from(pod(number)).into();
         let begun = Instant::now();
         store
@@ -91,7 +95,7 @@ fn pod(number: u64) -> String {
         r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"pod-{number:05}","namespace":"default","#
     );
     while out.len() < VALUE_BYTES {
-        let id = chance.next();
+        let id = chance.draw();
         let port = 1024 + chance.below(60_000);
         out += &format!(
             r#""uid":"{id:016x}","labels":{{"app":"web-{port}","pod-template-hash":"{:08x}"}},"#,

@@ -15,6 +15,7 @@
 pub mod bench;
 pub mod block_log;
 pub mod disk;
+pub mod full;
 pub mod machine;
 pub mod rig;
 pub mod workload;

@@ -63,6 +63,49 @@ impl Drop for LoopMount<'_> {
     }
 }
 
+/// A file system in memory of a limited size, until dropped.
+#[derive(Debug)]
+pub struct Tmpfs<'p> {
+    at: &'p Path,
+}
+
+impl<'p> Tmpfs<'p> {
+    /// Mounts an empty one of a size such as `24m`.
+    pub fn new(at: &'p Path, size: &str) -> anyhow::Result<Self> {
+        let options = format!("size={size}");
+        mount(
+            Some("tmpfs"),
+            at,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )
+        .context("mount a tmpfs")?;
+        Ok(Self { at })
+    }
+
+    /// Gives it another size.
+    pub fn resize(&self, size: &str) -> anyhow::Result<()> {
+        let options = format!("size={size}");
+        let none: Option<&str> = None;
+        mount(
+            none,
+            self.at,
+            none,
+            MsFlags::MS_REMOUNT,
+            Some(options.as_str()),
+        )
+        .context("resize a tmpfs")
+    }
+}
+
+impl Drop for Tmpfs<'_> {
+    fn drop(&mut self) {
+        // The mount namespace ends with the process in any case.
+        let _ = nix::mount::umount2(self.at, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let output = command
         .output()

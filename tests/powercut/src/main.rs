@@ -9,13 +9,15 @@ use anyhow::{Context, bail};
 use davit_apiserver::storage::{Options, open_sled};
 use davit_powercut::block_log::Unflushed;
 use davit_powercut::rig::Load;
-use davit_powercut::{bench, machine, rig, workload};
+use davit_powercut::{bench, full, machine, rig, workload};
 
 const USAGE: &str = "usage:
   davit-powercut cut dropped|random|kept WRITERS STEPS CUTS SEED [lying]
                                             cut the power of a store (needs root)
+  davit-powercut full reserve|none          fill the disk of a store (needs root)
   davit-powercut write DIR WRITERS STEPS    let each writer go on, printing each acknowledgement
-  davit-powercut bench DIR WRITERS SECONDS  measure acknowledged writes";
+  davit-powercut bench DIR WRITERS OBJECTS SECONDS
+                                            measure acknowledged writes";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -34,12 +36,15 @@ fn main() -> anyhow::Result<()> {
                 lying == ["lying"],
             )
         }
+        ["full", how @ ("reserve" | "none")] => {
+            machine::private_mounts()?;
+            full::run(how == "reserve")
+        }
         ["write", dir, writers, steps] => write(Path::new(dir), writers.parse()?, steps.parse()?),
-        ["bench", dir, writers, seconds] => {
+        ["bench", dir, writers, objects, seconds] => {
             let time = Duration::from_secs_f64(seconds.parse()?);
-            let measured =
-                runtime()?.block_on(bench::run(Path::new(dir), writers.parse()?, time))?;
-            println!("{measured:#?}");
+            let bench = bench::run(Path::new(dir), writers.parse()?, objects.parse()?, time);
+            println!("{:#?}", runtime()?.block_on(bench)?);
             Ok(())
         }
         _ => bail!("{USAGE}"),

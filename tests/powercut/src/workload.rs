@@ -37,7 +37,7 @@ fn step(writer: usize, number: u64) -> Step {
 /// Bytes that are written nowhere else.
 fn content(writer: usize, number: u64, size: usize) -> Bytes {
     let mut chance = Chance(((writer as u64) << 40) ^ number);
-    let words = std::iter::repeat_with(|| chance.next().to_le_bytes());
+    let words = std::iter::repeat_with(|| chance.draw().to_le_bytes());
     words.flatten().take(size).collect::<Vec<u8>>().into()
 }
 

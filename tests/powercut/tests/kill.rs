@@ -1,4 +1,5 @@
 //! The store after `kill -9` in the middle of many writes, over and over on the same directory.
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 #![allow(
     clippy::disallowed_methods,
     reason = "what is killed must be a process of its own"

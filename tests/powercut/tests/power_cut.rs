@@ -1,4 +1,5 @@
 //! The store after power cuts: whole, whatever the disk did with what was not flushed. Needs root, and Debian's e2fsprogs.
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 #![allow(
     clippy::disallowed_methods,
     reason = "the rig is a process of its own, so that it can have its own mounts"

@@ -1,4 +1,5 @@
 //! What the store asks of the kernel, seen from outside: real syncs, and none of those that are not. Needs Debian's strace.
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
 #![allow(
     clippy::disallowed_methods,
     reason = "what is traced must be a process of its own"

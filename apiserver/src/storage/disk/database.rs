@@ -4,29 +4,24 @@
 //! some twenty neighbouring values at once. So a piece is small against a segment.
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use sled::{Batch, IVec};
+use sled::Batch;
 
 use super::super::digest::Digest;
 use super::super::record::{Record, largest_bytes};
-use super::super::state::{Dropped, Place, State};
+use super::super::state::{Dropped, State};
 use super::super::{Error, Options, Revision};
 use super::guard::fenced;
+use super::layout::{self, PIECE_BYTES};
+use super::load::Loader;
 use super::sync;
 
 /// sled writes and reuses its file in pieces of this size, and holds one or two of them in memory.
 const SEGMENT_BYTES: usize = 2 << 20;
-/// The largest value given to sled: at most some twenty are written as one message, which must stay under a quarter segment.
-const PIECE_BYTES: usize = 16 << 10;
-/// How often sled looks for segments worth emptying.
-const CLEAN_EVERY_MS: u64 = 2000;
+/// How often sled looks for segments worth emptying, and syncs its file, also when nothing happens.
+const CLEAN_EVERY_MS: u64 = 5000;
 /// Bytes written between two syncs while a database is made.
 const COPY_BYTES: usize = 4 << 20;
-
-const FLOOR_KEY: &[u8] = &[0];
-const RECORD_TAG: u8 = 1;
-const KEY_BYTES: usize = 1 + 8 + 4 + 2;
 
 /// An open database.
 #[derive(Debug)]
@@ -48,7 +43,7 @@ impl Writes {
         let bytes = record.encode();
         self.bytes += bytes.len();
         for (piece, part) in (0..).zip(bytes.chunks(PIECE_BYTES)) {
-            self.batch.insert(&key(record.place, piece), part);
+            self.batch.insert(&layout::key(record.place, piece), part);
         }
     }
 
@@ -56,14 +51,14 @@ impl Writes {
     pub(super) fn drop_version(&mut self, dropped: &Dropped) {
         let bytes = largest_bytes(dropped.key_bytes, dropped.value_bytes);
         for piece in 0..bytes.div_ceil(PIECE_BYTES) as u16 {
-            self.batch.remove(&key(dropped.place, piece));
+            self.batch.remove(&layout::key(dropped.place, piece));
         }
     }
 
     /// Sets the oldest revision, with the digest of what lived then.
     pub(super) fn set_floor(&mut self, floor: Revision, digest: Digest) {
-        let words = [floor, digest.live, digest.sum].map(u64::to_le_bytes);
-        self.batch.insert(FLOOR_KEY, words.concat());
+        self.batch
+            .insert(layout::FLOOR_KEY, layout::floor(floor, digest));
     }
 }
 
@@ -160,8 +155,7 @@ impl Database {
             let Some((key, value)) = first else {
                 return Err(corrupt("its database is empty".to_owned()));
             };
-            let (floor, digest) = read_floor(&key, &value).map_err(corrupt)?;
-            let mut loader = Loader::new(floor, digest);
+            let mut loader = Loader::new(&key, &value).map_err(corrupt)?;
             for entry in entries {
                 let (key, value) = entry.map_err(|error| describe(&self.dir, error))?;
                 loader.take(&key, &value).map_err(corrupt)?;
@@ -192,155 +186,6 @@ impl Database {
         if let Err(error) = thread.spawn(move || self.close()) {
             tracing::warn!(%error, "a failed database could not be closed");
         }
-    }
-}
-
-/// Takes the entries of a database in order and builds the state.
-struct Loader {
-    state: State,
-    expected: Digest,
-    /// The record whose pieces are being gathered.
-    place: Option<Place>,
-    pieces: Vec<u8>,
-    next_piece: u16,
-    /// Where the previous change stood, and whether it ended its revision.
-    previous: Option<(Place, bool)>,
-    now: Instant,
-}
-
-impl Loader {
-    fn new(floor: Revision, expected: Digest) -> Self {
-        Self {
-            state: State::at(floor),
-            expected,
-            place: None,
-            pieces: Vec::new(),
-            next_piece: 0,
-            previous: None,
-            now: Instant::now(),
-        }
-    }
-
-    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let (place, piece) = read_key(key).ok_or("its database has an entry of another kind")?;
-        if self.place != Some(place) {
-            self.complete()?;
-            self.place = Some(place);
-        }
-        if piece != self.next_piece {
-            return Err(format!("a part of revision {} is missing", place.revision));
-        }
-        self.next_piece += 1;
-        self.pieces.extend_from_slice(value);
-        Ok(())
-    }
-
-    /// Takes in the record whose pieces are all there.
-    fn complete(&mut self) -> Result<(), String> {
-        let Some(place) = self.place.take() else {
-            return Ok(());
-        };
-        let record = Record::decode(&self.pieces)?;
-        self.pieces.clear();
-        self.next_piece = 0;
-        if record.place != place {
-            return Err(format!(
-                "revision {} stands in the place of another",
-                place.revision
-            ));
-        }
-        match record.kv {
-            Some(kv) if place.revision <= self.state.floor() => self.state.seed(kv, place.op),
-            _ => self.replay(record),
-        }
-    }
-
-    fn replay(&mut self, record: Record) -> Result<(), String> {
-        let place = record.place;
-        let follows = match self.previous {
-            None => {
-                self.check_floor()?;
-                place.op == 0 && place.revision == self.state.floor() + 1
-            }
-            Some((before, true)) => place.op == 0 && place.revision == before.revision + 1,
-            Some((before, false)) => place.revision == before.revision && place.op == before.op + 1,
-        };
-        if !follows {
-            return Err(format!(
-                "a change before revision {} is missing",
-                place.revision
-            ));
-        }
-        let change = self
-            .state
-            .change(place, record.last, &record.key, record.kv)?;
-        if change.digest != record.digest {
-            return Err(format!(
-                "a key was lost or came back before revision {}",
-                place.revision
-            ));
-        }
-        self.previous = Some((place, record.last));
-        self.state.apply(change, self.now);
-        Ok(())
-    }
-
-    fn check_floor(&self) -> Result<(), String> {
-        if self.state.digest() == self.expected {
-            return Ok(());
-        }
-        let (found, expected) = (self.state.keys(), self.expected.live());
-        let floor = self.state.floor();
-        Err(format!(
-            "revision {floor} has {found} keys that are not the {expected} written"
-        ))
-    }
-
-    fn finish(mut self) -> Result<State, String> {
-        self.complete()?;
-        match self.previous {
-            None => self.check_floor()?,
-            Some((place, false)) => {
-                return Err(format!("revision {} is there only in part", place.revision));
-            }
-            Some((_, true)) => {}
-        }
-        Ok(self.state)
-    }
-}
-
-fn key(place: Place, piece: u16) -> [u8; KEY_BYTES] {
-    let mut key = [RECORD_TAG; KEY_BYTES];
-    key[1..9].copy_from_slice(&place.revision.to_be_bytes());
-    key[9..13].copy_from_slice(&place.op.to_be_bytes());
-    key[13..].copy_from_slice(&piece.to_be_bytes());
-    key
-}
-
-fn read_key(key: &[u8]) -> Option<(Place, u16)> {
-    let (&tag, rest) = key.split_first()?;
-    let (revision, rest) = rest.split_first_chunk()?;
-    let (op, piece) = rest.split_first_chunk()?;
-    let place = Place {
-        revision: u64::from_be_bytes(*revision),
-        op: u32::from_be_bytes(*op),
-    };
-    let piece = u16::from_be_bytes(piece.try_into().ok()?);
-    (tag == RECORD_TAG).then_some((place, piece))
-}
-
-fn read_floor(key: &[u8], value: &IVec) -> Result<(Revision, Digest), String> {
-    let words: Vec<u64> = value
-        .as_chunks::<8>()
-        .0
-        .iter()
-        .map(|word| u64::from_le_bytes(*word))
-        .collect();
-    match words[..] {
-        [floor, live, sum] if key == FLOOR_KEY && value.len() == 24 => {
-            Ok((floor, Digest { live, sum }))
-        }
-        _ => Err("its database does not say where its history begins".to_owned()),
     }
 }
 

@@ -1,0 +1,96 @@
+//! A disk that fills up under the store, and later has room again.
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use davit_apiserver::storage::{Error, Options, Store, open_sled};
+
+use crate::machine::Tmpfs;
+use crate::workload;
+
+const WRITERS: usize = 4;
+/// Little more than an empty database takes.
+const SMALL: &str = "7m";
+/// Room for an empty database and the reserve.
+const SMALL_WITH_RESERVE: &str = "24m";
+const LARGE: &str = "512m";
+/// More than fits.
+const STEPS: u64 = 100_000;
+/// After the disk has room again.
+const MORE_STEPS: u64 = 200;
+
+/// Fills the disk of a store until it takes no more, makes room, and goes on, all with one open store. With `reserve` the store
+/// must stop in time; without, the disk itself refuses, in the middle of something.
+pub fn run(reserve: bool) -> anyhow::Result<()> {
+    let dir = tempfile::Builder::new()
+        .prefix("davit-powercut-")
+        .tempdir()?;
+    let disk = Tmpfs::new(dir.path(), if reserve { SMALL_WITH_RESERVE } else { SMALL })?;
+    let reserve_bytes = if reserve { 8 << 20 } else { 0 };
+    let options = Options {
+        reserve_bytes,
+        history_bytes: 1 << 20,
+        ..Options::default()
+    };
+    let store_dir = dir.path().join("store");
+    let store = open_sled(&store_dir, &options)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let acked = Arc::new(Mutex::new(vec![0; WRITERS]));
+    let go_on = |store: &Arc<dyn Store>, steps| {
+        let acked = acked.clone();
+        let next = lock(&acked)
+            .iter()
+            .map(|acked| acked + 1..=acked + steps)
+            .collect();
+        let write = workload::write(store, next, move |writer, step| lock(&acked)[writer] = step);
+        // A store that waits for ever instead of answering is a failure too.
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), write).await })
+    };
+    let full = go_on(&store, STEPS).context("the full store does not answer")?;
+    check_refusal(&*store, full, reserve)?;
+    let seen = lock(&acked).clone();
+    runtime
+        .block_on(workload::check(&*store, &seen))
+        .context("reads of the full store")?;
+    disk.resize(LARGE)?;
+    go_on(&store, MORE_STEPS)
+        .context("the store does not answer")?
+        .context("with room again")?;
+    ensure!(
+        store.status().write_fault.is_none(),
+        "it still says that it cannot write"
+    );
+    drop(store);
+    let store = open_sled(&store_dir, &options).context("open the store again")?;
+    let seen = lock(&acked).clone();
+    let reached = runtime
+        .block_on(workload::check(&*store, &seen))
+        .context("after all that")?;
+    ensure!(
+        reached == seen,
+        "something came back that was never acknowledged"
+    );
+    Ok(())
+}
+
+fn check_refusal(store: &dyn Store, full: anyhow::Result<()>, reserve: bool) -> anyhow::Result<()> {
+    let Err(error) = full else {
+        bail!("the disk never filled")
+    };
+    let fault = store.status().write_fault;
+    match error.downcast_ref::<Error>() {
+        Some(Error::Full { .. }) if reserve => ensure!(fault.is_none(), "it gave up: {fault:?}"),
+        Some(Error::Unwritable { .. }) if !reserve => ensure!(fault.is_some(), "no fault is shown"),
+        _ => bail!("the store said: {error:?}"),
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
