@@ -1,15 +1,28 @@
-//! Container logs in the CRI format: naming, rotation, reading and following.
+//! Container logs in the CRI format: naming, reading and following.
 //!
-//! A container's log is `<pod>/<container>/<attempt>.log`; files put aside by rotation are its siblings
-//! `<attempt>.log.<sequence>`, growing with age's end.
+//! A container's log is `<pod>/logs/<container>/<attempt>.log`; files put aside by the shim's rotation are its siblings
+//! `<attempt>.log.<number>`, where a greater number is newer.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures::Stream;
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
-/// What `kubectl logs` asks for.
+mod cri;
+mod files;
+mod filter;
+mod follow;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use cri::LogStream;
+
+/// What `kubectl logs` asks for. `previous` is not among it: the caller names the log of the attempt before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
     /// Go on with what is written later, until the stream is dropped or the container ended.
@@ -24,15 +37,6 @@ pub struct LogOptions {
     pub timestamps: bool,
     /// Only standard output or only standard error.
     pub stream: Option<LogStream>,
-}
-
-/// Where a line came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogStream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
 }
 
 /// Why a log cannot be read.
@@ -53,8 +57,23 @@ pub enum Error {
         path: PathBuf,
         /// What the kernel said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
+}
+
+impl Error {
+    /// Wraps an I/O error with what was tried; made for `map_err`.
+    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound => Self::NotFound { path },
+            _ => Self::Io {
+                operation,
+                path,
+                source,
+            },
+        }
+    }
 }
 
 /// The log file of a container's attempt beneath its pod's log directory.
@@ -62,17 +81,21 @@ pub fn log_path(pod_logs: &Path, container: &str, attempt: u32) -> PathBuf {
     pod_logs.join(container).join(format!("{attempt}.log"))
 }
 
-/// Reads a log across its rotated files. With `follow`, the stream ends once `ended` is cancelled and everything
-/// written before was delivered.
+/// Reads a log, oldest line first, across its rotated files. With `follow`, the stream ends once `ended` is cancelled and
+/// everything written before was delivered; nothing is polled.
+///
+/// Lines that are not in the CRI format are passed over, as kubelet does.
 ///
 /// # Errors
 /// There is no such log; errors while reading come in the stream and end it.
 pub async fn read(
     path: &Path,
-    _options: LogOptions,
-    _ended: tokio_util::sync::CancellationToken,
+    options: LogOptions,
+    ended: CancellationToken,
 ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
-    Err::<futures::stream::Empty<_>, _>(Error::NotFound {
-        path: path.to_owned(),
-    })
+    let reader = follow::Reader::open(path, options, ended).await?;
+    Ok(futures::stream::try_unfold(
+        reader,
+        |mut reader| async move { Ok(reader.next().await?.map(|bytes| (bytes, reader))) },
+    ))
 }
