@@ -18,8 +18,8 @@ mod tests;
 const GROUP_TXNS: usize = 256;
 /// Bytes of values in one group; the transaction that exceeds them is its last.
 const GROUP_BYTES: usize = 4 << 20;
-/// How long after a failed rebuild the next one may be tried.
-const REBUILD_PAUSE: Duration = Duration::from_secs(5);
+/// How long after a failed rebuild the next one is tried.
+const REBUILD_PAUSE: Duration = Duration::from_secs(2);
 
 /// What is asked of the committer.
 #[derive(Debug)]
@@ -84,10 +84,10 @@ impl Committer {
 
     /// Waits for a request, doing what was put off when its time comes.
     fn next(&mut self) -> Option<Request> {
-        while let Some(at) = self.journal.unsettled() {
+        while let Some(at) = self.due() {
             let wait = at.saturating_duration_since(Instant::now());
             if wait.is_zero() {
-                self.journal.settle();
+                self.catch_up();
                 continue;
             }
             match self.requests.recv_timeout(wait) {
@@ -97,6 +97,23 @@ impl Committer {
             }
         }
         self.requests.recv().ok()
+    }
+
+    /// When there is something to do without being asked.
+    fn due(&self) -> Option<Instant> {
+        let retry = self.fault.as_ref().map(|fault| fault.retry);
+        self.journal.unsettled().into_iter().chain(retry).min()
+    }
+
+    fn catch_up(&mut self) {
+        let now = Instant::now();
+        if self.journal.unsettled().is_some_and(|at| at <= now) {
+            self.journal.settle();
+        }
+        if self.fault.as_ref().is_some_and(|fault| fault.retry <= now) {
+            // Whether it worked is seen by the next who writes, and in the status.
+            let _ = self.recover();
+        }
     }
 
     /// Serves a request and those that wait behind it.

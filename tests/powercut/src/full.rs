@@ -56,6 +56,7 @@ pub fn run(reserve: bool) -> anyhow::Result<()> {
         .block_on(workload::check(&*store, &seen))
         .context("reads of the full store")?;
     disk.resize(LARGE)?;
+    runtime.block_on(until_writable(&*store))?;
     go_on(&store, MORE_STEPS)
         .context("the store does not answer")?
         .context("with room again")?;
@@ -87,6 +88,20 @@ fn check_refusal(store: &dyn Store, full: anyhow::Result<()>, reserve: bool) -> 
         _ => bail!("the store said: {error:?}"),
     }
     Ok(())
+}
+
+/// Waits until the store has helped itself.
+async fn until_writable(store: &dyn Store) -> anyhow::Result<()> {
+    for _ in 0..600 {
+        if store.status().write_fault.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bail!(
+        "the store does not recover: {:?}",
+        store.status().write_fault
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
