@@ -14,16 +14,19 @@
 
 pub mod agent;
 mod beneath;
+mod cgroup;
 pub mod downward;
 pub mod env;
 pub mod host;
 pub mod image;
 pub mod inputs;
+mod kernel;
 pub mod logs;
 pub mod network;
 pub mod pod;
 pub mod probe;
 pub mod runtime;
+mod seccomp;
 pub mod shim;
 pub mod status;
 pub mod storage;

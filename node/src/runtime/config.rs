@@ -214,7 +214,7 @@ pub struct Security {
     pub privileged: bool,
     /// Capabilities beside the default set, without `CAP_`; `ALL` for every one.
     pub add_capabilities: Vec<String>,
-    /// Capabilities taken away, before `add_capabilities` are given; `ALL` for every one.
+    /// Capabilities taken away; `ALL` empties the default set before `add_capabilities` are given, names go after that.
     pub drop_capabilities: Vec<String>,
     /// `allowPrivilegeEscalation: false`.
     pub no_new_privileges: bool,

@@ -100,6 +100,45 @@ pub struct StepError {
     pub cause: String,
 }
 
+impl StepError {
+    /// The kernel refused.
+    pub(crate) fn os(step: Step, object: impl Into<String>, errno: nix::errno::Errno) -> Self {
+        Self {
+            step,
+            object: Some(object.into()),
+            errno: errno as i32,
+            cause: errno.desc().to_owned(),
+        }
+    }
+
+    /// Reading or writing a file failed.
+    pub(crate) fn io(step: Step, object: impl Into<String>, error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(errno) => Self::os(step, object, nix::errno::Errno::from_raw(errno)),
+            None => Self::other(step, object, error.to_string()),
+        }
+    }
+
+    /// Something other than the kernel refused.
+    pub(crate) fn other(step: Step, object: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self {
+            step,
+            object: Some(object.into()),
+            errno: 0,
+            cause: cause.into(),
+        }
+    }
+
+    /// A limit needs a cgroup controller that this host does not have.
+    pub(crate) fn missing_controller(controller: &str) -> Self {
+        Self::other(
+            Step::Cgroup,
+            format!("controller {controller}"),
+            "not available on this host; enable it (kernel command line, cgroup mounts) or ask for no such limit",
+        )
+    }
+}
+
 /// The steps from nothing to a running program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {

@@ -1,0 +1,101 @@
+//! cgroup v2 on a tree of plain files, and what both layouts share.
+use std::fs;
+
+use super::v2::Unified;
+use super::*;
+
+/// A directory that looks like a cgroup v2 root to code that only reads and writes control files.
+fn fake(groups: &[&str], controllers: &str) -> (tempfile::TempDir, Unified) {
+    let dir = tempfile::tempdir().unwrap();
+    for group in groups {
+        let path = dir.path().join(group);
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("cgroup.controllers"), controllers).unwrap();
+        fs::write(path.join("cgroup.subtree_control"), "").unwrap();
+        for file in [
+            "memory.max",
+            "memory.swap.max",
+            "memory.oom.group",
+            "cpu.weight",
+            "pids.max",
+        ] {
+            fs::write(path.join(file), "").unwrap();
+        }
+        fs::write(path.join("cpu.max"), "max 100000").unwrap();
+    }
+    let unified = Unified::new(dir.path().to_owned());
+    (dir, unified)
+}
+
+#[test]
+fn v2_limits_land_in_their_files() {
+    let (dir, cgroups) = fake(&["davit/pod/c"], "cpuset cpu io memory pids\n");
+    let resources = Resources {
+        memory_bytes: Some(64 << 20),
+        cpu_shares: Some(1024),
+        cpu_quota_us: Some(50_000),
+        pids_max: Some(100),
+        oom_score_adj: None,
+    };
+    cgroups.limit("davit/pod/c", &resources).unwrap();
+    let read = |file: &str| fs::read_to_string(dir.path().join("davit/pod/c").join(file)).unwrap();
+    assert_eq!(read("memory.max"), "67108864");
+    assert_eq!(read("memory.swap.max"), "0");
+    assert_eq!(read("memory.oom.group"), "1");
+    assert_eq!(read("cpu.weight"), "39");
+    assert_eq!(read("cpu.max"), "50000 100000");
+    assert_eq!(read("pids.max"), "100");
+}
+
+#[test]
+fn v2_branches_hand_down_what_is_there() {
+    let (dir, cgroups) = fake(&["", "davit", "davit/pod"], "cpu memory\n");
+    cgroups.create_branch("davit/pod").unwrap();
+    for group in ["", "davit", "davit/pod"] {
+        let control = dir.path().join(group).join("cgroup.subtree_control");
+        assert_eq!(
+            fs::read_to_string(control).unwrap(),
+            "+cpu +memory",
+            "{group}"
+        );
+    }
+    let resources = Resources {
+        pids_max: Some(1),
+        ..Resources::default()
+    };
+    let error = cgroups.limit("davit/pod", &resources).unwrap_err();
+    assert!(error.to_string().contains("pids"), "{error}");
+}
+
+#[test]
+fn v2_counters() {
+    let (dir, cgroups) = fake(&["g", "g/nested"], "memory\n");
+    let write = |file: &str, text: &str| fs::write(dir.path().join(file), text).unwrap();
+    write(
+        "g/memory.events",
+        "low 0\nhigh 0\nmax 3\noom 2\noom_kill 1\noom_group_kill 0\n",
+    );
+    write("g/memory.current", "1000\n");
+    write("g/memory.stat", "anon 300\nfile 500\ninactive_file 200\n");
+    write("g/cpu.stat", "usage_usec 7\nuser_usec 5\n");
+    write("g/pids.current", "4\n");
+    write("g/cgroup.procs", "10\n11\n");
+    write("g/nested/cgroup.procs", "12\n");
+    assert_eq!(cgroups.oom_kills("g"), 1);
+    assert_eq!(cgroups.oom_kills("missing"), 0);
+    let usage = cgroups.usage("g");
+    let expected = Usage {
+        cpu_nanos: 7000,
+        memory_bytes: 1000,
+        working_set_bytes: 800,
+        rss_bytes: 300,
+        pids: 4,
+    };
+    assert_eq!(usage, expected);
+    let pids: Vec<i32> = cgroups
+        .processes("g")
+        .iter()
+        .map(|pid| pid.as_raw())
+        .collect();
+    assert_eq!(pids, [10, 11, 12]);
+}

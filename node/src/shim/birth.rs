@@ -1,0 +1,393 @@
+//! Starting containers and execs: from a call to a running program.
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use jiff::Timestamp;
+use nix::sched::CloneFlags;
+use nix::sys::memfd::MFdFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use seccompiler::sock_filter;
+
+use super::child::{self, Common};
+use super::container::{Container, Output, Pipes, pipes};
+use super::log::{LogWriter, Stream};
+use super::poller::{Source, Token};
+use super::process::Streams;
+use super::protocol::{ExecLaunch, Launch, Message, ProcessPlan, Refusal, Reply};
+use super::record::StartRecord;
+use super::report::{self, Heard, Report, Reports};
+use super::root::Prepared;
+use super::server::{Asker, Shim, note};
+use crate::kernel::process::{CloneOptions, filter_from_bytes, pidfd_open, spawn};
+use crate::runtime::{ContainerStatus, Started, Step, StepError};
+
+/// A process on its way to its program.
+#[derive(Debug)]
+pub(super) struct Birth {
+    pid: Pid,
+    token: Token,
+    reports: Reports,
+    asker: Asker,
+    kind: Kind,
+    failure: Option<StepError>,
+    terminal: Option<OwnedFd>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    Container { id: String },
+    Exec,
+}
+
+/// One more process in a container.
+#[derive(Debug)]
+pub(super) struct Exec {
+    pub(super) pid: Pid,
+    pub(super) asker: Asker,
+}
+
+impl Exec {
+    /// Kills it and what it has started in its session.
+    pub(super) fn kill(&self) {
+        let _ = kill(Pid::from_raw(-self.pid.as_raw()), Signal::SIGKILL);
+        let _ = kill(self.pid, Signal::SIGKILL);
+    }
+}
+
+fn filters_from(fds: Vec<OwnedFd>) -> Result<Vec<Vec<sock_filter>>, StepError> {
+    let fail = |cause: String| StepError::other(Step::Seccomp, "filter", cause);
+    fds.into_iter()
+        .map(|fd| {
+            // Other shims may read the same file now: its position is not this one's to move.
+            let file = std::fs::File::from(fd);
+            let length = file.metadata().map_err(|e| fail(e.to_string()))?.len();
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+            file.read_exact_at(&mut bytes, 0)
+                .map_err(|e| fail(e.to_string()))?;
+            filter_from_bytes(&bytes).ok_or_else(|| fail("is cut off".to_owned()))
+        })
+        .collect()
+}
+
+/// Bytes as a descriptor that can be sent.
+pub(crate) fn bytes_as_fd(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    let fd = nix::sys::memfd::memfd_create(c"davit", MFdFlags::MFD_CLOEXEC)?;
+    let mut file = std::fs::File::from(fd);
+    std::io::Write::write_all(&mut file, bytes)?;
+    Ok(file.into())
+}
+
+impl Shim {
+    /// Starts a container; the answer comes when its program runs or cannot.
+    pub(super) fn start(&mut self, asker: Asker, launch: Launch, fds: Vec<OwnedFd>) {
+        if self.find(&launch.id).is_some() {
+            let refusal = Refusal::WrongState("exists already; remove it first".to_owned());
+            return self.reply(asker, Err(refusal));
+        }
+        let group = launch.group.clone();
+        if let Err(error) = self.try_start(asker, launch, fds) {
+            let _ = self.cgroups.remove(&group);
+            self.reply(asker, Err(Refusal::Step(error)));
+        }
+    }
+
+    fn try_start(
+        &mut self,
+        asker: Asker,
+        launch: Launch,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), StepError> {
+        let filters = filters_from(fds)?;
+        self.cgroups.create(&launch.group)?;
+        self.cgroups.limit(&launch.group, &launch.resources)?;
+        if let Some(rules) = &launch.device_rules {
+            self.cgroups.allow_devices(&launch.group, rules)?;
+        }
+        let log = LogWriter::open(launch.log.clone())
+            .map_err(|e| StepError::io(Step::Stdio, launch.log.path.display().to_string(), &e))?;
+        let mount_point = launch.bundle.join("rootfs");
+        std::fs::create_dir_all(&mount_point)
+            .map_err(|e| StepError::io(Step::Record, mount_point.display().to_string(), &e))?;
+        let (streams, ends) = if launch.process.terminal {
+            (None, None)
+        } else {
+            let (streams, ends) = pipes(launch.process.stdin)?;
+            (Some(streams), Some(ends))
+        };
+        let mut namespaces = CloneFlags::CLONE_NEWNS;
+        namespaces.set(CloneFlags::CLONE_NEWPID, launch.own_pid_namespace);
+        let kind = Kind::Container {
+            id: launch.id.clone(),
+        };
+        let view = self.cgroups.view(&launch.group);
+        let prepared = Prepared {
+            shared_memory: self.sandbox.shared_memory()?,
+            cgroup_view: &view,
+        };
+        let born = self.give_birth(
+            &launch.group,
+            streams,
+            &filters,
+            namespaces,
+            None,
+            |common| child::first_process(common, &launch, prepared),
+        )?;
+        let (stdin, outputs) = self.watch_pipes(ends)?;
+        let pid = born.pid;
+        self.expect(born, asker, kind);
+        self.containers.push(Container {
+            launch,
+            filters,
+            pid,
+            status: ContainerStatus::Starting,
+            outputs,
+            log,
+            stdin,
+            removers: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn watch_pipes(
+        &mut self,
+        ends: Option<Pipes>,
+    ) -> Result<(Option<OwnedFd>, Vec<Output>), StepError> {
+        let Some(ends) = ends else {
+            return Ok((None, Vec::new()));
+        };
+        let fail = |errno| StepError::os(Step::Stdio, "pipe", errno);
+        let outputs = vec![
+            Output::watch(ends.stdout, Stream::Stdout, &mut self.poller).map_err(fail)?,
+            Output::watch(ends.stderr, Stream::Stderr, &mut self.poller).map_err(fail)?,
+        ];
+        Ok((ends.stdin, outputs))
+    }
+
+    /// Starts one more process in a container.
+    pub(super) fn exec(&mut self, asker: Asker, exec: ExecLaunch, fds: Vec<OwnedFd>) {
+        let refusal = match self.find(&exec.id) {
+            None => Some(Refusal::NotFound),
+            Some(container) if !container.is_running() => {
+                Some(Refusal::WrongState("is not running".to_owned()))
+            }
+            Some(_) => self.try_exec(asker, exec, fds).err().map(Refusal::Step),
+        };
+        if let Some(refusal) = refusal {
+            self.reply(asker, Err(refusal));
+        }
+    }
+
+    fn try_exec(
+        &mut self,
+        asker: Asker,
+        exec: ExecLaunch,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), StepError> {
+        let gone = || StepError::other(Step::Namespaces, exec.id.as_str(), "the container is gone");
+        let container = self.find(&exec.id).ok_or_else(gone)?;
+        let target = pidfd_open(container.pid)
+            .map_err(|errno| StepError::os(Step::Namespaces, exec.id.as_str(), errno))?;
+        let own = container.launch.own_pid_namespace.then_some(&target);
+        let group = container.launch.group.clone();
+        let mut env = container.launch.process.env.clone();
+        env.extend(exec.env);
+        let base = &container.launch.process;
+        let plan = ProcessPlan {
+            args: exec.args,
+            env,
+            cwd: exec.cwd.unwrap_or_else(|| base.cwd.clone()),
+            user: exec.user.unwrap_or_else(|| base.user.clone()),
+            terminal: exec.terminal,
+            stdin: true,
+            ..base.clone()
+        };
+        let filters = container.filters.clone();
+        let mut fds = fds.into_iter();
+        let streams = match (fds.next(), fds.next(), fds.next()) {
+            (Some(stdin), Some(stdout), Some(stderr)) => Some(Streams {
+                stdin,
+                stdout,
+                stderr,
+            }),
+            _ if exec.terminal => None,
+            _ => {
+                return Err(StepError::other(
+                    Step::Stdio,
+                    "streams",
+                    "did not come along",
+                ));
+            }
+        };
+        let flags = CloneFlags::empty();
+        let born = self.give_birth(&group, streams, &filters, flags, own, |common| {
+            child::further_process(common, &plan, &target)
+        })?;
+        self.execs.push(Exec {
+            pid: born.pid,
+            asker,
+        });
+        self.expect(born, asker, Kind::Exec);
+        Ok(())
+    }
+
+    /// Makes the process; `body` runs in it.
+    fn give_birth(
+        &self,
+        group: &str,
+        streams: Option<Streams>,
+        filters: &[Vec<sock_filter>],
+        namespaces: CloneFlags,
+        pid_namespace: Option<&OwnedFd>,
+        body: impl FnOnce(&mut Common<'_>) -> Result<std::convert::Infallible, StepError>,
+    ) -> Result<Born, StepError> {
+        let mut entrance = self.cgroups.entrance(group)?;
+        let unified = entrance.unified.take();
+        let (reporter, reports) =
+            report::channel().map_err(|errno| StepError::os(Step::Clone, "channel", errno))?;
+        let common = Common {
+            entrance,
+            streams,
+            filters,
+            reporter,
+        };
+        let options = CloneOptions {
+            namespaces: namespaces.bits() as u64,
+            cgroup: unified.as_ref().map(AsFd::as_fd),
+        };
+        let pid = self.sandbox.in_pid_namespace(pid_namespace, || {
+            spawn(&self.proof, options, || child::run(common, body))
+                .map_err(|errno| StepError::os(Step::Clone, "clone3", errno))
+        })?;
+        Ok(Born { pid, reports })
+    }
+
+    fn expect(&mut self, born: Born, asker: Asker, kind: Kind) {
+        match self.poller.watch(&born.reports, Source::Birth) {
+            Ok(token) => self.births.push(Birth {
+                pid: born.pid,
+                token,
+                reports: born.reports,
+                asker,
+                kind,
+                failure: None,
+                terminal: None,
+            }),
+            Err(errno) => {
+                note(&format!("process {} is not watched: {errno}", born.pid));
+                let _ = kill(born.pid, Signal::SIGKILL);
+            }
+        }
+    }
+
+    /// A process being set up reports.
+    pub(super) fn hear_birth(&mut self, token: Token) {
+        if let Some(index) = self.births.iter().position(|birth| birth.token == token) {
+            self.hear_birth_at(index);
+        }
+    }
+
+    /// A process has ended: if it was being set up, hears what it said.
+    pub(super) fn hear_birth_of(&mut self, pid: Pid) {
+        if let Some(index) = self.births.iter().position(|birth| birth.pid == pid) {
+            self.hear_birth_at(index);
+        }
+    }
+
+    fn hear_birth_at(&mut self, index: usize) {
+        let Some(birth) = self.births.get_mut(index) else {
+            return;
+        };
+        loop {
+            match birth.reports.hear() {
+                Heard::Nothing => return,
+                Heard::Report(Report::Note(text), _) => note(&text),
+                Heard::Report(Report::Terminal, fd) => birth.terminal = fd,
+                Heard::Report(Report::Failed(error), _) => birth.failure = Some(error),
+                Heard::Closed => break,
+            }
+        }
+        let birth = self.births.remove(index);
+        self.poller.forget(&birth.reports, birth.token);
+        match birth.kind.clone() {
+            Kind::Container { id } => self.container_born(birth, &id),
+            Kind::Exec => self.exec_born(birth),
+        }
+    }
+
+    fn container_born(&mut self, birth: Birth, id: &str) {
+        let Some(index) = self.containers.iter().position(|c| c.launch.id == id) else {
+            return;
+        };
+        if let Some(error) = birth.failure {
+            let mut container = self.containers.remove(index);
+            container.finish_output(&mut self.poller);
+            self.forget_failed(&container);
+            return self.reply(birth.asker, Err(Refusal::Step(error)));
+        }
+        let Self {
+            containers, poller, ..
+        } = self;
+        let Some(container) = containers.get_mut(index) else {
+            return;
+        };
+        if let Some(terminal) = birth.terminal {
+            match Output::watch(terminal, Stream::Stdout, poller) {
+                Ok(output) => container.outputs.push(output),
+                Err(errno) => note(&format!("{id}: its terminal is not watched: {errno}")),
+            }
+        }
+        let started = Started {
+            pid: container.pid.as_raw(),
+            started_at: Timestamp::now(),
+        };
+        container.status = ContainerStatus::Running {
+            pid: started.pid,
+            started_at: started.started_at,
+        };
+        let record = StartRecord {
+            state: container.state(),
+            group: container.launch.group.clone(),
+        };
+        if let Err(error) = self.records.write_start(&record) {
+            note(&format!("{id}: its start is not written down: {error}"));
+        }
+        self.reply(birth.asker, Ok(Reply::Started(started)));
+    }
+
+    /// Takes away what was made for a container that never ran. Its process is ending and is reaped as any other.
+    fn forget_failed(&self, container: &Container) {
+        let _ = kill(container.pid, Signal::SIGKILL);
+        let _ = nix::sys::wait::waitpid(container.pid, None);
+        if let Err(error) = self.cgroups.remove(&container.launch.group) {
+            note(&format!("{}: {error}", container.launch.id));
+        }
+        if let Err(error) = self.records.remove_container(&container.launch.id) {
+            note(&format!("{}: {error}", container.launch.id));
+        }
+    }
+
+    fn exec_born(&mut self, birth: Birth) {
+        let (token, number) = birth.asker;
+        match birth.failure {
+            Some(error) => {
+                self.execs.retain(|exec| exec.pid != birth.pid);
+                self.reply(birth.asker, Err(Refusal::Step(error)));
+            }
+            None => {
+                let fds = birth.terminal.into_iter().collect();
+                let message = Message::Reply {
+                    number,
+                    result: Ok(Reply::ExecStarted),
+                };
+                self.say(token, &message, fds);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Born {
+    pid: Pid,
+    reports: Reports,
+}

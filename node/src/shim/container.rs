@@ -1,0 +1,198 @@
+//! A container as its shim holds it.
+use std::os::fd::{AsFd, OwnedFd};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Pid, pipe2, read};
+use seccompiler::sock_filter;
+
+use super::log::{LineBuffer, LogWriter, Stream};
+use super::poller::{Poller, Source, Token};
+use super::process::Streams;
+use super::protocol::Launch;
+use crate::runtime::{ContainerExit, ContainerState, ContainerStatus, Step, StepError};
+
+/// Most read of one stream before others get their turn.
+const TURN: usize = 256 << 10;
+
+/// One container, from its start until it is removed.
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) launch: Launch,
+    pub(super) filters: Vec<Vec<sock_filter>>,
+    pub(super) pid: Pid,
+    pub(super) status: ContainerStatus,
+    pub(super) outputs: Vec<Output>,
+    pub(super) log: LogWriter,
+    /// Kept open for attach.
+    pub(super) stdin: Option<OwnedFd>,
+    /// Who waits for it to be removed: connection and call.
+    pub(super) removers: Vec<(Token, u64)>,
+}
+
+/// One stream that a container writes to.
+#[derive(Debug)]
+pub(super) struct Output {
+    fd: OwnedFd,
+    pub(super) token: Token,
+    stream: Stream,
+    line: LineBuffer,
+}
+
+/// What a read of an output came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Drained {
+    Empty,
+    More,
+    Ended,
+}
+
+impl Output {
+    /// Watches a stream.
+    pub(super) fn watch(fd: OwnedFd, stream: Stream, poller: &mut Poller) -> nix::Result<Self> {
+        fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let token = poller.watch(&fd, Source::Output)?;
+        Ok(Self {
+            fd,
+            token,
+            stream,
+            line: LineBuffer::default(),
+        })
+    }
+
+    fn drain(&mut self, log: &mut LogWriter, limit: usize) -> Drained {
+        let mut buffer = [0; 32 << 10];
+        let mut total = 0;
+        while total < limit {
+            match read(&self.fd, &mut buffer) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Drained::Empty,
+                // A terminal says EIO once nobody has it open any more.
+                Err(_) | Ok(0) => return Drained::Ended,
+                Ok(length) => {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    log.take(self.stream, &mut self.line, bytes, Timestamp::now());
+                    total += length;
+                }
+            }
+        }
+        Drained::More
+    }
+}
+
+impl Container {
+    /// Writes what one stream delivers to the log; an ended one is closed.
+    pub(super) fn read_output(&mut self, token: Token, poller: &mut Poller) {
+        let Some(index) = self.outputs.iter().position(|output| output.token == token) else {
+            return;
+        };
+        if let Some(output) = self.outputs.get_mut(index)
+            && output.drain(&mut self.log, TURN) == Drained::Ended
+        {
+            let output = self.outputs.remove(index);
+            self.close(output, poller);
+        }
+    }
+
+    /// Writes all there is to the log and closes the streams: the program has ended. What a process that left the
+    /// container's control still writes is lost.
+    pub(super) fn finish_output(&mut self, poller: &mut Poller) {
+        for mut output in std::mem::take(&mut self.outputs) {
+            // A pipe holds at most a megabyte, so the limit only guards against somebody who writes on and on.
+            output.drain(&mut self.log, 16 << 20);
+            self.close(output, poller);
+        }
+    }
+
+    fn close(&mut self, mut output: Output, poller: &mut Poller) {
+        self.log
+            .end(output.stream, &mut output.line, Timestamp::now());
+        poller.forget(&output.fd, output.token);
+    }
+
+    /// Its state, to be told.
+    pub(super) fn state(&self) -> ContainerState {
+        ContainerState {
+            id: self.launch.id.clone(),
+            name: self.launch.name.clone(),
+            attempt: self.launch.attempt,
+            status: self.status.clone(),
+        }
+    }
+
+    /// Whether its program runs.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.status, ContainerStatus::Running { .. })
+    }
+
+    /// Whether its program has ended.
+    pub(super) fn has_exited(&self) -> bool {
+        matches!(self.status, ContainerStatus::Exited(_))
+    }
+
+    /// How it ended, from what the kernel says; none if it has not been running.
+    pub(super) fn exit(&self, status: WaitStatus, oom_kills: u64) -> Option<ContainerExit> {
+        let ContainerStatus::Running { started_at, .. } = self.status else {
+            return None;
+        };
+        let (exit_code, signal) = exit_code(status);
+        Some(ContainerExit {
+            id: self.launch.id.clone(),
+            exit_code,
+            signal,
+            oom_killed: oom_kills > 0 && exit_code != 0,
+            started_at,
+            finished_at: Timestamp::now(),
+        })
+    }
+}
+
+/// Exit code in Kubernetes' sense, and the signal if one ended it.
+pub(super) fn exit_code(status: WaitStatus) -> (i32, Option<i32>) {
+    match status {
+        WaitStatus::Exited(_, code) => (code, None),
+        WaitStatus::Signaled(_, signal, _) => (128 + signal as i32, Some(signal as i32)),
+        _ => (crate::runtime::UNKNOWN_EXIT_CODE, None),
+    }
+}
+
+/// The shim's ends of a container's pipes.
+#[derive(Debug)]
+pub(super) struct Pipes {
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
+/// Pipes for a container without a terminal. Without `stdin` the container puts its own `/dev/null` in its place.
+pub(super) fn pipes(stdin: bool) -> Result<(Streams, Pipes), StepError> {
+    let make =
+        || pipe2(OFlag::O_CLOEXEC).map_err(|errno| StepError::os(Step::Stdio, "pipe", errno));
+    let (out_read, stdout) = make()?;
+    let (err_read, stderr) = make()?;
+    let (input, keep) = if stdin {
+        let (input, keep) = make()?;
+        (input, Some(keep))
+    } else {
+        let copy = stdout.as_fd().try_clone_to_owned();
+        (
+            copy.map_err(|e| StepError::io(Step::Stdio, "pipe", &e))?,
+            None,
+        )
+    };
+    let streams = Streams {
+        stdin: input,
+        stdout,
+        stderr,
+    };
+    Ok((
+        streams,
+        Pipes {
+            stdin: keep,
+            stdout: out_read,
+            stderr: err_read,
+        },
+    ))
+}

@@ -1,0 +1,245 @@
+//! The last steps of a process on its way into a container: who it is, what it may do, and the program it becomes.
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::stat::Mode;
+use nix::unistd::{
+    AccessFlags, Gid, Uid, access, chdir, execve, getcwd, setgroups, setresgid, setresuid,
+};
+use seccompiler::sock_filter;
+
+use super::protocol::{CapabilityBits, ProcessPlan};
+use super::report::Reporter;
+use super::user::{Identity, identify};
+use crate::kernel::process::{close_on_exec_from, die_with_parent, install_filter, set_rlimit};
+use crate::runtime::{Step, StepError};
+
+/// Where programs are looked for when the environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The three standard streams of a process.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Standard input.
+    pub(super) stdin: OwnedFd,
+    /// Standard output.
+    pub(super) stdout: OwnedFd,
+    /// Standard error.
+    pub(super) stderr: OwnedFd,
+}
+
+/// Puts the streams where programs expect them.
+pub(super) fn connect(streams: &Streams) -> Result<(), StepError> {
+    nix::unistd::dup2_stdin(&streams.stdin)
+        .and_then(|()| nix::unistd::dup2_stdout(&streams.stdout))
+        .and_then(|()| nix::unistd::dup2_stderr(&streams.stderr))
+        .map_err(|errno| StepError::os(Step::Stdio, "0, 1, 2", errno))
+}
+
+/// Moves this process in the order of killing when memory runs out; where that is not allowed it is noted.
+pub(super) fn adjust_oom_score(adjustment: Option<i32>, reporter: &Reporter) {
+    let Some(adjustment) = adjustment else { return };
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", adjustment.to_string()) {
+        reporter.note(format!(
+            "oom_score_adj stays as it is, {adjustment} was refused: {error}"
+        ));
+    }
+}
+
+/// Becomes the program of `plan`. The file tree is the container's already, and descriptors 0 to 2 are in place.
+pub(super) fn become_program(
+    plan: &ProcessPlan,
+    filters: &[Vec<sock_filter>],
+    reporter: &Reporter,
+) -> Result<Infallible, StepError> {
+    let identity = look_up(plan)?;
+    set_rlimits(plan, reporter)?;
+    // Without no-new-privileges a filter can only be installed while this process is still an administrator.
+    if !plan.no_new_privileges {
+        install(filters)?;
+    }
+    limit_bounding_set(plan.capabilities.bounding)?;
+    switch_user(&identity)?;
+    set_capabilities(&plan.capabilities, identity.uid)?;
+    // Changing the user forgets this.
+    let _ = die_with_parent();
+    enter_directory(&plan.cwd)?;
+    if plan.no_new_privileges {
+        prctl::set_no_new_privs()
+            .map_err(|errno| StepError::os(Step::Capabilities, "no_new_privs", errno))?;
+        install(filters)?;
+    }
+    execute(plan, &identity)
+}
+
+fn look_up(plan: &ProcessPlan) -> Result<Identity, StepError> {
+    let read = |path: &str| match std::fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(_) => String::new(),
+    };
+    identify(&plan.user, &read("/etc/passwd"), &read("/etc/group")).map_err(|cause| {
+        let object = plan
+            .user
+            .name
+            .clone()
+            .or_else(|| plan.user.uid.map(|uid| uid.to_string()));
+        StepError::other(Step::User, object.unwrap_or_default(), cause)
+    })
+}
+
+fn set_rlimits(plan: &ProcessPlan, reporter: &Reporter) -> Result<(), StepError> {
+    for (number, soft, hard) in &plan.rlimits {
+        match set_rlimit(*number, *soft, *hard) {
+            // Raising a limit needs a capability that this host may not have given to davit.
+            Err(Errno::EPERM) => {
+                reporter.note(format!(
+                    "resource limit {number} stays as it is: not permitted"
+                ));
+            }
+            result => {
+                result.map_err(|errno| StepError::os(Step::Rlimit, number.to_string(), errno))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn install(filters: &[Vec<sock_filter>]) -> Result<(), StepError> {
+    for filter in filters {
+        install_filter(filter).map_err(|errno| StepError::os(Step::Seccomp, "filter", errno))?;
+    }
+    Ok(())
+}
+
+fn capability_failure(what: &str, error: &caps::errors::CapsError) -> StepError {
+    StepError::other(Step::Capabilities, what, error.to_string())
+}
+
+fn limit_bounding_set(bits: u64) -> Result<(), StepError> {
+    for capability in caps::all() {
+        let kept = bits & capability.bitmask() != 0;
+        if !kept && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) {
+            caps::drop(None, CapSet::Bounding, capability)
+                .map_err(|e| capability_failure("bounding set", &e))?;
+        }
+    }
+    Ok(())
+}
+
+fn switch_user(identity: &Identity) -> Result<(), StepError> {
+    let fail = |errno| StepError::os(Step::User, identity.uid.to_string(), errno);
+    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
+    setgroups(&groups).map_err(fail)?;
+    setresgid(gid, gid, gid).map_err(fail)?;
+    // The sets are cut down afterwards, by name.
+    prctl::set_keepcaps(true).map_err(fail)?;
+    setresuid(uid, uid, uid).map_err(fail)?;
+    prctl::set_keepcaps(false).map_err(fail)
+}
+
+/// Programs of users other than root start without capabilities, except ambient ones.
+fn set_capabilities(bits: &CapabilityBits, uid: u32) -> Result<(), StepError> {
+    let set = |bits: u64| -> CapsHashSet {
+        caps::all()
+            .into_iter()
+            .filter(|c: &Capability| bits & c.bitmask() != 0)
+            .collect()
+    };
+    let (effective, ambient) = (set(bits.effective), set(bits.ambient));
+    let apply = |kind, wanted: &CapsHashSet, what| {
+        caps::set(None, kind, wanted).map_err(|e| capability_failure(what, &e))
+    };
+    apply(CapSet::Effective, &effective, "effective set")?;
+    apply(
+        CapSet::Inheritable,
+        &set(bits.inheritable),
+        "inheritable set",
+    )?;
+    apply(CapSet::Permitted, &effective, "permitted set")?;
+    caps::clear(None, CapSet::Ambient).map_err(|e| capability_failure("ambient set", &e))?;
+    if uid != 0 && !ambient.is_empty() {
+        apply(CapSet::Ambient, &ambient, "ambient set")?;
+    }
+    Ok(())
+}
+
+/// Changes to the working directory and makes sure that it lies in the container: a path through a descriptor of the
+/// host would not (CVE-2024-21626).
+fn enter_directory(cwd: &str) -> Result<(), StepError> {
+    let fail = |errno| StepError::os(Step::WorkingDirectory, cwd, errno);
+    chdir(cwd).map_err(fail)?;
+    match getcwd() {
+        Ok(path) if path.is_absolute() => Ok(()),
+        Ok(_) | Err(Errno::ENOENT) => Err(StepError::other(
+            Step::WorkingDirectory,
+            cwd,
+            "lies outside of the container",
+        )),
+        Err(errno) => Err(fail(errno)),
+    }
+}
+
+fn execute(plan: &ProcessPlan, identity: &Identity) -> Result<Infallible, StepError> {
+    let text = |text: String| {
+        CString::new(text).map_err(|_| StepError::other(Step::Exec, "argument", "holds a NUL"))
+    };
+    let program = plan.args.first().map(String::as_str).unwrap_or_default();
+    let mut env = plan.env.clone();
+    if !env.iter().any(|(name, _)| name == "HOME") {
+        env.push(("HOME".to_owned(), identity.home.clone()));
+    }
+    let path = env
+        .iter()
+        .rev()
+        .find(|(name, _)| name == "PATH")
+        .map(|(_, value)| value.as_str());
+    let found = find_program(program, path.unwrap_or(DEFAULT_PATH))?;
+    let found = CString::new(found.as_os_str().as_bytes())
+        .map_err(|_| StepError::other(Step::Exec, program, "holds a NUL"))?;
+    let args = plan
+        .args
+        .iter()
+        .cloned()
+        .map(text)
+        .collect::<Result<Vec<_>, _>>()?;
+    let env = env
+        .into_iter()
+        .map(|(name, value)| text(format!("{name}={value}")))
+        .collect::<Result<Vec<_>, _>>()?;
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
+    // Nothing of the host but the standard streams gets through, whoever forgot to mark it.
+    close_on_exec_from(3).map_err(|errno| StepError::os(Step::Exec, "descriptors", errno))?;
+    execve(&found, &args, &env).map_err(|errno| StepError::os(Step::Exec, program, errno))
+}
+
+fn find_program(name: &str, path: &str) -> Result<PathBuf, StepError> {
+    if name.contains('/') {
+        return Ok(PathBuf::from(name));
+    }
+    let mut denied = false;
+    for directory in path.split(':') {
+        let directory = if directory.is_empty() { "." } else { directory };
+        let candidate = Path::new(directory).join(name);
+        match access(&candidate, AccessFlags::X_OK) {
+            Ok(()) if candidate.is_file() => return Ok(candidate),
+            Err(Errno::EACCES) => denied = true,
+            _ => {}
+        }
+    }
+    let (errno, cause) = if denied {
+        (Errno::EACCES, "permission denied")
+    } else {
+        (Errno::ENOENT, "executable file not found in $PATH")
+    };
+    Err(StepError {
+        errno: errno as i32,
+        ..StepError::other(Step::Exec, name, cause)
+    })
+}
