@@ -27,7 +27,7 @@ pub(crate) struct Settings {
     node_name: Option<String>,
     /// Address under which others reach this node [default: that of the default route]
     #[arg(long, value_name = "IP")]
-    node_ip: Option<IpAddr>,
+    pub(crate) node_ip: Option<IpAddr>,
     /// Where the node API listens [default: 0.0.0.0:10250, or a free port if that one is taken]
     #[arg(long, value_name = "ADDR:PORT")]
     node_listen: Option<SocketAddr>,

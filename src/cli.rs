@@ -74,11 +74,12 @@ enum Command {
 }
 
 impl Cli {
-    /// How to log. Long-running commands without a terminal's progress say more.
+    /// How to log. Servers tell what they do; commands only print their one line when they fail.
     pub(crate) fn logging(&self) -> logging::Settings {
         let default = match self.command {
             Command::Server(_) | Command::Agent(_) => "info",
-            _ => "warn",
+            Command::Up(_) => "warn",
+            _ => "off",
         };
         logging::Settings {
             filter: self.log.clone().unwrap_or_else(|| default.to_owned()),

@@ -41,10 +41,11 @@ impl Role {
     }
 }
 
-/// Makes the data directory, for its owner only.
-pub(crate) fn make_data_dir(dir: &Path) -> Result<(), Fault> {
+/// Makes the data directory, for its owner only; its absolute path.
+pub(crate) fn make_data_dir(dir: &Path) -> Result<PathBuf, Fault> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| cannot_use(dir, error))
+    made.and_then(|()| dir.canonicalize())
+        .map_err(|error| cannot_use(dir, error))
 }
 
 fn cannot_use(dir: &Path, error: std::io::Error) -> Fault {
@@ -146,7 +147,7 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
         for bad in [file.clone(), file.join("below")] {
-            let fault = make_data_dir(&bad).and_then(|()| take(&bad, Role::Server).map(|_| ()));
+            let fault = make_data_dir(&bad).map(|_| ());
             let text = fault.unwrap_err().to_string();
             assert!(text.contains("name a directory with --data-dir"), "{text}");
         }

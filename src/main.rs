@@ -9,6 +9,7 @@ mod agent;
 mod catalog;
 mod cli;
 mod connect;
+mod defaults;
 mod fault;
 mod images;
 mod listen;

@@ -5,8 +5,10 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use crate::fault::Fault;
 use crate::sanitize;
 
-/// Standard output. On a terminal everything is cleaned of control characters first; a pipe or file gets
-/// the bytes as they are.
+/// Standard output.
+///
+/// Lines are cleaned of control characters wherever they go, because a pipe often ends at a terminal. Data
+/// (logs, YAML, JSON) is cleaned on a terminal only; a file or a pipe gets it as it is.
 pub(crate) struct Output {
     out: BufWriter<io::Stdout>,
     terminal: bool,
@@ -25,19 +27,30 @@ impl Output {
         }
     }
 
-    /// One line of text.
-    pub(crate) fn line(&mut self, text: &str) -> Result<(), Fault> {
-        let written = if self.terminal {
-            writeln!(self.out, "{}", sanitize::text(text))
-        } else {
-            writeln!(self.out, "{text}")
-        };
-        written.and_then(|()| self.out.flush()).map_err(failed)
+    /// Whether somebody reads along.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
     }
 
-    /// Text of several lines, with or without a last line feed.
-    pub(crate) fn text(&mut self, text: &str) -> Result<(), Fault> {
-        self.line(text.strip_suffix('\n').unwrap_or(text))
+    /// One line of text.
+    pub(crate) fn line(&mut self, text: &str) -> Result<(), Fault> {
+        self.write_line(&sanitize::text(text))
+    }
+
+    /// Data of several lines, with or without a last line feed.
+    pub(crate) fn data(&mut self, text: &str) -> Result<(), Fault> {
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        if self.terminal {
+            self.line(text)
+        } else {
+            self.write_line(text)
+        }
+    }
+
+    fn write_line(&mut self, text: &str) -> Result<(), Fault> {
+        writeln!(self.out, "{text}")
+            .and_then(|()| self.out.flush())
+            .map_err(failed)
     }
 
     /// A piece of a stream that may be cut anywhere.

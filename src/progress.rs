@@ -43,6 +43,14 @@ impl Progress {
         }
     }
 
+    /// Prints something else meanwhile.
+    pub(crate) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
     /// Nothing more to come.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {

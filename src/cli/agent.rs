@@ -1,19 +1,147 @@
-//! `davit agent`: the node agent, in the foreground.
+//! `davit agent`: the node agent, in the foreground, with an API server in another process.
 
+use std::path::{Path, PathBuf};
+
+use davit_apiserver::pki::{Authority, Kubeconfig};
+use davit_node::ServingIdentity;
+use kube::config::KubeConfigOptions;
+
+use crate::agent::{self, Identities};
+use crate::connect::{DEFAULT_DATA_DIR, kubeconfig_path};
 use crate::fault::Fault;
+use crate::lock::{self, Role};
+use crate::output::Output;
+use crate::parts::Parts;
+use crate::shutdown;
 
 /// What `davit agent` is told.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Where davit keeps its data; with the keys of a `davit server` of this machine, nothing else is needed
+    #[arg(long, env = "DAVIT_DATA_DIR", value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    data_dir: PathBuf,
+    /// Kubeconfig with the identity of this node, for a server on another machine
+    #[arg(long, value_name = "FILE", requires_all = ["tls_cert", "tls_key", "client_ca"])]
+    kubeconfig: Option<PathBuf>,
+    /// Certificate the node API shows
+    #[arg(long, value_name = "FILE", requires = "kubeconfig")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "kubeconfig")]
+    tls_key: Option<PathBuf>,
+    /// Certificate authority of the clients the node API admits
+    #[arg(long, value_name = "FILE", requires = "kubeconfig")]
+    client_ca: Option<PathBuf>,
     #[command(flatten)]
-    server: crate::server::Settings,
-    #[command(flatten)]
-    agent: crate::agent::Settings,
+    agent: agent::Settings,
 }
 
 impl Args {
     pub(super) async fn run(self) -> Result<(), Fault> {
-        let _ = (self.server, self.agent);
-        Err(Fault::told("", "this build has no API server", ""))
+        agent::require_root()?;
+        let data_dir = lock::make_data_dir(&self.data_dir)?;
+        let _lock = lock::take(&data_dir, Role::Agent)?;
+        let (client, tls) = self.identity(&data_dir).await?;
+        let shutdown = shutdown::on_signal()?;
+        let mut parts = Parts::new();
+        let work = async {
+            self.agent.start(&data_dir, client, tls, &mut parts).await?;
+            Output::new().line(&format!(
+                "davit agent runs node {}",
+                self.agent.node_name()?
+            ))?;
+            parts.during(std::future::pending()).await
+        };
+        let result = tokio::select! {
+            result = work => result,
+            () = shutdown.cancelled() => Ok(()),
+        };
+        result.and(parts.stop().await)
     }
+
+    /// The client towards the API server, and what the node API shows.
+    async fn identity(&self, data_dir: &Path) -> Result<(kube::Client, ServingIdentity), Fault> {
+        match (
+            &self.kubeconfig,
+            &self.tls_cert,
+            &self.tls_key,
+            &self.client_ca,
+        ) {
+            (Some(kubeconfig), Some(certificate), Some(key), Some(ca)) => {
+                let tls = ServingIdentity {
+                    certificate_pem: read(certificate)?,
+                    key_pem: read(key)?,
+                    client_ca_pem: read(ca)?,
+                };
+                Ok((client(&read(kubeconfig)?).await?, tls))
+            }
+            _ => self.local_identity(data_dir).await,
+        }
+    }
+
+    /// On the machine of the server the agent issues its own certificates.
+    async fn local_identity(
+        &self,
+        data_dir: &Path,
+    ) -> Result<(kube::Client, ServingIdentity), Fault> {
+        let path = kubeconfig_path(data_dir);
+        if !path.exists() {
+            return Err(Fault::told(
+                format!("reading {}", path.display()),
+                "no davit server was started on this data directory",
+                "start `davit server` first, or give the node's identity with --kubeconfig",
+            ));
+        }
+        let server = server_url(&read(&path)?)?;
+        let authority = Authority::load_or_create(&data_dir.join("pki"))
+            .map_err(|error| Fault::new("opening the certificate authority", error, ""))?;
+        let name = self.agent.node_name()?;
+        let Identities {
+            serving,
+            client: leaf,
+        } = agent::identities(&authority, &name, self.agent.node_ip)?;
+        let (ca, identity) = (authority.ca_pem(), leaf.pem());
+        let kubeconfig = Kubeconfig {
+            server: &server,
+            ca: &ca,
+            identity: &identity,
+        }
+        .to_yaml();
+        Ok((client(&kubeconfig).await?, serving))
+    }
+}
+
+fn read(path: &Path) -> Result<String, Fault> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Fault::new(format!("reading {}", path.display()), error, ""))
+}
+
+fn server_url(kubeconfig: &str) -> Result<String, Fault> {
+    let read = parse(kubeconfig)?;
+    let clusters = read.clusters.into_iter().filter_map(|named| named.cluster);
+    clusters
+        .filter_map(|cluster| cluster.server)
+        .next()
+        .ok_or_else(|| {
+            Fault::told(
+                "reading the kubeconfig",
+                "it names no server",
+                "start `davit server` again",
+            )
+        })
+}
+
+fn parse(kubeconfig: &str) -> Result<kube::config::Kubeconfig, Fault> {
+    kube::config::Kubeconfig::from_yaml(kubeconfig)
+        .map_err(|error| Fault::new("reading the kubeconfig", error, ""))
+}
+
+async fn client(kubeconfig: &str) -> Result<kube::Client, Fault> {
+    let failed = |error| Fault::new("reading the kubeconfig", error, "");
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(parse(kubeconfig)?, &options)
+        .await
+        .map_err(failed)?;
+    kube::Client::try_from(config)
+        .map_err(|error| Fault::new("connecting to the API server", error, ""))
 }

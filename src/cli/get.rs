@@ -342,7 +342,7 @@ fn print_objects(
     } else {
         serde_saphyr::to_string(&whole).map_err(|error| Fault::new("writing YAML", error, ""))?
     };
-    output.text(&text)
+    output.data(&text)
 }
 
 #[cfg(test)]

@@ -27,6 +27,6 @@ impl Args {
             };
             Fault::new(format!("reading {}", path.display()), error, remedy)
         })?;
-        Output::new().text(&text)
+        Output::new().data(&text)
     }
 }

@@ -2,17 +2,20 @@
 
 use futures::AsyncReadExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::LogParams;
+use kube::api::{ListParams, LogParams};
+use kube::{Api, ResourceExt};
+use serde_json::Value;
 
-use crate::connect::Target;
+use crate::catalog::Catalog;
+use crate::connect::{Connection, Target};
 use crate::fault::Fault;
-use crate::output::Output;
+use crate::output::{Output, note};
 
 /// What `davit logs` is told.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Pod, as NAME or pod/NAME
+    /// Pod, or a workload whose newest pod is meant, as in deployment/NAME
+    #[arg(value_name = "POD")]
     pod: String,
     /// Container, if the pod has several
     #[arg(short, long, value_name = "NAME")]
@@ -61,7 +64,7 @@ impl Args {
             ..LogParams::default()
         };
         let failed = |error| Fault::request("", &error);
-        let stream = pods.log_stream(name, &params).await.map_err(failed)?;
+        let stream = pods.log_stream(&name, &params).await.map_err(failed)?;
         let mut stream = std::pin::pin!(stream);
         let mut output = Output::new();
         let mut buffer = vec![0; 32 << 10];
@@ -73,6 +76,55 @@ impl Args {
             }
         }
     }
+}
+
+/// The newest pod that the selector of a workload or Service means.
+async fn pod_of(
+    connection: &Connection,
+    pods: &Api<Pod>,
+    kind: &str,
+    name: &str,
+) -> Result<String, Fault> {
+    let failed = |error| Fault::request("", &error);
+    let catalog = Catalog::fetch(&connection.client).await?;
+    let owner = catalog
+        .find(kind)?
+        .api(connection, None)
+        .get(name)
+        .await
+        .map_err(failed)?;
+    let selector = labels_of(&owner.data["spec"]["selector"])
+        .ok_or_else(|| Fault::told("", format!("{kind}/{name} selects no pods"), "name a pod"))?;
+    let found = pods
+        .list(&ListParams::default().labels(&selector))
+        .await
+        .map_err(failed)?
+        .items;
+    let newest = found.iter().max_by_key(|pod| pod.creation_timestamp());
+    let newest = newest.map(ResourceExt::name_any).ok_or_else(|| {
+        Fault::told(
+            "",
+            format!("{kind}/{name} has no pods"),
+            "wait for them, or see its events",
+        )
+    })?;
+    if found.len() > 1 {
+        note(&format!("Found {} pods, using pod/{newest}", found.len()));
+    }
+    Ok(newest)
+}
+
+/// `a=b,c=d` of the labels a selector wants, in either of its two forms.
+fn labels_of(selector: &Value) -> Option<String> {
+    let labels = selector
+        .get("matchLabels")
+        .unwrap_or(selector)
+        .as_object()?;
+    let pairs = labels
+        .iter()
+        .map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+    let pairs = pairs.collect::<Option<Vec<_>>>()?;
+    (!pairs.is_empty()).then(|| pairs.join(","))
 }
 
 /// Seconds of a duration such as `90`, `30s`, `5m`, `2h` or `1d`.
@@ -97,6 +149,22 @@ fn seconds(text: &str) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_forms_of_selectors_are_read() {
+        let cases = [
+            (
+                serde_json::json!({"matchLabels": {"a": "b", "c": "d"}}),
+                Some("a=b,c=d"),
+            ),
+            (serde_json::json!({"a": "b"}), Some("a=b")),
+            (serde_json::json!({"matchExpressions": []}), None),
+            (Value::Null, None),
+        ];
+        for (selector, expected) in cases {
+            assert_eq!(labels_of(&selector).as_deref(), expected, "{selector}");
+        }
+    }
 
     #[test]
     fn durations_are_read() {

@@ -12,6 +12,21 @@ const IN_HEAD: &[&str] = &[
     "annotations",
     "managedFields",
 ];
+/// Maps whose keys are the user's own words, which stay as they are.
+const OF_USERS: &[&str] = &[
+    "allocatable",
+    "binaryData",
+    "capacity",
+    "config",
+    "data",
+    "limits",
+    "matchLabels",
+    "nodeSelector",
+    "parameters",
+    "requests",
+    "selector",
+    "stringData",
+];
 /// The annotation in which kubectl keeps the whole object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -52,7 +67,7 @@ pub(super) fn describe(object: &DynamicObject) -> Vec<String> {
     for (key, value) in &fields {
         match (is_secret, key.as_str(), value) {
             (true, "data", Value::Object(data)) => lines.extend(sizes(data)),
-            _ => write_field(&mut lines, 0, key, value),
+            _ => write_field(&mut lines, 0, &title_of(key), key, value),
         }
     }
     lines
@@ -91,15 +106,16 @@ fn sizes(data: &Map<String, Value>) -> Vec<String> {
     std::iter::once("Data:".to_owned()).chain(lines).collect()
 }
 
-fn write_field(lines: &mut Vec<String>, depth: usize, key: &str, value: &Value) {
+fn write_field(lines: &mut Vec<String>, depth: usize, title: &str, key: &str, value: &Value) {
     let indent = "  ".repeat(depth);
-    let title = title(key);
     match value {
         Value::Object(fields) if fields.is_empty() => lines.push(format!("{indent}{title}:")),
         Value::Object(fields) => {
             lines.push(format!("{indent}{title}:"));
+            let is_own = OF_USERS.contains(&key);
             for (key, value) in fields {
-                write_field(lines, depth + 1, key, value);
+                let title = if is_own { key.clone() } else { title_of(key) };
+                write_field(lines, depth + 1, &title, key, value);
             }
         }
         Value::Array(items) => {
@@ -123,7 +139,7 @@ fn write_item(lines: &mut Vec<String>, depth: usize, item: &Value) {
         Value::Object(fields) => {
             fields
                 .iter()
-                .for_each(|(key, value)| write_field(lines, depth + 1, key, value));
+                .for_each(|(key, value)| write_field(lines, depth + 1, &title_of(key), key, value));
         }
         Value::Array(items) => items
             .iter()
@@ -145,7 +161,7 @@ fn scalar_text(value: &Value) -> String {
 }
 
 /// `hostIP` becomes `Host IP`; keys that are no field names stay.
-fn title(key: &str) -> String {
+fn title_of(key: &str) -> String {
     if !key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return key.to_owned();
     }
