@@ -1,9 +1,28 @@
 //! Server-side apply and the field ownership kept in `metadata.managedFields`.
+//!
+//! Follows Kubernetes' structured merge: a write by apply owns exactly what its configuration
+//! says, other writes own what they changed, and what an applier no longer says is removed unless
+//! somebody else owns it. Ownership recorded under another version of the kind is read as if its
+//! fields had the same names.
+
+mod compare;
+mod last_applied;
+mod managers;
+mod merge;
+mod path;
+mod prune;
+mod set;
+mod typed;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
+use self::compare::{Difference, compare};
+use self::managers::{Manager, Operation};
+use self::set::Set;
+use self::typed::Slot;
 use crate::schema::Schema;
+use crate::strategy::access::Fields;
 
 /// Who writes, and how: what one entry of `managedFields` is keyed by.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +33,8 @@ pub struct Writer<'a> {
     pub api_version: &'a str,
     /// Empty, or the subresource such as `status`.
     pub subresource: &'a str,
+    /// The kind has a status subresource, so that other writes do not count for `status`.
+    pub status_apart: bool,
     /// The time for the entry.
     pub now: Timestamp,
 }
@@ -31,38 +52,264 @@ pub struct Conflict {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
     /// Others own fields with other values: 409 `Conflict` with one `FieldManagerConflict` cause
-    /// for each.
+    /// for each, whose message is `conflict with <manager>`.
     #[error("{}", conflict_text(.0))]
     Conflicts(Vec<Conflict>),
     /// The applied configuration is not usable: 400 `BadRequest`.
     #[error("{0}")]
     BadRequest(String),
-    /// The object's stored or sent ownership cannot be read: 422 `Invalid`.
-    #[error("{0}")]
-    Invalid(String),
 }
 
 fn conflict_text(conflicts: &[Conflict]) -> String {
-    format!("Apply failed with {} conflicts", conflicts.len())
+    if let [only] = conflicts {
+        let Conflict { manager, field } = only;
+        return format!("Apply failed with 1 conflict: conflict with {manager}: {field}");
+    }
+    let mut lines = Vec::new();
+    let mut last = "";
+    for conflict in conflicts {
+        if conflict.manager != last {
+            lines.push(format!("conflicts with {}:", conflict.manager));
+            last = &conflict.manager;
+        }
+        lines.push(format!("- {}", conflict.field));
+    }
+    format!(
+        "Apply failed with {} conflicts: {}",
+        conflicts.len(),
+        lines.join("\n")
+    )
+}
+
+/// Fields that nobody owns.
+const SYSTEM: [&str; 9] = [
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "clusterName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+];
+
+fn disown_system(set: &mut Set) {
+    set.remove_field("apiVersion");
+    set.remove_field("kind");
+    set.strip_field("metadata", &SYSTEM);
+}
+
+/// Leaves in a set what a write can own.
+fn restrict(set: &mut Set, writer: &Writer<'_>, typed: bool) {
+    disown_system(set);
+    match writer.subresource {
+        "status" if typed => set.keep_fields(&["status", "metadata"]),
+        "status" => set.keep_fields(&["status"]),
+        _ if writer.status_apart => set.remove_field("status"),
+        _ => {}
+    }
 }
 
 /// Applies `config` onto `live` (`None`: the object does not exist yet) for one manager and returns
-/// the new object with its `managedFields`.
+/// the new object with its `managedFields`. When nothing changes, neither do they.
+///
+/// # Errors
+/// Others own what the configuration changes and `force` is not set, or the configuration brings
+/// `managedFields` or lists whose items have no or the same keys.
 pub fn apply(
     schema: &Schema,
     live: Option<&Value>,
-    config: Value,
+    mut config: Value,
     writer: &Writer<'_>,
     force: bool,
 ) -> Result<Value, ApplyError> {
-    let _ = (schema, live, config, writer, force);
-    Err(ApplyError::BadRequest(
-        "server-side apply is not supported yet".to_owned(),
+    if !config.at("metadata").items("managedFields").is_empty() {
+        let detail = "metadata.managedFields must be nil".to_owned();
+        return Err(ApplyError::BadRequest(detail));
+    }
+    narrow(&mut config, writer);
+    let slot = Slot::root(schema.root());
+    let mut set = typed::to_set(&config, slot).map_err(|e| malformed(schema, &config, &e))?;
+    restrict(&mut set, writer, schema.root().typed);
+    let step = Step {
+        schema,
+        live,
+        writer,
+        config,
+        set,
+    };
+    match step.run(force) {
+        Err(ApplyError::Conflicts(conflicts)) if writer.manager == "kubectl" => {
+            step.upgrade(conflicts)
+        }
+        other => other,
+    }
+}
+
+fn malformed(schema: &Schema, config: &Value, detail: &str) -> ApplyError {
+    let meta = config.at("metadata");
+    let (kind, version) = (schema.kind(), schema.api_version());
+    let name = match meta.text("namespace") {
+        "" => meta.text("name").to_owned(),
+        namespace => format!("{namespace}/{}", meta.text("name")),
+    };
+    ApplyError::BadRequest(format!(
+        "failed to create typed patch object ({name}; {version}, Kind={kind}): {detail}"
     ))
+}
+
+/// Takes out of a configuration what this write has no say in.
+fn narrow(config: &mut Value, writer: &Writer<'_>) {
+    let Some(map) = config.as_object_mut() else {
+        return;
+    };
+    match writer.subresource {
+        "status" => {
+            map.retain(|k, _| matches!(k.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
+        }
+        _ if writer.status_apart => {
+            map.shift_remove("status");
+        }
+        _ => {}
+    }
+}
+
+/// One attempt to apply.
+struct Step<'a> {
+    schema: &'a Schema,
+    live: Option<&'a Value>,
+    writer: &'a Writer<'a>,
+    config: Value,
+    /// What the configuration owns.
+    set: Set,
+}
+
+impl Step<'_> {
+    fn slot(&self) -> Slot<'_> {
+        Slot::root(self.schema.root())
+    }
+
+    /// The managers of the live object. One that nobody manages belongs to whoever was there
+    /// before the first apply.
+    fn managers(&self) -> Vec<Manager> {
+        let Some(live) = self.live else {
+            return Vec::new();
+        };
+        let entries = live.at("metadata").items("managedFields");
+        let managers = managers::decode(entries).unwrap_or_default();
+        if !managers.is_empty() {
+            return managers;
+        }
+        let before = Writer {
+            manager: managers::BEFORE_FIRST_APPLY,
+            subresource: "",
+            ..*self.writer
+        };
+        let mut manager = Manager::new(&before, Operation::Update);
+        manager.set = typed::to_set_lenient(live, self.slot());
+        restrict(&mut manager.set, &before, self.schema.root().typed);
+        manager.touch(self.writer.now);
+        vec![manager]
+    }
+
+    fn run(&self, force: bool) -> Result<Value, ApplyError> {
+        let mut managers = self.managers();
+        let mine = managers
+            .iter()
+            .position(|m| m.is(self.writer, Operation::Apply));
+        let mut own = match mine {
+            Some(at) => managers.remove(at),
+            None => Manager::new(self.writer, Operation::Apply),
+        };
+        let last = std::mem::replace(&mut own.set, self.set.clone());
+        own.api_version = self.writer.api_version.to_owned();
+        let mut merged = self
+            .live
+            .cloned()
+            .unwrap_or_else(|| Value::Object(Default::default()));
+        merge::merge(&mut merged, self.config.clone(), self.slot());
+        prune::prune(&mut merged, self.slot(), &last, &own.set, &managers);
+        let difference = match self.live {
+            Some(live) => difference(live, &merged, self.slot()),
+            None => Difference::default(),
+        };
+        self.settle(&mut managers, &difference, force)?;
+        if self.live.is_none() || !difference.is_empty() || own.set != last {
+            own.touch(self.writer.now);
+        }
+        managers.push(own);
+        last_applied::sync(&mut merged, &self.config, self.writer);
+        managers::encode(managers, &mut merged);
+        Ok(merged)
+    }
+
+    /// Takes what changes away from the others, or tells who minds.
+    fn settle(
+        &self,
+        managers: &mut [Manager],
+        difference: &Difference,
+        force: bool,
+    ) -> Result<(), ApplyError> {
+        let changed = difference.changed();
+        let mut conflicts = Vec::new();
+        for manager in managers.iter_mut() {
+            let contested = manager.set.intersection(&changed);
+            if !force {
+                let name = manager.describe();
+                contested.for_each(&mut |field| {
+                    let (manager, field) = (name.clone(), field.to_owned());
+                    conflicts.push(Conflict { manager, field });
+                });
+            }
+            manager.set.subtract(&contested);
+            manager.set.subtract(&difference.removed);
+        }
+        if conflicts.is_empty() {
+            Ok(())
+        } else {
+            Err(ApplyError::Conflicts(conflicts))
+        }
+    }
+}
+
+/// What differs, without what nobody owns.
+fn difference(old: &Value, new: &Value, slot: Slot<'_>) -> Difference {
+    let mut difference = compare(old, new, slot);
+    difference.each().into_iter().for_each(disown_system);
+    difference
 }
 
 /// Brings `managedFields` of `new` up to date for a write that is not an apply. `old` is the stored
 /// object (`None` on create). Call it after defaulting and admission, before storing.
 pub fn track_update(schema: &Schema, old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
-    let _ = (schema, old, new, writer);
+    let slot = Slot::root(schema.root());
+    let mut managers = managers::of_write(old, new, writer.subresource);
+    let nothing = Value::Object(Default::default());
+    let mut difference = difference(old.unwrap_or(&nothing), new, slot);
+    if !difference.is_empty() {
+        for manager in &mut managers {
+            for set in difference.each() {
+                manager.set.subtract(set);
+            }
+        }
+        let mut taken = difference.changed();
+        restrict(&mut taken, writer, schema.root().typed);
+        if !taken.is_empty() {
+            let mine = managers
+                .iter()
+                .position(|m| m.is(writer, Operation::Update));
+            let mut own = match mine {
+                Some(at) => managers.remove(at),
+                None => Manager::new(writer, Operation::Update),
+            };
+            own.set.merge(taken);
+            own.touch(writer.now);
+            managers.push(own);
+        }
+    }
+    managers::encode(managers, new);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! `metadata.managedFields`: who owns what, read and written.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::Writer;
+use super::set::Set;
+use crate::strategy::access::Fields;
+
+/// More entries of updates than this are folded together.
+const MAX_UPDATERS: usize = 10;
+/// The name of the entry that old updates are folded into.
+const ANCIENT: &str = "ancient-changes";
+/// The name of the entry that owns what was there before the first apply.
+pub(super) const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// How a manager came by its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Apply,
+    Update,
+}
+
+/// One entry of `managedFields`.
+#[derive(Clone, Debug)]
+pub(super) struct Manager {
+    pub(super) name: String,
+    pub(super) operation: Operation,
+    pub(super) api_version: String,
+    pub(super) subresource: String,
+    /// As it is stored.
+    time: Value,
+    pub(super) set: Set,
+}
+
+impl Manager {
+    /// A new entry of `writer` that owns nothing yet.
+    pub(super) fn new(writer: &Writer<'_>, operation: Operation) -> Self {
+        Self {
+            name: writer.manager.to_owned(),
+            operation,
+            api_version: writer.api_version.to_owned(),
+            subresource: writer.subresource.to_owned(),
+            time: Value::Null,
+            set: Set::default(),
+        }
+    }
+
+    fn decode(entry: &Value) -> Option<Self> {
+        let operation = match entry.text("operation") {
+            "Apply" => Operation::Apply,
+            "Update" => Operation::Update,
+            _ => return None,
+        };
+        let set = match entry.get("fieldsV1") {
+            Some(fields) => Set::decode(fields)?,
+            None => Set::default(),
+        };
+        Some(Self {
+            name: entry.text("manager").to_owned(),
+            operation,
+            api_version: entry.text("apiVersion").to_owned(),
+            subresource: entry.text("subresource").to_owned(),
+            time: entry.at("time").clone(),
+            set,
+        })
+    }
+
+    fn encode(&self) -> Value {
+        let operation = match self.operation {
+            Operation::Apply => "Apply",
+            Operation::Update => "Update",
+        };
+        let mut map = Map::with_capacity(7);
+        map.insert("manager".to_owned(), self.name.as_str().into());
+        map.insert("operation".to_owned(), operation.into());
+        map.insert("apiVersion".to_owned(), self.api_version.as_str().into());
+        if !self.time.is_null() {
+            map.insert("time".to_owned(), self.time.clone());
+        }
+        map.insert("fieldsType".to_owned(), "FieldsV1".into());
+        map.insert("fieldsV1".to_owned(), self.set.encode());
+        if !self.subresource.is_empty() {
+            map.insert("subresource".to_owned(), self.subresource.as_str().into());
+        }
+        Value::Object(map)
+    }
+
+    /// Whether `writer` writes under this entry. An applier keeps its entry when it changes the
+    /// version it applies.
+    pub(super) fn is(&self, writer: &Writer<'_>, operation: Operation) -> bool {
+        self.operation == operation
+            && self.name == writer.manager
+            && self.subresource == writer.subresource
+            && (operation == Operation::Apply || self.api_version == writer.api_version)
+    }
+
+    /// Notes when the entry last changed.
+    pub(super) fn touch(&mut self, now: Timestamp) {
+        self.time = format!("{:.0}", now).into();
+    }
+
+    /// As conflicts name it.
+    pub(super) fn describe(&self) -> String {
+        let mut text = format!("{:?}", self.name);
+        if !self.subresource.is_empty() {
+            text.push_str(&format!(" with subresource {:?}", self.subresource));
+        }
+        if self.operation == Operation::Update {
+            text.push_str(&format!(" using {}", self.api_version));
+            if let Some(time) = self.time.as_str() {
+                text.push_str(&format!(" at {time}"));
+            }
+        }
+        text
+    }
+}
+
+/// Reads `managedFields`. `None` if an entry cannot be read.
+pub(super) fn decode(entries: &[Value]) -> Option<Vec<Manager>> {
+    entries.iter().map(Manager::decode).collect()
+}
+
+/// The managers that count for a write: those the client sent, if it sent any that can be read,
+/// or those of the stored object. One empty entry forgets all.
+pub(super) fn of_write(old: Option<&Value>, new: &Value, subresource: &str) -> Vec<Manager> {
+    let entries = |object: &Value| object.at("metadata").items("managedFields").to_vec();
+    let stored = || {
+        old.and_then(|old| decode(&entries(old)))
+            .unwrap_or_default()
+    };
+    let sent = entries(new);
+    if !subresource.is_empty() {
+        return stored();
+    }
+    if let [only] = sent.as_slice()
+        && only.as_object().is_some_and(Map::is_empty)
+    {
+        return Vec::new();
+    }
+    match decode(&sent) {
+        Some(managers) if !managers.is_empty() => managers,
+        _ => stored(),
+    }
+}
+
+/// Writes `managedFields`: appliers first, then by time.
+pub(super) fn encode(mut managers: Vec<Manager>, object: &mut Value) {
+    fold_old_updates(&mut managers);
+    managers.retain(|m| !m.set.is_empty());
+    managers.sort_by(|a, b| {
+        let key = |m: &Manager| {
+            let time = m.time.as_str().unwrap_or_default().to_owned();
+            let rank = m.operation == Operation::Update;
+            (
+                rank,
+                time,
+                m.name.clone(),
+                m.api_version.clone(),
+                m.subresource.clone(),
+            )
+        };
+        key(a).cmp(&key(b))
+    });
+    let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
+    if managers.is_empty() {
+        meta.shift_remove("managedFields");
+        return;
+    }
+    let entries: Vec<Value> = managers.iter().map(Manager::encode).collect();
+    meta.insert("managedFields".to_owned(), entries.into());
+}
+
+/// Keeps the number of updaters bounded: the oldest share one entry for each version.
+fn fold_old_updates(managers: &mut Vec<Manager>) {
+    let is_update = |m: &Manager| m.operation == Operation::Update;
+    let mut surplus = managers
+        .iter()
+        .filter(|m| is_update(m))
+        .count()
+        .saturating_sub(MAX_UPDATERS);
+    if surplus == 0 {
+        return;
+    }
+    managers.sort_by(|a, b| a.time.as_str().cmp(&b.time.as_str()));
+    let mut kept: Vec<Manager> = Vec::with_capacity(managers.len());
+    for manager in managers.drain(..) {
+        let bucket = kept
+            .iter_mut()
+            .find(|k| is_update(k) && k.api_version == manager.api_version && surplus > 0);
+        match bucket {
+            Some(bucket) if is_update(&manager) => {
+                bucket.name = ANCIENT.to_owned();
+                bucket.subresource = String::new();
+                bucket.set.merge(manager.set);
+                bucket.time = manager.time;
+                surplus -= 1;
+            }
+            _ => kept.push(manager),
+        }
+    }
+    *managers = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(name: &str, second: u8) -> Value {
+        json!({"manager": name, "operation": "Update", "apiVersion": "v1",
+            "time": format!("2024-01-01T00:00:{second:02}Z"), "fieldsType": "FieldsV1",
+            "fieldsV1": {format!("f:{name}"): {}}})
+    }
+
+    #[test]
+    fn entries_go_in_and_come_out() {
+        let entries = vec![
+            json!({"manager": "a", "operation": "Apply", "apiVersion": "v1", "time": "2024-01-01T00:00:01Z",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:x": {}}, "subresource": "status"}),
+            entry("b", 0),
+        ];
+        let mut object = json!({"metadata": {}});
+        encode(decode(&entries).unwrap(), &mut object);
+        assert_eq!(object["metadata"]["managedFields"], Value::from(entries));
+        assert!(decode(&[json!({"operation": "Fly"})]).is_none());
+        assert!(decode(&[json!({"operation": "Apply", "fieldsV1": {"x": 1}})]).is_none());
+    }
+
+    #[test]
+    fn old_updates_share_an_entry() {
+        let entries: Vec<Value> = (0..14).map(|n| entry(&format!("m{n}"), n)).collect();
+        let mut object = json!({"metadata": {}});
+        encode(decode(&entries).unwrap(), &mut object);
+        let written = object["metadata"]["managedFields"].as_array().unwrap();
+        assert_eq!(written.len(), 10);
+        assert_eq!(written[0]["manager"], "ancient-changes");
+        assert_eq!(written[0]["time"], "2024-01-01T00:00:04Z");
+        assert_eq!(written[0]["fieldsV1"].as_object().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn one_empty_entry_forgets_all() {
+        let old = json!({"metadata": {"managedFields": [entry("a", 1)]}});
+        assert_eq!(of_write(Some(&old), &json!({"metadata": {}}), "").len(), 1);
+        assert_eq!(
+            of_write(
+                Some(&old),
+                &json!({"metadata": {"managedFields": [{}]}}),
+                ""
+            )
+            .len(),
+            0
+        );
+        assert_eq!(
+            of_write(
+                Some(&old),
+                &json!({"metadata": {"managedFields": [{}]}}),
+                "status"
+            )
+            .len(),
+            1
+        );
+        let broken = json!({"metadata": {"managedFields": [{"operation": "Fly"}]}});
+        assert_eq!(of_write(Some(&old), &broken, "")[0].name, "a");
+    }
+}
