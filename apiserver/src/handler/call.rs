@@ -66,6 +66,7 @@ impl Call {
             manager: &self.manager,
             api_version,
             subresource: &self.path.subresource,
+            status_apart: self.resource.has_status(),
             now: now(),
         }
     }

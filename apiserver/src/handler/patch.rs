@@ -199,8 +199,5 @@ fn conflicts(call: &Call, error: ApplyError) -> StatusError {
             })
         }
         ApplyError::BadRequest(message) => StatusError::bad_request(message),
-        ApplyError::Invalid(message) => {
-            StatusError::unprocessable(&call.resource, &call.path.name, &message)
-        }
     }
 }
