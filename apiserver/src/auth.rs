@@ -1,8 +1,8 @@
 //! Who a request comes from (authentication) and what it may do (authorization).
 //!
-//! The request path uses [`Gate::admit`], which is [`Authenticator::authenticate`],
-//! [`impersonate::resolve`] and [`Authorizer::authorize`], in this order. All objects they need (service accounts,
-//! roles, bindings) are read through [`ObjectSource`], which the watch cache implements.
+//! The request path calls [`Authenticator::authenticate`], [`impersonate::resolve`] and
+//! [`Authorizer::require`], in this order. All objects they need (service accounts, roles, bindings) are
+//! read through [`ObjectSource`], which the watch cache implements.
 
 mod attributes;
 mod authenticate;
@@ -10,7 +10,6 @@ mod authorize;
 pub mod bootstrap;
 mod bootstrap_tokens;
 mod error;
-mod gate;
 pub mod impersonate;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -27,8 +26,10 @@ pub use attributes::{Attributes, Decision, ResourceAttributes, Target};
 pub use authenticate::{Authenticator, AuthenticatorConfig, is_public_path};
 pub use authorize::Authorizer;
 pub use error::Error;
-pub use gate::Gate;
 pub use review::Reviews;
 pub use source::{Kind, ObjectSource};
 pub use static_tokens::{StaticTokens, StaticTokensError};
 pub use user::{InProcessUser, UserInfo, groups, users};
+
+#[cfg(test)]
+mod tests;

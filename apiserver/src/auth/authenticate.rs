@@ -78,10 +78,8 @@ impl Authenticator {
         if let Some(InProcessUser(user)) = parts.extensions.get() {
             return Ok(Some(user.clone()));
         }
-        let by_certificate = match parts.extensions.get::<Peer>() {
-            Some(peer) => Some(of_peer(peer, Timestamp::now().as_second())),
-            None => None,
-        };
+        let peer = parts.extensions.get::<Peer>();
+        let by_certificate = peer.map(|peer| of_peer(peer, Timestamp::now().as_second()));
         if let Some(Ok(user)) = by_certificate {
             return Ok(Some(user));
         }

@@ -49,7 +49,7 @@ pub(super) fn of_pod(pod: &Value, part: &str) -> Amounts {
             running.get_mut(name),
             serde_json::from_value::<davit_api::Quantity>(value.clone()),
         ) {
-            *total = *total + more;
+            *total += more;
         }
     }
     running
