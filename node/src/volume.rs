@@ -5,14 +5,26 @@
 //! named here: the agent gets their directories from the plugin host and the image store.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::downward::DownwardError;
-use crate::inputs::PodInputs;
+mod atomic;
+mod error;
+mod host_path;
+mod mounts;
+mod ownership;
+mod plan;
+mod projected;
+mod set_up;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Cause, Error};
+pub use plan::plan;
+pub use set_up::Volumes;
 
 /// One planned volume of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +35,17 @@ pub struct Volume {
     pub kind: Kind,
     /// The group that may write it (`fsGroup`); none for volumes without ownership management.
     pub fs_group: Option<FsGroup>,
+}
+
+impl Volume {
+    /// True if no container may write it, whatever its `volumeMounts` say.
+    pub fn is_read_only(&self) -> bool {
+        match &self.kind {
+            Kind::Files { .. } | Kind::Image { .. } => true,
+            Kind::Claim { read_only, .. } => *read_only,
+            Kind::EmptyDir { .. } | Kind::HostPath { .. } => false,
+        }
+    }
 }
 
 /// `securityContext.fsGroup` and its change policy.
@@ -48,6 +71,8 @@ pub enum Kind {
     Files {
         /// The directory of the volume's kind: `kubernetes.io~configmap` and the like.
         plugin: &'static str,
+        /// They must never be on a disk.
+        secret: bool,
         /// Path inside the volume → file.
         files: BTreeMap<String, File>,
         /// Service account tokens to be requested and written beside them.
@@ -83,6 +108,8 @@ pub struct File {
     pub data: Bytes,
     /// Permission bits.
     pub mode: u32,
+    /// The owner; root where none is given.
+    pub owner: Option<u32>,
 }
 
 /// One service account token of a [`Kind::Files`] volume.
@@ -119,78 +146,6 @@ pub enum HostPathType {
     CharDevice,
     /// A block device.
     BlockDevice,
-}
-
-/// Why a volume cannot be planned or set up. Kubernetes reports it as a `FailedMount` event.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A required object does not exist. A retry helps when it appears.
-    #[error("MountVolume.SetUp failed for volume {volume:?} : {kind} {name:?} not found")]
-    Missing {
-        /// The volume.
-        volume: String,
-        /// `configmap` or `secret`.
-        kind: &'static str,
-        /// The object.
-        name: String,
-    },
-    /// An item names a key that the object does not have. A retry helps when it appears.
-    #[error(
-        "MountVolume.SetUp failed for volume {volume:?} : references non-existent {kind} key: {key}"
-    )]
-    Key {
-        /// The volume.
-        volume: String,
-        /// `config` or `secret`.
-        kind: &'static str,
-        /// The key.
-        key: String,
-    },
-    /// The volume's spec cannot be honoured. A retry does not help.
-    #[error("volume {volume:?}: {reason}")]
-    Spec {
-        /// The volume.
-        volume: String,
-        /// What is wrong and what would be right.
-        reason: String,
-    },
-    /// A field or resource of the pod cannot be told.
-    #[error("MountVolume.SetUp failed for volume {volume:?}")]
-    Downward {
-        /// The volume.
-        volume: String,
-        /// Why not.
-        #[source]
-        source: DownwardError,
-    },
-    /// `hostPath.type` does not fit what is there. A retry helps when it does.
-    #[error("hostPath type check failed: {} is not {wanted}", path.display())]
-    HostPath {
-        /// The path.
-        path: PathBuf,
-        /// What was demanded.
-        wanted: &'static str,
-    },
-    /// No token could be had. A retry may help.
-    #[error("failed to fetch token for volume {volume:?}")]
-    Token {
-        /// The volume.
-        volume: String,
-        /// What the API server said.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The kernel refused an operation. A retry helps if its cause is gone.
-    #[error("cannot {operation} {}", path.display())]
-    Io {
-        /// The verb.
-        operation: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 /// Asks the API server for a token of the pod's service account, bound to the pod.
@@ -231,53 +186,4 @@ pub struct SetUp {
     pub path: PathBuf,
     /// When its tokens should be renewed by calling [`Volumes::set_up`] again.
     pub refresh_at: Option<Timestamp>,
-}
-
-/// Plans all volumes of a pod.
-///
-/// # Errors
-/// The first volume that cannot be: a missing object that is not optional, an unknown kind, a bad path.
-pub fn plan(inputs: &PodInputs<'_>) -> Result<Vec<Volume>, Error> {
-    let _ = inputs;
-    Ok(Vec::new())
-}
-
-/// Makes planned volumes real beneath the pods' directory.
-#[derive(Clone, Debug)]
-pub struct Volumes {
-    pods_dir: PathBuf,
-}
-
-impl Volumes {
-    /// Volumes live in `<pods_dir>/<uid>/volumes/<plugin>/<name>`.
-    pub fn new(pods_dir: &Path) -> Self {
-        Self {
-            pods_dir: pods_dir.to_owned(),
-        }
-    }
-
-    /// Makes or updates one volume; calling it again with the same plan changes nothing.
-    ///
-    /// # Errors
-    /// See [`Error`]. [`Kind::Claim`] and [`Kind::Image`] are not made here.
-    pub async fn set_up(
-        &self,
-        _pod_uid: &str,
-        volume: &Volume,
-        _tokens: &dyn TokenSource,
-    ) -> Result<SetUp, Error> {
-        Err(Error::Io {
-            operation: "set up",
-            path: self.pods_dir.join(&volume.name),
-            source: std::io::ErrorKind::Unsupported.into(),
-        })
-    }
-
-    /// Unmounts and removes all volumes of a pod that [`Self::set_up`] made; fine if there are none.
-    ///
-    /// # Errors
-    /// Something cannot be unmounted or removed.
-    pub async fn tear_down(&self, _pod_uid: &str) -> Result<(), Error> {
-        Ok(())
-    }
 }

@@ -1,16 +1,13 @@
 //! Removing trees that others grew: any depth, any number of files, no link followed.
 
 use std::collections::VecDeque;
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
-
-use super::open_child;
 
 /// Directories open at a time; deeper ones are lifted.
 const MAX_DEPTH: usize = 48;
@@ -66,10 +63,13 @@ impl Removal<'_> {
         name: &CString,
         depth: usize,
     ) -> io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let dir = match open_child(parent, OsStr::from_bytes(name.as_bytes()), flags) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // What is mounted in the tree is somebody's data, not part of it, even if it is of the same file system.
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV;
+        let dir = match rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve) {
             // Somebody else removes the same tree.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::XDEV) => return Err(Errno::BUSY.into()),
             dir => dir?,
         };
         self.clear(dir.as_fd(), depth + 1)?;
