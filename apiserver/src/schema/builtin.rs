@@ -59,9 +59,6 @@ pub(crate) fn object_meta() -> NodeRef {
     NODE.clone()
 }
 
-/// Where references point while schemas are generated.
-pub(crate) const REFERENCES: &str = "#/components/schemas/";
-
 /// The definition names of `kinds` and the JSON schemas of everything they refer to.
 pub(crate) fn generate(kinds: &[&kinds::Kind]) -> (Vec<String>, Map<String, Value>) {
     let mut generator = SchemaSettings::draft2020_12()

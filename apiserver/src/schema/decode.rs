@@ -37,12 +37,20 @@ pub(crate) fn json(
     Ok(value)
 }
 
-/// YAML with limits on depth, nodes and aliases.
+/// YAML with limits on depth, nodes and aliases. Bodies that are JSON, as most clients send under
+/// any name, are read as such.
 pub(crate) fn yaml(
     node: &Node,
     body: &[u8],
     report: &RefCell<Report>,
 ) -> Result<Option<Value>, String> {
+    if body.trim_ascii_start().first() == Some(&b'{') {
+        let parsed = json(node, body, report);
+        if parsed.is_ok() || report.borrow().wrong_type.is_some() {
+            return parsed;
+        }
+        report.take();
+    }
     let mut budget = serde_saphyr::Budget::default();
     budget.max_depth = 128;
     budget.max_documents = 1;

@@ -90,3 +90,8 @@ pub(crate) fn find(group: &str, version: &str, kind: &str) -> Option<&'static Ki
         .iter()
         .find(|k| k.kind == kind && k.group == group && k.version == version)
 }
+
+/// Whether a kind of the core group belongs to the API machinery rather than to the core types.
+pub(crate) fn is_meta(kind: &str) -> bool {
+    matches!(kind, "Status" | "APIResourceList" | "DeleteOptions")
+}
