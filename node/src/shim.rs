@@ -38,6 +38,9 @@ use record::Records;
 use sandbox::Sandbox;
 use server::{Parts, Shim, block_signals, listen, note};
 
+/// Where shims stand in the order of killing when memory runs out: as containerd's.
+const OOM_SCORE_ADJ: &str = "-998";
+
 /// Entry of the hidden `davit shim …`, to be called before any thread exists; returns the process's exit code.
 ///
 /// The agent's socket is standard input; the arguments only tell a reader of the process list which pod this is.
@@ -158,6 +161,8 @@ fn serve(begin: Begin, cgroups: Box<dyn Cgroups>, agent: &OwnedFd) -> Result<(),
     // Containers must not be able to look into it, and what they leave behind falls to it.
     prctl::set_dumpable(false).map_err(fail)?;
     prctl::set_child_subreaper(true).map_err(fail)?;
+    // When memory runs out a container goes before the shim that would tell of it. Not every host allows this.
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
     let records = Records::of_pod(&begin.sandbox.dir);
     let sandbox = Sandbox::set_up(&begin.sandbox, &proof, records.dir())?;
     let dir = records.dir().display().to_string();

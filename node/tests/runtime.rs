@@ -4,7 +4,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "tests fail by panicking and report on standard output"
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, report on standard output, and start other programs"
 )]
 
 #[path = "runtime/bench.rs"]

@@ -99,3 +99,47 @@ fn v2_counters() {
         .collect();
     assert_eq!(pids, [10, 11, 12]);
 }
+
+/// The device filter on a real cgroup v2, where one is mounted and this test may use it.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a process to be confined")]
+fn v2_device_filter() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let Some(point) = mounts.lines().find(|l| l.contains(" - cgroup2 ")) else {
+        return;
+    };
+    let point = point.split(' ').nth(4).unwrap();
+    let group = format!("davit-unit-{}", std::process::id());
+    let cgroups = Unified::new(PathBuf::from(point));
+    if cgroups.create(&group).is_err() {
+        return;
+    }
+    let null = DeviceRule {
+        kind: DeviceKind::Character,
+        major: Some(1),
+        minor: Some(3),
+        access: Access::READ | Access::WRITE,
+    };
+    cgroups.allow_devices(&group, &[null]).unwrap();
+    let script = "read x; head -c1 /dev/null && echo null; head -c1 /dev/zero && echo zero";
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let procs = Path::new(point).join(&group).join("cgroup.procs");
+    fs::write(procs, child.id().to_string()).unwrap();
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    cgroups.remove(&group).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "null\n");
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("not permitted")
+    );
+}

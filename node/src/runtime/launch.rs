@@ -57,7 +57,7 @@ pub(crate) fn plan(
         group: group.to_owned(),
         resources: config.resources.clone(),
         device_rules: device_rules(spec),
-        process: process_plan(config, spec)?,
+        process: process_plan(sandbox, config, spec)?,
         log: LogPlan {
             path: config.log_path.clone(),
             max_bytes: config.log_max_bytes,
@@ -298,7 +298,11 @@ fn device_rule(rule: &LinuxDeviceCgroup) -> DeviceRule {
     }
 }
 
-fn process_plan(config: &ContainerConfig, spec: &Spec) -> Result<ProcessPlan, Error> {
+fn process_plan(
+    sandbox: &SandboxConfig,
+    config: &ContainerConfig,
+    spec: &Spec,
+) -> Result<ProcessPlan, Error> {
     let process = spec.process().as_ref();
     let capabilities = process.and_then(|p| p.capabilities().as_ref());
     let bits = |set: Option<&HashSet<Capability>>| set.map_or(0, capability_bits);
@@ -311,9 +315,11 @@ fn process_plan(config: &ContainerConfig, spec: &Spec) -> Result<ProcessPlan, Er
             .ok_or_else(|| invalid(config, "rlimits", format!("name {}", limit.typ())))?;
         rlimits.push((number, limit.soft(), limit.hard()));
     }
+    let mut env = vec![("HOSTNAME".to_owned(), sandbox.hostname.clone())];
+    env.extend(config.env.iter().cloned());
     Ok(ProcessPlan {
         args: config.args.clone(),
-        env: config.env.clone(),
+        env,
         cwd: config.cwd.clone(),
         user: config.user.clone(),
         capabilities: CapabilityBits {

@@ -54,9 +54,17 @@ impl Preparer {
             source,
         };
         let text = serde_json::to_vec(&spec).map_err(|e| unusable(e.into()))?;
-        std::fs::create_dir_all(&bundle)
-            .and_then(|()| std::fs::write(&path, text))
-            .map_err(unusable)?;
+        match std::fs::create_dir(&bundle) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::WrongState {
+                    id: config.id.clone(),
+                    problem: "exists already; remove it first".to_owned(),
+                });
+            }
+            made => made
+                .and_then(|()| std::fs::write(&path, text))
+                .map_err(unusable)?,
+        }
         Ok((launch, filters))
     }
 

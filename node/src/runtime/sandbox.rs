@@ -93,6 +93,15 @@ impl Sandbox {
         }
     }
 
+    /// Kills all processes of a container; its end is told as any other. An ended container is no error.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Lost`].
+    pub async fn kill(&self, id: &str) -> Result<(), Error> {
+        self.simple(Request::Kill { id: id.to_owned() }, id, ANSWER_LIMIT)
+            .await
+    }
+
     /// Sends a signal to a container's first process; an ended container is no error.
     ///
     /// # Errors

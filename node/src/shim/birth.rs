@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use nix::sched::CloneFlags;
 use nix::sys::memfd::MFdFlags;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use seccompiler::sock_filter;
 
@@ -85,9 +86,10 @@ impl Shim {
             let refusal = Refusal::WrongState("exists already; remove it first".to_owned());
             return self.reply(asker, Err(refusal));
         }
-        let group = launch.group.clone();
+        let (id, group) = (launch.id.clone(), launch.group.clone());
         if let Err(error) = self.try_start(asker, launch, fds) {
             let _ = self.cgroups.remove(&group);
+            let _ = self.records.remove_container(&id);
             self.reply(asker, Err(Refusal::Step(error)));
         }
     }
@@ -357,8 +359,11 @@ impl Shim {
 
     /// Takes away what was made for a container that never ran. Its process is ending and is reaped as any other.
     fn forget_failed(&self, container: &Container) {
-        let _ = kill(container.pid, Signal::SIGKILL);
-        let _ = nix::sys::wait::waitpid(container.pid, None);
+        // If it has been reaped already its number may be another process's.
+        if let Ok(WaitStatus::StillAlive) = waitpid(container.pid, Some(WaitPidFlag::WNOHANG)) {
+            let _ = kill(container.pid, Signal::SIGKILL);
+            let _ = waitpid(container.pid, None);
+        }
         if let Err(error) = self.cgroups.remove(&container.launch.group) {
             note(&format!("{}: {error}", container.launch.id));
         }

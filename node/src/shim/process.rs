@@ -42,9 +42,10 @@ pub(super) fn connect(streams: &Streams) -> Result<(), StepError> {
         .map_err(|errno| StepError::os(Step::Stdio, "0, 1, 2", errno))
 }
 
-/// Moves this process in the order of killing when memory runs out; where that is not allowed it is noted.
+/// Moves this process in the order of killing when memory runs out; where that is not allowed it is noted. Without a
+/// wish it goes back to the middle, away from the shim's place.
 pub(super) fn adjust_oom_score(adjustment: Option<i32>, reporter: &Reporter) {
-    let Some(adjustment) = adjustment else { return };
+    let adjustment = adjustment.unwrap_or(0);
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", adjustment.to_string()) {
         reporter.note(format!(
             "oom_score_adj stays as it is, {adjustment} was refused: {error}"
@@ -191,15 +192,11 @@ fn execute(plan: &ProcessPlan, identity: &Identity) -> Result<Infallible, StepEr
         CString::new(text).map_err(|_| StepError::other(Step::Exec, "argument", "holds a NUL"))
     };
     let program = plan.args.first().map(String::as_str).unwrap_or_default();
-    let mut env = plan.env.clone();
-    if !env.iter().any(|(name, _)| name == "HOME") {
-        env.push(("HOME".to_owned(), identity.home.clone()));
-    }
+    let env = environment(plan, &identity.home);
     let path = env
         .iter()
-        .rev()
-        .find(|(name, _)| name == "PATH")
-        .map(|(_, value)| value.as_str());
+        .find(|(name, _)| *name == "PATH")
+        .map(|(_, value)| *value);
     let found = find_program(program, path.unwrap_or(DEFAULT_PATH))?;
     let found = CString::new(found.as_os_str().as_bytes())
         .map_err(|_| StepError::other(Step::Exec, program, "holds a NUL"))?;
@@ -217,6 +214,21 @@ fn execute(plan: &ProcessPlan, identity: &Identity) -> Result<Infallible, StepEr
     // Nothing of the host but the standard streams gets through, whoever forgot to mark it.
     close_on_exec_from(3).map_err(|errno| StepError::os(Step::Exec, "descriptors", errno))?;
     execve(&found, &args, &env).map_err(|errno| StepError::os(Step::Exec, program, errno))
+}
+
+/// The environment with each name once, the last value given winning, and what programs expect to be there.
+fn environment<'a>(plan: &'a ProcessPlan, home: &'a str) -> Vec<(&'a str, &'a str)> {
+    let mut env: Vec<(&str, &str)> = vec![("HOME", home)];
+    if plan.terminal {
+        env.push(("TERM", "xterm"));
+    }
+    for (name, value) in &plan.env {
+        match env.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value,
+            None => env.push((name, value)),
+        }
+    }
+    env
 }
 
 fn find_program(name: &str, path: &str) -> Result<PathBuf, StepError> {

@@ -141,13 +141,10 @@ impl Builder<'_> {
                 .ok_or_else(|| fail(Errno::ENOENT))?,
             MountSource::Cgroups => return self.cgroups(step),
         };
-        let spread = match step.spread {
-            SpreadPlan::Private => Spread::Private,
-            SpreadPlan::Slave => Spread::Slave,
-            SpreadPlan::Shared => Spread::Shared,
-        };
-        set_attributes(&tree, 0, spread, true).map_err(fail)?;
-        set_attributes(&tree, step.attributes, Spread::Keep, step.recursive).map_err(fail)?;
+        // A new file system has its attributes already, and nothing to spread to.
+        if matches!(step.source, MountSource::Bind { .. }) {
+            restrict(&tree, step).map_err(fail)?;
+        }
         let kind = TargetKind::of(&fstat(&tree).map_err(fail)?);
         let target = target_in_root(&self.root, Path::new(&step.target), kind).map_err(fail)?;
         attach(&tree, &target).map_err(fail)
@@ -271,6 +268,24 @@ impl Builder<'_> {
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
             result => result.map(Some),
         }
+    }
+}
+
+/// Sets a bind mount's attributes and how it spreads.
+fn restrict(tree: &OwnedFd, step: &MountStep) -> nix::Result<()> {
+    let spread = match step.spread {
+        SpreadPlan::Private => Spread::Private,
+        SpreadPlan::Slave => Spread::Slave,
+        SpreadPlan::Shared => Spread::Shared,
+    };
+    if step.recursive {
+        return set_attributes(tree, step.attributes, spread, true);
+    }
+    set_attributes(tree, 0, spread, true)?;
+    if step.attributes == 0 {
+        Ok(())
+    } else {
+        set_attributes(tree, step.attributes, Spread::Keep, false)
     }
 }
 

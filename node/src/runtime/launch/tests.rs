@@ -84,7 +84,8 @@ fn privileged_containers_have_no_device_rules() {
 
 #[test]
 fn what_no_container_can_have_is_refused() {
-    let changes: [(&str, fn(&mut ContainerConfig)); 9] = [
+    type Change = fn(&mut ContainerConfig);
+    let changes: [(&str, Change); 9] = [
         ("id", |c| c.id = "../x".to_owned()),
         ("id", |c| c.id = String::new()),
         ("command", |c| c.args.clear()),
