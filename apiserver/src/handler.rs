@@ -101,7 +101,9 @@ async fn route(
             labels.verb = verb.to_owned();
             labels.resource.clone_from(&path.resource);
             labels.subresource.clone_from(&path.subresource);
-            authorize(&server, &user, &path.attributes(verb)).await?;
+            let pinned = options.pinned_name(verb);
+            let attributes = path.attributes(verb, pinned.as_deref());
+            authorize(&server, &user, &attributes).await?;
             let call = call(server, path, options, user, &parts)?;
             dispatch(call, verb, parts, body).await
         }

@@ -124,8 +124,13 @@ impl ResourcePath {
         })
     }
 
-    /// What authorization is asked.
-    pub(crate) fn attributes<'a>(&'a self, verb: &'a str) -> Attributes<'a> {
+    /// What authorization is asked; `pinned` is the one name a list or watch of the collection is limited to.
+    pub(crate) fn attributes<'a>(
+        &'a self,
+        verb: &'a str,
+        pinned: Option<&'a str>,
+    ) -> Attributes<'a> {
+        let own = Some(self.name.as_str()).filter(|name| !name.is_empty());
         Attributes::resource(
             verb,
             ResourceAttributes {
@@ -134,7 +139,7 @@ impl ResourcePath {
                 resource: &self.resource,
                 subresource: &self.subresource,
                 namespace: &self.namespace,
-                name: &self.name,
+                name: own.or(pinned).unwrap_or_default(),
             },
         )
     }

@@ -1,10 +1,15 @@
 //! `davit agent`: the node agent, in the foreground, with an API server in another process.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use davit_apiserver::pki::{Authority, Kubeconfig};
+use davit_apiserver::pki::{Authority, Leaf};
 use davit_node::ServingIdentity;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use kube::client::ConfigExt;
 use kube::config::KubeConfigOptions;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::{self, Identities};
 use crate::connect::{DEFAULT_DATA_DIR, kubeconfig_path};
@@ -41,8 +46,8 @@ impl Args {
         agent::require_root()?;
         let data_dir = lock::make_data_dir(&self.data_dir)?;
         let _lock = lock::take(&data_dir, Role::Agent)?;
-        let (client, tls) = self.identity(&data_dir).await?;
         let shutdown = shutdown::on_signal()?;
+        let (client, tls) = self.identity(&data_dir, shutdown.clone()).await?;
         let mut parts = Parts::new();
         let work = async {
             self.agent.start(&data_dir, client, tls, &mut parts).await?;
@@ -60,7 +65,11 @@ impl Args {
     }
 
     /// The client towards the API server, and what the node API shows.
-    async fn identity(&self, data_dir: &Path) -> Result<(kube::Client, ServingIdentity), Fault> {
+    async fn identity(
+        &self,
+        data_dir: &Path,
+        shutdown: CancellationToken,
+    ) -> Result<(kube::Client, ServingIdentity), Fault> {
         match (
             &self.kubeconfig,
             &self.tls_cert,
@@ -75,14 +84,15 @@ impl Args {
                 };
                 Ok((client(&read(kubeconfig)?).await?, tls))
             }
-            _ => self.local_identity(data_dir).await,
+            _ => self.local_identity(data_dir, shutdown),
         }
     }
 
-    /// On the machine of the server the agent issues its own certificates.
-    async fn local_identity(
+    /// On the machine of the server the agent issues its own certificates, and renews them.
+    fn local_identity(
         &self,
         data_dir: &Path,
+        shutdown: CancellationToken,
     ) -> Result<(kube::Client, ServingIdentity), Fault> {
         let path = kubeconfig_path(data_dir);
         if !path.exists() {
@@ -100,15 +110,34 @@ impl Args {
             serving,
             client: leaf,
         } = agent::identities(&authority, &name, self.agent.node_ip)?;
-        let (ca, identity) = (authority.ca_pem(), leaf.pem());
-        let kubeconfig = Kubeconfig {
-            server: &server,
-            ca: &ca,
-            identity: &identity,
-        }
-        .to_yaml();
-        Ok((client(&kubeconfig).await?, serving))
+        let client = renewing_client(&authority, &server, leaf)?;
+        tokio::spawn(authority.maintain(shutdown));
+        Ok((client, serving))
     }
+}
+
+/// A client that shows whatever certificate `leaf` has at the moment.
+fn renewing_client(
+    authority: &Authority,
+    server: &str,
+    leaf: Arc<Leaf>,
+) -> Result<kube::Client, Fault> {
+    let what = "connecting to the API server";
+    let url: http::Uri = server
+        .parse()
+        .map_err(|error| Fault::new(what, error, ""))?;
+    let tls = authority
+        .client_config(leaf)
+        .map_err(|error| Fault::new(what, error, ""))?;
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_only()
+        .enable_http1()
+        .build();
+    let client = Client::builder(TokioExecutor::new()).build(connector);
+    let base = kube::Config::new(url).base_uri_layer();
+    let service = tower::ServiceBuilder::new().layer(base).service(client);
+    Ok(kube::Client::new(service, "default"))
 }
 
 fn read(path: &Path) -> Result<String, Fault> {

@@ -24,6 +24,8 @@ const OWN: &[&str] = &[
     "volumes",
     "plugins",
     "ledger",
+    "seccomp",
+    "images.sock",
     "kubeconfig",
     "server.lock",
     "agent.lock",

@@ -71,6 +71,19 @@ impl Options {
         Ok(options)
     }
 
+    /// The one name a list or watch is limited to by its field selector: rules that name objects, and nodes
+    /// that may read single ones, cover such a request.
+    pub(crate) fn pinned_name(&self, verb: &str) -> Option<String> {
+        if !matches!(verb, "list" | "watch") || self.field_selector.is_empty() {
+            return None;
+        }
+        let selector: davit_api::FieldSelector = self.field_selector.parse().ok()?;
+        selector
+            .exact("metadata.name")
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+    }
+
     fn set(&mut self, key: &str, value: &str) -> Result<(), StatusError> {
         match key {
             "labelSelector" => value.clone_into(&mut self.label_selector),

@@ -142,3 +142,32 @@ fn options_are_read_from_the_query() {
         assert_eq!(Options::parse(wrong).unwrap_err().code(), 400, "{wrong}");
     }
 }
+
+#[test]
+fn a_list_of_one_name_is_authorized_by_that_name() {
+    let cases = [
+        ("list", "fieldSelector=metadata.name%3Da", Some("a")),
+        (
+            "watch",
+            "fieldSelector=spec.x%3Dy,metadata.name%3D%3Da",
+            Some("a"),
+        ),
+        ("list", "fieldSelector=metadata.name%21%3Da", None),
+        ("list", "fieldSelector=metadata.name%3D", None),
+        ("deletecollection", "fieldSelector=metadata.name%3Da", None),
+        ("list", "", None),
+    ];
+    for (verb, query, expected) in cases {
+        let options = Options::parse(query).unwrap();
+        assert_eq!(
+            options.pinned_name(verb).as_deref(),
+            expected,
+            "{verb} {query}"
+        );
+    }
+    let path = resource("/api/v1/namespaces/a/secrets/own");
+    let crate::auth::Target::Resource(target) = path.attributes("get", Some("other")).target else {
+        panic!("not a resource")
+    };
+    assert_eq!(target.name, "own");
+}
