@@ -262,3 +262,6 @@ fn node_client(
         .build();
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
+
+#[cfg(test)]
+mod tests;
