@@ -20,7 +20,8 @@ use crate::schema::openapi::{self, Document};
 /// The version clients are told. The patch number is davit's own.
 const GIT_VERSION: &str = "v1.37.0+davit";
 
-const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// Content type of the protobuf document. Clients ask for it with `@`, which is not allowed in an answer.
+const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// OpenAPI documents that were asked for, until the resources change.
 #[derive(Debug, Default)]

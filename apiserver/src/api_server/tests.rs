@@ -37,7 +37,11 @@ impl Rig {
         let mut config = Config::new(dir.path().to_owned(), listen);
         config.store = StoreKind::Memory;
         let server = ApiServer::open_with(config, registry).await.unwrap();
-        Self { server, _dir: dir }
+        let rig = Self { server, _dir: dir };
+        // What a controller does for every namespace.
+        let account = serde_json::json!({"metadata": {"name": "default"}});
+        rig.make("/api/v1/namespaces/default/serviceaccounts", account).await;
+        rig
     }
 
     /// A request with all rights.

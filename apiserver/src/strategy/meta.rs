@@ -9,7 +9,8 @@ use crate::schema::field::{FieldError, Path};
 /// Annotations may take this many bytes in all.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 /// Finalizers that need no domain.
-const FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+const FINALIZERS: [&str; 4] =
+    ["kubernetes", "orphan", "foregroundDeletion", "customresourcecleanup.apiextensions.k8s.io"];
 
 /// What makes a good name for a kind.
 pub(crate) type NameRule = fn(&str) -> Option<std::borrow::Cow<'static, str>>;

@@ -120,7 +120,7 @@ async fn bodies_are_checked() {
     assert_eq!(warned.code, 201, "{}", warned.body);
     let warning = warned.headers["warning"].to_str().unwrap();
     assert!(warning.starts_with("299 - \"unknown field"), "{warning}");
-    let yaml = "kind: ConfigMap\napiVersion: v1\nmetadata:\n  name: y\ndata:\n  a: b\n";
+    let yaml = "kind: ConfigMap\napiVersion: v1\nmetadata:\n  name: text\ndata:\n  a: b\n";
     let made = rig.send("POST", CONFIG_MAPS, &[("content-type", "application/yaml")], yaml).await.ok();
     assert_eq!(made["data"]["a"], "b");
     let text = [("content-type", "text/plain")];

@@ -5,48 +5,45 @@ use serde_json::json;
 use super::*;
 use crate::resource::{Entry, table};
 
-/// A kind of Kubernetes that davit's table does not have.
-const CANDIDATE: Entry =
-    Entry::namespaced("coordination.k8s.io", "v1beta1", "LeaseCandidate", "leasecandidates");
+/// A kind of Kubernetes that davit's table does not have: it is deprecated and says nothing.
+const COMPONENT_STATUS: Entry =
+    Entry::cluster("", "v1", "ComponentStatus", "componentstatuses").short(&["cs"]);
 
 #[tokio::test]
 async fn one_entry_adds_a_kind() {
-    let rig = Rig::with(Registry::with(table().chain([CANDIDATE]))).await;
-    let path = "/apis/coordination.k8s.io/v1beta1/namespaces/default/leasecandidates";
-    let spec = json!({
-        "leaseName": "l", "binaryVersion": "1.0.0", "emulationVersion": "1.0.0",
-        "strategy": "OldestEmulationVersion",
-    });
+    let rig = Rig::with(Registry::with(table().chain([COMPONENT_STATUS]))).await;
+    let path = "/api/v1/componentstatuses";
     let object = json!({
-        "apiVersion": "coordination.k8s.io/v1beta1", "kind": "LeaseCandidate",
-        "metadata": {"name": "a"}, "spec": spec,
+        "apiVersion": "v1", "kind": "ComponentStatus", "metadata": {"name": "a"},
+        "conditions": [{"type": "Healthy", "status": "True"}],
     });
-    // Schema: what Kubernetes does not know is refused.
+    // Schema: what Kubernetes does not know is refused, merge keys are known.
     let mut wrong = object.clone();
-    wrong["spec"]["nothing"] = 1.into();
-    rig.post(&format!("{path}?fieldValidation=Strict"), wrong).await.refused(400, "spec.nothing");
-    // All verbs of the one set of handlers.
+    wrong["nothing"] = 1.into();
+    rig.post(&format!("{path}?fieldValidation=Strict"), wrong).await.refused(400, "nothing");
     let made = rig.make(path, object.clone()).await;
-    assert_eq!(rig.get(&format!("{path}/a")).await.ok(), made);
-    assert_eq!(rig.get(path).await.ok()["kind"], "LeaseCandidateList");
-    let merge = json!({"spec": {"leaseName": "m"}});
+    let merge = json!({"conditions": [{"type": "Healthy", "status": "False"}]});
     let patched = rig.patch(&format!("{path}/a"), "strategic-merge-patch+json", merge).await.ok();
-    assert_eq!(patched["spec"]["leaseName"], "m");
-    let apply = format!("{path}/a?fieldManager=me&force=true");
-    rig.patch(&apply, "apply-patch+yaml", object).await.ok();
+    assert_eq!(patched["conditions"], json!([{"type": "Healthy", "status": "False"}]));
+    // All verbs of the one set of handlers.
+    assert_eq!(patched["metadata"]["uid"], made["metadata"]["uid"]);
+    assert_eq!(rig.get(&format!("{path}/a")).await.ok(), patched);
+    assert_eq!(rig.get(path).await.ok()["kind"], "ComponentStatusList");
+    rig.put(&format!("{path}/a"), patched).await.ok();
+    let events = rig.get(&format!("{path}?watch=1&timeoutSeconds=1")).await.ok().to_string();
+    assert!(events.contains("ADDED"), "{events}");
     // Discovery, tables and OpenAPI.
-    let list = rig.get("/apis/coordination.k8s.io/v1beta1").await.ok();
-    assert_eq!(list["resources"][0]["name"], "leasecandidates");
+    let list = rig.get("/api/v1").await.ok();
+    let all = list["resources"].as_array().unwrap();
+    let entry = all.iter().find(|entry| entry["name"] == "componentstatuses").unwrap();
+    assert_eq!(entry["shortNames"], json!(["cs"]));
     let accept = ("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
     let shown = rig.send("GET", path, &[accept], Body::empty()).await.ok();
     assert_eq!(shown["rows"][0]["cells"][0], "a");
-    let openapi = rig.get("/openapi/v3/apis/coordination.k8s.io/v1beta1").await.ok();
-    assert!(openapi.to_string().contains("LeaseCandidate"));
-    // A watch and a delete.
-    let watch = format!("{path}?watch=1&timeoutSeconds=1");
-    let events = rig.get(&watch).await.ok().to_string();
-    assert!(events.contains("ADDED"), "{events}");
+    let openapi = rig.get("/openapi/v3/api/v1").await.ok();
+    assert!(openapi.to_string().contains("/api/v1/componentstatuses"));
     rig.delete(&format!("{path}/a")).await.ok();
+    assert_eq!(rig.delete(path).await.code, 200);
 }
 
 #[tokio::test]
