@@ -40,7 +40,8 @@ impl Rig {
         let rig = Self { server, _dir: dir };
         // What a controller does for every namespace.
         let account = serde_json::json!({"metadata": {"name": "default"}});
-        rig.make("/api/v1/namespaces/default/serviceaccounts", account).await;
+        rig.make("/api/v1/namespaces/default/serviceaccounts", account)
+            .await;
         rig
     }
 
@@ -77,7 +78,11 @@ impl Rig {
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = || String::from_utf8_lossy(&bytes).into_owned().into();
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
-        Reply { code: parts.status.as_u16(), headers: parts.headers, body }
+        Reply {
+            code: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        }
     }
 
     pub(super) async fn get(&self, path: &str) -> Reply {
@@ -94,7 +99,8 @@ impl Rig {
 
     pub(super) async fn patch(&self, path: &str, kind: &str, patch: Value) -> Reply {
         let kind = format!("application/{kind}");
-        self.send("PATCH", path, &[("content-type", &kind)], patch.to_string()).await
+        self.send("PATCH", path, &[("content-type", &kind)], patch.to_string())
+            .await
     }
 
     pub(super) async fn delete(&self, path: &str) -> Reply {
@@ -120,7 +126,10 @@ impl Reply {
     pub(super) fn refused(self, code: u16, message: &str) -> Value {
         assert_eq!(self.code, code, "{}", self.body);
         let found = self.body["message"].as_str().unwrap_or_default();
-        assert!(found.contains(message), "{found:?} does not say {message:?}");
+        assert!(
+            found.contains(message),
+            "{found:?} does not say {message:?}"
+        );
         self.body
     }
 }

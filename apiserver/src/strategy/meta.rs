@@ -9,8 +9,12 @@ use crate::schema::field::{FieldError, Path};
 /// Annotations may take this many bytes in all.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 /// Finalizers that need no domain.
-const FINALIZERS: [&str; 4] =
-    ["kubernetes", "orphan", "foregroundDeletion", "customresourcecleanup.apiextensions.k8s.io"];
+const FINALIZERS: [&str; 4] = [
+    "kubernetes",
+    "orphan",
+    "foregroundDeletion",
+    "customresourcecleanup.apiextensions.k8s.io",
+];
 
 /// What makes a good name for a kind.
 pub(crate) type NameRule = fn(&str) -> Option<std::borrow::Cow<'static, str>>;

@@ -39,32 +39,67 @@ fn widget(name: &str, spec: Value) -> Value {
 async fn a_defined_kind_is_served_at_once() {
     let rig = Rig::new().await;
     let made = rig.make(DEFINITIONS, definition()).await;
-    assert_eq!(crate::crd::condition(&made, "Established"), Some("True"), "{made}");
+    assert_eq!(
+        crate::crd::condition(&made, "Established"),
+        Some("True"),
+        "{made}"
+    );
     let list = rig.get("/apis/example.com/v1").await.ok();
     assert_eq!(list["resources"][0]["name"], "widgets");
-    let made = rig.make(WIDGETS, widget("a", json!({"size": 3, "unknown": 1}))).await;
+    let made = rig
+        .make(WIDGETS, widget("a", json!({"size": 3, "unknown": 1})))
+        .await;
     assert_eq!(made["spec"], json!({"size": 3, "color": "red"}));
     assert_eq!(made["metadata"]["generation"], 1);
-    rig.post(WIDGETS, widget("b", json!({"size": 0}))).await.refused(422, "spec.size");
-    rig.post(WIDGETS, widget("b", json!({}))).await.refused(422, "spec.size: Required value");
+    rig.post(WIDGETS, widget("b", json!({"size": 0})))
+        .await
+        .refused(422, "spec.size");
+    rig.post(WIDGETS, widget("b", json!({})))
+        .await
+        .refused(422, "spec.size: Required value");
     let scale = rig.get(&format!("{WIDGETS}/a/scale")).await.ok();
     assert_eq!(scale["spec"]["replicas"], 3);
     let patched = rig
-        .patch(&format!("{WIDGETS}/a/scale"), "merge-patch+json", json!({"spec": {"replicas": 5}}))
+        .patch(
+            &format!("{WIDGETS}/a/scale"),
+            "merge-patch+json",
+            json!({"spec": {"replicas": 5}}),
+        )
         .await
         .ok();
     assert_eq!(patched["spec"]["replicas"], 5);
     let changed = rig.get(&format!("{WIDGETS}/a")).await.ok();
-    assert_eq!((&changed["spec"]["size"], &changed["metadata"]["generation"]), (&json!(5), &json!(2)));
+    assert_eq!(
+        (&changed["spec"]["size"], &changed["metadata"]["generation"]),
+        (&json!(5), &json!(2))
+    );
     let status = json!({"status": {"ready": true}, "spec": {"size": 9}});
-    let status = rig.patch(&format!("{WIDGETS}/a/status"), "merge-patch+json", status).await.ok();
-    assert_eq!((&status["spec"]["size"], &status["status"]["ready"]), (&json!(5), &json!(true)));
-    let selected = rig.get(&format!("{WIDGETS}?fieldSelector=spec.color%3Dred")).await.ok();
+    let status = rig
+        .patch(&format!("{WIDGETS}/a/status"), "merge-patch+json", status)
+        .await
+        .ok();
+    assert_eq!(
+        (&status["spec"]["size"], &status["status"]["ready"]),
+        (&json!(5), &json!(true))
+    );
+    let selected = rig
+        .get(&format!("{WIDGETS}?fieldSelector=spec.color%3Dred"))
+        .await
+        .ok();
     assert_eq!(selected["items"].as_array().unwrap().len(), 1);
     let accept = ("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
-    let table = rig.send("GET", WIDGETS, &[accept], Body::empty()).await.ok();
+    let table = rig
+        .send("GET", WIDGETS, &[accept], Body::empty())
+        .await
+        .ok();
     assert_eq!(table["rows"][0]["cells"], json!(["a", 5]));
-    rig.patch(&format!("{WIDGETS}/a"), "strategic-merge-patch+json", json!({})).await.refused(415, "");
+    rig.patch(
+        &format!("{WIDGETS}/a"),
+        "strategic-merge-patch+json",
+        json!({}),
+    )
+    .await
+    .refused(415, "");
 }
 
 #[tokio::test]
@@ -78,7 +113,9 @@ async fn a_definition_takes_its_instances_with_it() {
     let path = format!("{DEFINITIONS}/widgets.example.com");
     let marked = rig.delete(&path).await.ok();
     assert_eq!(crate::crd::condition(&marked, "Terminating"), Some("True"));
-    rig.post(WIDGETS, widget("c", json!({"size": 1}))).await.refused(405, "terminating");
+    rig.post(WIDGETS, widget("c", json!({"size": 1})))
+        .await
+        .refused(405, "terminating");
     let mut gone = false;
     for _ in 0..200 {
         if rig.get(&format!("{WIDGETS}/b")).await.code == 404 {
@@ -90,7 +127,9 @@ async fn a_definition_takes_its_instances_with_it() {
     assert!(gone);
     assert_eq!(rig.get(&path).await.code, 200);
     let release = json!({"metadata": {"finalizers": null}});
-    rig.patch(&format!("{WIDGETS}/a"), "merge-patch+json", release).await.ok();
+    rig.patch(&format!("{WIDGETS}/a"), "merge-patch+json", release)
+        .await
+        .ok();
     let kind = rig.server.cache.kind(crate::crd::PREFIX);
     loop {
         let changed = kind.changed();
@@ -99,7 +138,9 @@ async fn a_definition_takes_its_instances_with_it() {
         if rig.get(&path).await.code == 404 {
             break;
         }
-        tokio::time::timeout(std::time::Duration::from_secs(5), changed).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(5), changed)
+            .await
+            .unwrap();
     }
     crate::crd::sync(&rig.server);
     rig.get(WIDGETS).await.refused(404, "could not find");
@@ -115,16 +156,34 @@ async fn a_second_version_reads_what_the_first_wrote() {
     let mut second = wider["spec"]["versions"][0].clone();
     second["name"] = "v2".into();
     second["storage"] = false.into();
-    wider["spec"]["versions"].as_array_mut().unwrap().push(second);
+    wider["spec"]["versions"]
+        .as_array_mut()
+        .unwrap()
+        .push(second);
     rig.put(&path, wider).await.ok();
-    let read = rig.get("/apis/example.com/v2/namespaces/default/widgets/a").await.ok();
-    assert_eq!((&read["apiVersion"], &read["spec"]["size"]), (&json!("example.com/v2"), &json!(1)));
-    assert_eq!(rig.get(&format!("{WIDGETS}/a")).await.ok()["apiVersion"], "example.com/v1");
+    let read = rig
+        .get("/apis/example.com/v2/namespaces/default/widgets/a")
+        .await
+        .ok();
+    assert_eq!(
+        (&read["apiVersion"], &read["spec"]["size"]),
+        (&json!("example.com/v2"), &json!(1))
+    );
+    assert_eq!(
+        rig.get(&format!("{WIDGETS}/a")).await.ok()["apiVersion"],
+        "example.com/v1"
+    );
 }
 
 #[tokio::test]
 async fn davits_own_kinds_are_there_from_the_start() {
     let rig = Rig::new().await;
     let list = rig.get("/apis/davit.dev/v1alpha1").await.ok();
-    assert!(list["resources"].as_array().unwrap().iter().any(|r| r["kind"] == "Plugin"));
+    assert!(
+        list["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|r| r["kind"] == "Plugin")
+    );
 }

@@ -1,7 +1,7 @@
 //! Creating, reading, replacing and patching.
 
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::*;
@@ -11,7 +11,12 @@ async fn an_object_lives_through_its_verbs() {
     let rig = Rig::new().await;
     let made = rig.make(CONFIG_MAPS, config_map("a", "1")).await;
     assert_eq!(made["metadata"]["namespace"], "default");
-    for field in ["uid", "creationTimestamp", "resourceVersion", "managedFields"] {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "resourceVersion",
+        "managedFields",
+    ] {
         assert!(!made["metadata"][field].is_null(), "{field}: {made}");
     }
     let path = format!("{CONFIG_MAPS}/a");
@@ -24,16 +29,29 @@ async fn an_object_lives_through_its_verbs() {
     changed["data"]["key"] = "2".into();
     let put = rig.put(&path, changed.clone()).await.ok();
     assert_eq!(put["data"]["key"], "2");
-    assert_ne!(put["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    assert_ne!(
+        put["metadata"]["resourceVersion"],
+        made["metadata"]["resourceVersion"]
+    );
     assert_eq!(put["metadata"]["uid"], made["metadata"]["uid"]);
-    rig.put(&path, changed).await.refused(409, "the object has been modified");
+    rig.put(&path, changed)
+        .await
+        .refused(409, "the object has been modified");
 
     let again = rig.put(&path, put.clone()).await.ok();
-    assert_eq!(again["metadata"]["resourceVersion"], put["metadata"]["resourceVersion"]);
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        put["metadata"]["resourceVersion"]
+    );
 
     let status = rig.delete(&path).await.ok();
-    assert_eq!((&status["status"], &status["details"]["uid"]), (&json!("Success"), &made["metadata"]["uid"]));
-    rig.get(&path).await.refused(404, "configmaps \"a\" not found");
+    assert_eq!(
+        (&status["status"], &status["details"]["uid"]),
+        (&json!("Success"), &made["metadata"]["uid"])
+    );
+    rig.get(&path)
+        .await
+        .refused(404, "configmaps \"a\" not found");
 }
 
 #[tokio::test]
@@ -42,35 +60,66 @@ async fn the_four_patches_do_what_they_say() {
     rig.make(PODS, pod("p")).await;
     let path = format!("{PODS}/p");
     let json = json!([{"op": "add", "path": "/metadata/labels/x", "value": "1"}]);
-    assert_eq!(rig.patch(&path, "json-patch+json", json).await.ok()["metadata"]["labels"]["x"], "1");
+    assert_eq!(
+        rig.patch(&path, "json-patch+json", json).await.ok()["metadata"]["labels"]["x"],
+        "1"
+    );
     let merge = json!({"metadata": {"labels": {"x": null, "y": "2"}}});
     let merged = rig.patch(&path, "merge-patch+json", merge).await.ok();
-    assert_eq!(merged["metadata"]["labels"], json!({"app": "web", "y": "2"}));
+    assert_eq!(
+        merged["metadata"]["labels"],
+        json!({"app": "web", "y": "2"})
+    );
     let strategic = json!({"spec": {"containers": [{"name": "c", "image": "nginx"}]}});
-    let patched = rig.patch(&path, "strategic-merge-patch+json", strategic).await.ok();
+    let patched = rig
+        .patch(&path, "strategic-merge-patch+json", strategic)
+        .await
+        .ok();
     assert_eq!(patched["spec"]["containers"][0]["image"], "nginx");
     assert_eq!(patched["spec"]["containers"].as_array().unwrap().len(), 1);
-    let apply = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"z": "3"}}});
+    let apply =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"z": "3"}}});
     let apply_path = format!("{path}?fieldManager=me");
-    let applied = rig.patch(&apply_path, "apply-patch+yaml", apply.clone()).await.ok();
-    assert_eq!(applied["metadata"]["labels"]["z"], "3");
-    rig.patch(&path, "apply-patch+yaml", apply).await.refused(422, "is required for apply patch");
-    rig.patch(&path, "octet-stream", json!({})).await.refused(415, "application/merge-patch+json");
-    rig.patch(&path, "json-patch+json", json!([{"op": "test", "path": "/kind", "value": "x"}]))
+    let applied = rig
+        .patch(&apply_path, "apply-patch+yaml", apply.clone())
         .await
-        .refused(422, "");
+        .ok();
+    assert_eq!(applied["metadata"]["labels"]["z"], "3");
+    rig.patch(&path, "apply-patch+yaml", apply)
+        .await
+        .refused(422, "is required for apply patch");
+    rig.patch(&path, "octet-stream", json!({}))
+        .await
+        .refused(415, "application/merge-patch+json");
+    rig.patch(
+        &path,
+        "json-patch+json",
+        json!([{"op": "test", "path": "/kind", "value": "x"}]),
+    )
+    .await
+    .refused(422, "");
 }
 
 #[tokio::test]
 async fn applying_what_is_not_there_makes_it() {
     let rig = Rig::new().await;
     let path = format!("{CONFIG_MAPS}/new?fieldManager=me");
-    let reply = rig.patch(&path, "apply-patch+yaml", config_map("new", "1")).await;
+    let reply = rig
+        .patch(&path, "apply-patch+yaml", config_map("new", "1"))
+        .await;
     assert_eq!(reply.code, 201, "{}", reply.body);
-    assert_eq!(reply.body["metadata"]["managedFields"][0]["operation"], "Apply");
-    let again = rig.patch(&path, "apply-patch+yaml", config_map("new", "1")).await;
+    assert_eq!(
+        reply.body["metadata"]["managedFields"][0]["operation"],
+        "Apply"
+    );
+    let again = rig
+        .patch(&path, "apply-patch+yaml", config_map("new", "1"))
+        .await;
     assert_eq!(again.code, 200);
-    assert_eq!(again.body["metadata"]["resourceVersion"], reply.body["metadata"]["resourceVersion"]);
+    assert_eq!(
+        again.body["metadata"]["resourceVersion"],
+        reply.body["metadata"]["resourceVersion"]
+    );
 }
 
 #[tokio::test]
@@ -84,12 +133,21 @@ async fn names_are_generated_and_checked() {
     object["metadata"] = json!({});
     let refused = rig.post(CONFIG_MAPS, object).await;
     let status = refused.refused(422, "name or generateName is required");
-    assert_eq!(status["details"]["causes"][0]["reason"], "FieldValueRequired");
-    rig.post(CONFIG_MAPS, config_map("Not_A_Name", "1")).await.refused(422, "metadata.name");
+    assert_eq!(
+        status["details"]["causes"][0]["reason"],
+        "FieldValueRequired"
+    );
+    rig.post(CONFIG_MAPS, config_map("Not_A_Name", "1"))
+        .await
+        .refused(422, "metadata.name");
     let mut other = config_map("x", "1");
     other["metadata"]["namespace"] = "kube-system".into();
-    rig.post(CONFIG_MAPS, other).await.refused(400, "does not match the namespace");
-    rig.put(&format!("{CONFIG_MAPS}/y"), config_map("x", "1")).await.refused(400, "does not match");
+    rig.post(CONFIG_MAPS, other)
+        .await
+        .refused(400, "does not match the namespace");
+    rig.put(&format!("{CONFIG_MAPS}/y"), config_map("x", "1"))
+        .await
+        .refused(400, "does not match");
 }
 
 #[tokio::test]
@@ -101,12 +159,20 @@ async fn dry_runs_store_nothing() {
     assert_eq!((reply.code, &reply.body["data"]["key"]), (201, &json!("1")));
     assert_eq!(rig.server.store.revision(), revision);
     rig.make(CONFIG_MAPS, config_map("a", "1")).await;
-    rig.post(&path, config_map("a", "1")).await.refused(409, "already exists");
+    rig.post(&path, config_map("a", "1"))
+        .await
+        .refused(409, "already exists");
     let path = format!("{CONFIG_MAPS}/a?dryRun=All");
-    let patched = rig.patch(&path, "merge-patch+json", json!({"data": {"key": "2"}})).await.ok();
+    let patched = rig
+        .patch(&path, "merge-patch+json", json!({"data": {"key": "2"}}))
+        .await
+        .ok();
     assert_eq!(patched["data"]["key"], "2");
     rig.delete(&path).await.ok();
-    assert_eq!(rig.get(&format!("{CONFIG_MAPS}/a")).await.ok()["data"]["key"], "1");
+    assert_eq!(
+        rig.get(&format!("{CONFIG_MAPS}/a")).await.ok()["data"]["key"],
+        "1"
+    );
 }
 
 #[tokio::test]
@@ -114,21 +180,39 @@ async fn bodies_are_checked() {
     let rig = Rig::new().await;
     let mut typo = pod("p");
     typo["spec"]["containerz"] = json!([]);
-    let reply = rig.post(&format!("{PODS}?fieldValidation=Strict"), typo.clone()).await;
+    let reply = rig
+        .post(&format!("{PODS}?fieldValidation=Strict"), typo.clone())
+        .await;
     reply.refused(400, "unknown field \"spec.containerz\"");
     let warned = rig.post(PODS, typo).await;
     assert_eq!(warned.code, 201, "{}", warned.body);
     let warning = warned.headers["warning"].to_str().unwrap();
     assert!(warning.starts_with("299 - \"unknown field"), "{warning}");
     let yaml = "kind: ConfigMap\napiVersion: v1\nmetadata:\n  name: text\ndata:\n  a: b\n";
-    let made = rig.send("POST", CONFIG_MAPS, &[("content-type", "application/yaml")], yaml).await.ok();
+    let made = rig
+        .send(
+            "POST",
+            CONFIG_MAPS,
+            &[("content-type", "application/yaml")],
+            yaml,
+        )
+        .await
+        .ok();
     assert_eq!(made["data"]["a"], "b");
     let text = [("content-type", "text/plain")];
-    rig.send("POST", CONFIG_MAPS, &text, "x").await.refused(415, "accepted media types");
-    rig.send("POST", CONFIG_MAPS, &[], "{").await.refused(400, "");
-    rig.post(CONFIG_MAPS, pod("p")).await.refused(400, "does not match the expected Kind");
+    rig.send("POST", CONFIG_MAPS, &text, "x")
+        .await
+        .refused(415, "accepted media types");
+    rig.send("POST", CONFIG_MAPS, &[], "{")
+        .await
+        .refused(400, "");
+    rig.post(CONFIG_MAPS, pod("p"))
+        .await
+        .refused(400, "does not match the expected Kind");
     let large = vec![b' '; 4 << 20];
-    rig.send("POST", CONFIG_MAPS, &[], large).await.refused(413, "limit is 3145728");
+    rig.send("POST", CONFIG_MAPS, &[], large)
+        .await
+        .refused(413, "limit is 3145728");
 }
 
 #[tokio::test]
@@ -146,17 +230,25 @@ async fn status_and_spec_are_written_apart() {
     put["status"]["phase"] = "Failed".into();
     put["metadata"]["labels"]["x"] = "y".into();
     let kept = rig.put(&format!("{PODS}/p"), put).await.ok();
-    assert_eq!((&kept["status"]["phase"], &kept["metadata"]["labels"]["x"]), (&json!("Running"), &json!("y")));
+    assert_eq!(
+        (&kept["status"]["phase"], &kept["metadata"]["labels"]["x"]),
+        (&json!("Running"), &json!("y"))
+    );
 }
 
 #[tokio::test]
 async fn a_kube_client_needs_no_socket() {
     let rig = Rig::new().await;
-    let client = rig.server.client(UserInfo::new("tester", [groups::MASTERS]));
+    let client = rig
+        .server
+        .client(UserInfo::new("tester", [groups::MASTERS]));
     let api: Api<ConfigMap> = Api::default_namespaced(client);
     let object: ConfigMap = serde_json::from_value(config_map("a", "1")).unwrap();
     api.create(&PostParams::default(), &object).await.unwrap();
-    let list = api.list(&ListParams::default().fields("metadata.name=a")).await.unwrap();
+    let list = api
+        .list(&ListParams::default().fields("metadata.name=a"))
+        .await
+        .unwrap();
     assert_eq!(list.items.len(), 1);
     let patch = Patch::Apply(config_map("a", "2"));
     let params = PatchParams::apply("me").force();
@@ -172,11 +264,24 @@ async fn who_may_not_is_told_so() {
     let nobody = rig.send_as(None, "GET", PODS, &[], Body::empty()).await;
     nobody.refused(401, "Unauthorized");
     for path in ["/livez", "/readyz", "/healthz", "/version"] {
-        assert_eq!(rig.send_as(None, "GET", path, &[], Body::empty()).await.code, 200, "{path}");
+        assert_eq!(
+            rig.send_as(None, "GET", path, &[], Body::empty())
+                .await
+                .code,
+            200,
+            "{path}"
+        );
     }
     let bob = || Some(UserInfo::new("bob", Vec::<String>::new()));
     let reply = rig.send_as(bob(), "GET", PODS, &[], Body::empty()).await;
     reply.refused(403, "pods is forbidden: User \"bob\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"");
-    rig.send_as(bob(), "GET", "/metrics", &[], Body::empty()).await.refused(403, "forbidden");
-    assert_eq!(rig.send_as(bob(), "GET", "/api", &[], Body::empty()).await.code, 200);
+    rig.send_as(bob(), "GET", "/metrics", &[], Body::empty())
+        .await
+        .refused(403, "forbidden");
+    assert_eq!(
+        rig.send_as(bob(), "GET", "/api", &[], Body::empty())
+            .await
+            .code,
+        200
+    );
 }

@@ -4,7 +4,10 @@ use serde_json::json;
 
 use super::*;
 
-const TABLE: (&str, &str) = ("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json");
+const TABLE: (&str, &str) = (
+    "accept",
+    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+);
 
 #[tokio::test]
 async fn people_get_tables() {
@@ -12,20 +15,35 @@ async fn people_get_tables() {
     rig.make(PODS, pod("p")).await;
     let table = rig.send("GET", PODS, &[TABLE], Body::empty()).await.ok();
     assert_eq!(table["kind"], "Table");
-    let columns: Vec<_> =
-        table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
+    let columns: Vec<_> = table["columnDefinitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["name"].clone())
+        .collect();
     assert_eq!(columns[..5], ["Name", "Ready", "Status", "Restarts", "Age"]);
     let cells = &table["rows"][0]["cells"];
-    assert_eq!((&cells[0], &cells[1], &cells[2]), (&json!("p"), &json!("0/1"), &json!("Pending")));
+    assert_eq!(
+        (&cells[0], &cells[1], &cells[2]),
+        (&json!("p"), &json!("0/1"), &json!("Pending"))
+    );
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
-    let one = rig.send("GET", &format!("{PODS}/p"), &[TABLE], Body::empty()).await.ok();
+    let one = rig
+        .send("GET", &format!("{PODS}/p"), &[TABLE], Body::empty())
+        .await
+        .ok();
     assert_eq!(one["rows"].as_array().unwrap().len(), 1);
-    let partial = ("accept", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io");
+    let partial = (
+        "accept",
+        "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+    );
     let list = rig.send("GET", PODS, &[partial], Body::empty()).await.ok();
     assert_eq!(list["kind"], "PartialObjectMetadataList");
     assert!(list["items"][0]["spec"].is_null());
     let protobuf = ("accept", "application/vnd.kubernetes.protobuf");
-    rig.send("GET", PODS, &[protobuf], Body::empty()).await.refused(406, "application/json");
+    rig.send("GET", PODS, &[protobuf], Body::empty())
+        .await
+        .refused(406, "application/json");
 }
 
 #[tokio::test]
@@ -33,20 +51,32 @@ async fn large_answers_are_compressed_for_those_who_can() {
     use std::io::Read as _;
     let rig = Rig::new().await;
     for index in 0..20 {
-        rig.make(CONFIG_MAPS, config_map(&format!("c{index}"), &"x".repeat(10_000))).await;
+        rig.make(
+            CONFIG_MAPS,
+            config_map(&format!("c{index}"), &"x".repeat(10_000)),
+        )
+        .await;
     }
     let plain = rig.get(CONFIG_MAPS).await;
-    assert_eq!(plain.headers["content-length"].to_str().unwrap(), plain.body.to_string().len().to_string());
+    assert_eq!(
+        plain.headers["content-length"].to_str().unwrap(),
+        plain.body.to_string().len().to_string()
+    );
     let request = Request::get(CONFIG_MAPS)
         .header("accept-encoding", "gzip")
-        .extension(InProcessUser(Arc::new(UserInfo::new("t", [groups::MASTERS]))))
+        .extension(InProcessUser(Arc::new(UserInfo::new(
+            "t",
+            [groups::MASTERS],
+        ))))
         .body(Body::empty())
         .unwrap();
     let response = handler::serve(rig.server.clone(), request).await;
     assert_eq!(response.headers()["content-encoding"], "gzip");
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     let mut text = String::new();
-    flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+    flate2::read::GzDecoder::new(&bytes[..])
+        .read_to_string(&mut text)
+        .unwrap();
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), plain.body);
     assert!(bytes.len() < 20_000);
 }
@@ -56,18 +86,41 @@ async fn discovery_comes_in_both_forms() {
     let rig = Rig::new().await;
     assert_eq!(rig.get("/api").await.ok()["versions"], json!(["v1"]));
     let groups = rig.get("/apis").await.ok();
-    assert!(groups["groups"].as_array().unwrap().iter().any(|g| g["name"] == "apps"));
-    assert_eq!(rig.get("/apis/apps").await.ok()["preferredVersion"]["version"], "v1");
+    assert!(
+        groups["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|g| g["name"] == "apps")
+    );
+    assert_eq!(
+        rig.get("/apis/apps").await.ok()["preferredVersion"]["version"],
+        "v1"
+    );
     let list = rig.get("/api/v1").await.ok();
-    let pods = list["resources"].as_array().unwrap().iter().find(|r| r["name"] == "pods").unwrap();
+    let pods = list["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|r| r["name"] == "pods")
+        .unwrap();
     assert_eq!(pods["shortNames"], json!(["po"]));
-    rig.get("/apis/nothing").await.refused(404, "could not find");
+    rig.get("/apis/nothing")
+        .await
+        .refused(404, "could not find");
     rig.get("/api/v2/pods").await.refused(404, "could not find");
     let aggregated = ("accept", crate::discovery::AGGREGATED);
     let reply = rig.send("GET", "/apis", &[aggregated], Body::empty()).await;
     assert_eq!(reply.headers["content-type"], crate::discovery::AGGREGATED);
     let etag = reply.headers["etag"].to_str().unwrap().to_owned();
-    let again = rig.send("GET", "/apis", &[aggregated, ("if-none-match", &etag)], Body::empty()).await;
+    let again = rig
+        .send(
+            "GET",
+            "/apis",
+            &[aggregated, ("if-none-match", &etag)],
+            Body::empty(),
+        )
+        .await;
     assert_eq!(again.code, 304);
 }
 
@@ -82,7 +135,10 @@ async fn the_server_tells_how_it_is() {
     assert_eq!(rig.get("/version").await.ok()["minor"], "37");
     rig.get(PODS).await.ok();
     let metrics = rig.get("/metrics").await.ok();
-    let wanted = "apiserver_request_total{code=\"200\",verb=\"LIST\",resource=\"pods\",subresource=\"\"}";
+    let wanted =
+        "apiserver_request_total{code=\"200\",verb=\"LIST\",resource=\"pods\",subresource=\"\"}";
     assert!(metrics.as_str().unwrap().contains(wanted));
-    rig.send("POST", "/version", &[], "").await.refused(405, "does not allow this method");
+    rig.send("POST", "/version", &[], "")
+        .await
+        .refused(405, "does not allow this method");
 }

@@ -11,13 +11,17 @@ use super::*;
 async fn names(rig: &Rig, query: &str) -> Vec<String> {
     let list = rig.get(&format!("{CONFIG_MAPS}?{query}")).await.ok();
     let items = list["items"].as_array().unwrap();
-    items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    items
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 async fn five(rig: &Rig) {
     for name in ["a", "b", "c", "d", "e"] {
         let mut object = config_map(name, "1");
-        object["metadata"]["labels"] = json!({"odd": if "ace".contains(name) { "yes" } else { "no" }});
+        object["metadata"]["labels"] =
+            json!({"odd": if "ace".contains(name) { "yes" } else { "no" }});
         rig.make(CONFIG_MAPS, object).await;
     }
 }
@@ -26,14 +30,26 @@ async fn five(rig: &Rig) {
 async fn selectors_narrow_lists() {
     let rig = Rig::new().await;
     five(&rig).await;
-    assert_eq!(names(&rig, "labelSelector=odd%3Dyes").await, ["a", "c", "e"]);
-    assert_eq!(names(&rig, "labelSelector=odd!%3Dyes,odd").await, ["b", "d"]);
+    assert_eq!(
+        names(&rig, "labelSelector=odd%3Dyes").await,
+        ["a", "c", "e"]
+    );
+    assert_eq!(
+        names(&rig, "labelSelector=odd!%3Dyes,odd").await,
+        ["b", "d"]
+    );
     assert_eq!(names(&rig, "fieldSelector=metadata.name%3Db").await, ["b"]);
-    assert!(names(&rig, "fieldSelector=metadata.namespace%3Dother").await.is_empty());
+    assert!(
+        names(&rig, "fieldSelector=metadata.namespace%3Dother")
+            .await
+            .is_empty()
+    );
     rig.get(&format!("{CONFIG_MAPS}?fieldSelector=data.key%3D1"))
         .await
         .refused(400, "field label not supported: data.key");
-    rig.get(&format!("{CONFIG_MAPS}?labelSelector=a%3D%3D%3D")).await.refused(400, "");
+    rig.get(&format!("{CONFIG_MAPS}?labelSelector=a%3D%3D%3D"))
+        .await
+        .refused(400, "");
 }
 
 #[tokio::test]
@@ -45,16 +61,35 @@ async fn pages_are_one_snapshot() {
     rig.delete(&format!("{CONFIG_MAPS}/c")).await.ok();
     rig.make(CONFIG_MAPS, config_map("bb", "1")).await;
     let token = first["metadata"]["continue"].as_str().unwrap().to_owned();
-    let second = rig.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await.ok();
-    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
-    let shown: Vec<_> = second["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].clone()).collect();
+    let second = rig
+        .get(&format!("{CONFIG_MAPS}?limit=2&continue={token}"))
+        .await
+        .ok();
+    assert_eq!(
+        second["metadata"]["resourceVersion"],
+        first["metadata"]["resourceVersion"]
+    );
+    let shown: Vec<_> = second["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| i["metadata"]["name"].clone())
+        .collect();
     assert_eq!(shown, ["c", "d"]);
     let token = second["metadata"]["continue"].as_str().unwrap();
-    assert_eq!(names(&rig, &format!("limit=2&continue={token}")).await, ["e"]);
-    let selected = rig.get(&format!("{CONFIG_MAPS}?limit=1&labelSelector=odd%3Dyes")).await.ok();
+    assert_eq!(
+        names(&rig, &format!("limit=2&continue={token}")).await,
+        ["e"]
+    );
+    let selected = rig
+        .get(&format!("{CONFIG_MAPS}?limit=1&labelSelector=odd%3Dyes"))
+        .await
+        .ok();
     assert!(selected["metadata"]["remainingItemCount"].is_null());
     assert!(selected["metadata"]["continue"].is_string());
-    rig.get(&format!("{CONFIG_MAPS}?continue=nonsense")).await.refused(400, "continue key is not valid");
+    rig.get(&format!("{CONFIG_MAPS}?continue=nonsense"))
+        .await
+        .refused(400, "continue key is not valid");
 }
 
 #[tokio::test]
@@ -64,12 +99,21 @@ async fn a_token_that_is_too_old_says_how_to_go_on() {
     let first = rig.get(&format!("{CONFIG_MAPS}?limit=2")).await.ok();
     let token = first["metadata"]["continue"].as_str().unwrap();
     rig.make(CONFIG_MAPS, config_map("f", "1")).await;
-    rig.server.store.compact(rig.server.store.revision()).await.unwrap();
-    let gone = rig.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await;
+    rig.server
+        .store
+        .compact(rig.server.store.revision())
+        .await
+        .unwrap();
+    let gone = rig
+        .get(&format!("{CONFIG_MAPS}?limit=2&continue={token}"))
+        .await;
     let status = gone.refused(410, "The provided continue parameter is too old");
     assert_eq!(status["reason"], "Expired");
     let fresh = status["metadata"]["continue"].as_str().unwrap();
-    assert_eq!(names(&rig, &format!("continue={fresh}")).await, ["c", "d", "e", "f"]);
+    assert_eq!(
+        names(&rig, &format!("continue={fresh}")).await,
+        ["c", "d", "e", "f"]
+    );
 }
 
 #[tokio::test]
@@ -80,23 +124,40 @@ async fn revisions_bound_reads() {
     rig.make(CONFIG_MAPS, config_map("b", "1")).await;
     let exact = format!("resourceVersion={before}&resourceVersionMatch=Exact");
     assert_eq!(names(&rig, &exact).await, ["a"]);
-    assert_eq!(names(&rig, &format!("resourceVersion={before}")).await, ["a", "b"]);
+    assert_eq!(
+        names(&rig, &format!("resourceVersion={before}")).await,
+        ["a", "b"]
+    );
     assert_eq!(names(&rig, "resourceVersion=0").await, ["a", "b"]);
-    rig.get(&format!("{CONFIG_MAPS}?resourceVersion=x")).await.refused(400, "not a number");
-    rig.get(&format!("{CONFIG_MAPS}?resourceVersion=-1")).await.refused(400, "not a number");
-    rig.get(&format!("{CONFIG_MAPS}?resourceVersionMatch=Exact")).await.refused(400, "forbidden");
+    rig.get(&format!("{CONFIG_MAPS}?resourceVersion=x"))
+        .await
+        .refused(400, "not a number");
+    rig.get(&format!("{CONFIG_MAPS}?resourceVersion=-1"))
+        .await
+        .refused(400, "not a number");
+    rig.get(&format!("{CONFIG_MAPS}?resourceVersionMatch=Exact"))
+        .await
+        .refused(400, "forbidden");
 }
 
 #[tokio::test]
 async fn a_revision_of_the_future_is_waited_for_and_refused() {
     let rig = Rig::new().await;
-    let reply = rig.get(&format!("{CONFIG_MAPS}?resourceVersion=999999")).await;
+    let reply = rig
+        .get(&format!("{CONFIG_MAPS}?resourceVersion=999999"))
+        .await;
     let status = reply.refused(504, "Too large resource version: 999999");
-    assert_eq!(status["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+    assert_eq!(
+        status["details"]["causes"][0]["reason"],
+        "ResourceVersionTooLarge"
+    );
 }
 
 fn api(rig: &Rig) -> Api<ConfigMap> {
-    Api::default_namespaced(rig.server.client(UserInfo::new("tester", [groups::MASTERS])))
+    Api::default_namespaced(
+        rig.server
+            .client(UserInfo::new("tester", [groups::MASTERS])),
+    )
 }
 
 #[tokio::test]
@@ -104,10 +165,19 @@ async fn a_watch_tells_every_change_in_order() {
     let rig = Rig::new().await;
     rig.make(CONFIG_MAPS, config_map("old", "1")).await;
     let revision = rig.server.store.revision().to_string();
-    let watch = api(&rig).watch(&WatchParams::default(), &revision).await.unwrap();
+    let watch = api(&rig)
+        .watch(&WatchParams::default(), &revision)
+        .await
+        .unwrap();
     tokio::pin!(watch);
     rig.make(CONFIG_MAPS, config_map("a", "1")).await;
-    rig.patch(&format!("{CONFIG_MAPS}/a"), "merge-patch+json", json!({"data": {"key": "2"}})).await.ok();
+    rig.patch(
+        &format!("{CONFIG_MAPS}/a"),
+        "merge-patch+json",
+        json!({"data": {"key": "2"}}),
+    )
+    .await
+    .ok();
     rig.delete(&format!("{CONFIG_MAPS}/a")).await.ok();
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -128,8 +198,7 @@ async fn a_watch_tells_every_change_in_order() {
 async fn a_streaming_list_ends_with_its_bookmark() {
     let rig = Rig::new().await;
     five(&rig).await;
-    let stream = watcher(api(&rig), watcher::Config::default().streaming_lists())
-        .default_backoff();
+    let stream = watcher(api(&rig), watcher::Config::default().streaming_lists()).default_backoff();
     tokio::pin!(stream);
     let mut initial = 0;
     loop {
@@ -143,7 +212,10 @@ async fn a_streaming_list_ends_with_its_bookmark() {
     // The root CA of every namespace may be among them.
     assert!(initial >= 5);
     rig.make(CONFIG_MAPS, config_map("z", "1")).await;
-    assert!(matches!(stream.try_next().await.unwrap(), Some(watcher::Event::Apply(_))));
+    assert!(matches!(
+        stream.try_next().await.unwrap(),
+        Some(watcher::Event::Apply(_))
+    ));
 }
 
 #[tokio::test]
@@ -161,12 +233,19 @@ async fn a_watch_from_a_forgotten_revision_is_gone() {
     let rig = Rig::new().await;
     let first = rig.server.store.revision();
     for round in 0..5 {
-        rig.make(CONFIG_MAPS, config_map(&format!("c{round}"), "1")).await;
+        rig.make(CONFIG_MAPS, config_map(&format!("c{round}"), "1"))
+            .await;
     }
-    rig.server.store.compact(rig.server.store.revision()).await.unwrap();
+    rig.server
+        .store
+        .compact(rig.server.store.revision())
+        .await
+        .unwrap();
     let fresh = crate::cache::Cache::load(rig.server.store.clone(), rig.server.registry.clone());
     drop(fresh.await.unwrap());
     let path = format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1&resourceVersion=1");
-    rig.get(&path).await.refused(410, "too old resource version: 1");
+    rig.get(&path)
+        .await
+        .refused(410, "too old resource version: 1");
     assert!(first > 1);
 }

@@ -20,11 +20,18 @@ async fn addresses_are_taken_and_given_back() {
     assert!(address.starts_with("10.96."), "{made}");
     assert_eq!(made["spec"]["clusterIPs"], json!([address]));
     let object = format!("/apis/networking.k8s.io/v1/ipaddresses/{address}");
-    assert_eq!(rig.get(&object).await.ok()["spec"]["parentRef"]["name"], "a");
+    assert_eq!(
+        rig.get(&object).await.ok()["spec"]["parentRef"]["name"],
+        "a"
+    );
     let same = service("b", json!({"clusterIP": address}));
-    rig.post(SERVICES, same.clone()).await.refused(422, "provided IP is already allocated");
+    rig.post(SERVICES, same.clone())
+        .await
+        .refused(422, "provided IP is already allocated");
     let outside = service("c", json!({"clusterIP": "10.1.1.1"}));
-    rig.post(SERVICES, outside).await.refused(422, "not in the valid range");
+    rig.post(SERVICES, outside)
+        .await
+        .refused(422, "not in the valid range");
     let mut update = made.clone();
     update["spec"]["clusterIP"] = Value::Null;
     update["spec"]["clusterIPs"] = Value::Null;
@@ -33,24 +40,33 @@ async fn addresses_are_taken_and_given_back() {
     rig.delete(&format!("{SERVICES}/a")).await.ok();
     assert_eq!(rig.get(&object).await.code, 404);
     rig.make(SERVICES, same).await;
-    let headless = rig.make(SERVICES, service("h", json!({"clusterIP": "None"}))).await;
+    let headless = rig
+        .make(SERVICES, service("h", json!({"clusterIP": "None"})))
+        .await;
     assert_eq!(headless["spec"]["clusterIP"], "None");
 }
 
 #[tokio::test]
 async fn node_ports_follow_the_type() {
     let rig = Rig::new().await;
-    let made = rig.make(SERVICES, service("a", json!({"type": "NodePort"}))).await;
+    let made = rig
+        .make(SERVICES, service("a", json!({"type": "NodePort"})))
+        .await;
     let port = made["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
     assert!((30_000..=32_767).contains(&port));
     let mut taken = service("b", json!({"type": "NodePort"}));
     taken["spec"]["ports"][0]["nodePort"] = port.into();
-    rig.post(SERVICES, taken.clone()).await.refused(422, "provided port is already allocated");
+    rig.post(SERVICES, taken.clone())
+        .await
+        .refused(422, "provided port is already allocated");
     let mut low = taken.clone();
     low["spec"]["ports"][0]["nodePort"] = 80.into();
     rig.post(SERVICES, low).await.refused(422, "30000-32767");
     let back = json!({"spec": {"type": "ClusterIP"}});
-    let plain = rig.patch(&format!("{SERVICES}/a"), "merge-patch+json", back).await.ok();
+    let plain = rig
+        .patch(&format!("{SERVICES}/a"), "merge-patch+json", back)
+        .await
+        .ok();
     assert!(plain["spec"]["ports"][0]["nodePort"].is_null());
     rig.make(SERVICES, taken).await;
 }
@@ -67,10 +83,15 @@ async fn many_at_once_get_different_addresses() {
     let rig = Rig::new().await;
     let makes = (0..40).map(|index| {
         let (rig, name) = (&rig, format!("s{index}"));
-        async move { rig.make(SERVICES, service(&name, json!({"type": "NodePort"}))).await }
+        async move {
+            rig.make(SERVICES, service(&name, json!({"type": "NodePort"})))
+                .await
+        }
     });
     let made = futures::future::join_all(makes).await;
-    let addresses: std::collections::HashSet<_> =
-        made.iter().map(|s| s["spec"]["clusterIP"].as_str().unwrap()).collect();
+    let addresses: std::collections::HashSet<_> = made
+        .iter()
+        .map(|s| s["spec"]["clusterIP"].as_str().unwrap())
+        .collect();
     assert_eq!(addresses.len(), 40);
 }
