@@ -19,6 +19,38 @@ pub trait HostCapabilities: Send + Sync + 'static {
     async fn space(&self, root: &Root) -> Result<SpaceInfo, ActError>;
     /// Block devices whose absolute path matches the glob, with their properties.
     async fn devices(&self, glob: &str) -> Result<Vec<DeviceInfo>, ActError>;
+    /// A driver wants to tell the users of an object something. Ignored unless implemented.
+    fn event(&self, _event: DriverEvent) {}
+}
+
+/// What a driver wants to become a Kubernetes Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriverEvent {
+    /// Name of the driver.
+    pub driver: String,
+    /// The object it is about.
+    pub subject: ObjectRef,
+    /// Whether something is wrong.
+    pub warning: bool,
+    /// CamelCase reason.
+    pub reason: String,
+    /// Text for people.
+    pub message: String,
+}
+
+/// The object a call is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectRef {
+    /// `v1`, `davit.dev/v1alpha1`, …
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace; empty for cluster-scoped objects.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Uid; empty if not known.
+    pub uid: String,
 }
 
 /// A network link of the host.

@@ -10,15 +10,22 @@
     )
 )]
 
+mod breaker;
 pub mod capabilities;
+mod engine;
 mod error;
 pub mod executor;
+mod grants;
+mod imports;
 pub mod network;
 pub mod plan;
 mod plugin_host;
 mod registry;
+mod scope;
 pub mod storage;
 
+pub use engine::{Engine, EngineConfig, EngineError, LoadError, compile_main};
 pub use error::{CallError, Code};
+pub use grants::{Denied, GrantSet, InvalidGrant};
 pub use plugin_host::{PluginHost, PluginHostConfig, StartError};
-pub use registry::Registry;
+pub use registry::{DriverInfo, Registry};

@@ -1,6 +1,10 @@
 //! Requests and answers of network drivers, and the typed facade over one.
 
-use crate::plan::MacAddr;
+mod driver;
+
+pub(crate) use driver::{Driver, missing};
+
+use crate::plan::{MacAddr, Protocol};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -58,6 +62,9 @@ pub struct Pod {
     /// Annotations, shown to drivers with a grant only.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// Ports of the host that its containers ask for. Used by the host, not shown to drivers.
+    #[serde(default)]
+    pub host_ports: Vec<(Protocol, u16)>,
 }
 
 /// One pod to be put on one network.

@@ -28,14 +28,36 @@ pub trait Op: Clone + PartialEq + fmt::Debug + Send + Sync {
     fn claims(&self, scope: &ScopeId) -> Vec<Claim>;
 }
 
-/// Something on the machine that one scope at most may own, such as `link/davit0` or
-/// `port/tcp/0.0.0.0/80`.
+/// Something on the machine that one scope at most may hold, such as `link/davit0` or
+/// `port/tcp/80`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Claim(pub String);
+pub struct Claim {
+    /// The thing.
+    pub name: String,
+    /// Scopes that want the same of it may hold it together: a kernel setting with one value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<String>,
+}
+
+impl Claim {
+    /// A claim that excludes all others.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            share: None,
+        }
+    }
+
+    /// Whether it can be held beside another claim to the same thing.
+    #[must_use]
+    pub fn shared_with(&self, other: Option<&str>) -> bool {
+        self.share.is_some() && self.share.as_deref() == other
+    }
+}
 
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 

@@ -1,5 +1,10 @@
 //! Requests and answers of storage drivers, and the typed facade over one.
 
+mod convert;
+mod driver;
+
+pub(crate) use driver::Driver;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -37,6 +37,8 @@ pub struct Grants {
     /// File system types that may be made on blank devices.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mkfs: Vec<String>,
+    /// Whether labels and annotations of the pod or claim are shown to it.
+    pub subject_metadata: bool,
     /// Bounds on what one plugin may use.
     pub limits: Limits,
 }
@@ -205,7 +207,7 @@ pub struct MountGrants {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Limits {
-    /// Linear memory of one call; default `64Mi`.
+    /// Linear memory of one call; default and largest value `64Mi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Quantity>,
     /// Processor time of one call; default `1s`.

@@ -109,9 +109,7 @@ pub enum Phase {
     Pending,
     /// In force and read back.
     Applied,
-    /// Refused and undone; its leases are held until it is released.
-    Failed,
-    /// Refused, and something could not be undone.
+    /// Refused or released, and something could not be undone; its addresses are held until it is.
     Stuck,
     /// Being torn down.
     Releasing,
@@ -130,7 +128,7 @@ pub struct ScopeSummary {
     pub steps: Vec<String>,
     /// Addresses leased to it.
     pub leases: Vec<IpNet>,
-    /// What went wrong, in `Failed` and `Stuck`.
+    /// What went wrong, in `Stuck`.
     pub error: Option<String>,
 }
 

@@ -417,22 +417,28 @@ impl Op for NetworkOp {
         // What is inside a pod is told apart by the pod; the host's things are the machine's.
         let pod = scope.parts().next().unwrap_or_default();
         let owned = |place: Place, what: String| match place {
-            Place::Host => Claim(what),
-            Place::Pod => Claim(format!("pod/{pod}/{what}")),
+            Place::Host => Claim::new(what),
+            Place::Pod => Claim::new(format!("pod/{pod}/{what}")),
         };
         match self {
             Self::Address { dev, .. } => vec![owned(dev.place, self.key())],
             Self::Route(route) => vec![owned(route.place, self.key())],
             Self::Rule(rule) => vec![owned(rule.place, self.key())],
-            Self::Sysctl { place, .. } => vec![owned(*place, self.key())],
+            Self::Sysctl { place, value, .. } => {
+                vec![Claim {
+                    share: Some(value.clone()),
+                    ..owned(*place, self.key())
+                }]
+            }
             Self::Neighbor { dev, .. } | Self::Fdb { dev, .. } | Self::Shape { dev, .. } => {
                 vec![owned(dev.place, self.key())]
             }
-            Self::Masquerade { .. } | Self::Forward(_) => vec![Claim(self.key())],
+            Self::Masquerade { .. } => vec![Claim::new(self.key())],
+            Self::Forward(forward) => forward_claims(forward),
             Self::Filter(_) => Vec::new(),
             Self::HostDevice { link, device } => vec![
                 owned(link.place, format!("link/{}", link.name)),
-                Claim(format!("link/{device}")),
+                Claim::new(format!("link/{device}")),
             ],
             _ => {
                 let links = self.links().into_iter();
@@ -462,6 +468,24 @@ fn forward_key(forward: &Forward) -> String {
         host_port,
         ..
     } = forward;
-    let ip = host_ip.map_or_else(|| "*".to_owned(), |ip| ip.to_string());
-    format!("port/{protocol:?}/{ip}/{host_port}").to_lowercase()
+    let port = format!("port/{protocol:?}/{host_port}").to_lowercase();
+    host_ip.map_or_else(|| port.clone(), |ip| format!("{port}/{ip}"))
+}
+
+/// One address of the host can share a port with its other addresses, not with all of them.
+fn forward_claims(forward: &Forward) -> Vec<Claim> {
+    let port = forward_key(&Forward {
+        host_ip: None,
+        ..forward.clone()
+    });
+    match forward.host_ip {
+        None => vec![Claim::new(port)],
+        Some(_) => vec![
+            Claim::new(forward_key(forward)),
+            Claim {
+                name: port,
+                share: Some("by address".to_owned()),
+            },
+        ],
+    }
 }

@@ -289,8 +289,9 @@ impl Op for StorageOp {
     }
 
     fn claims(&self, _: &ScopeId) -> Vec<Claim> {
-        let claim =
-            |(root, path): (&Root, &str)| Claim(format!("path/{}", root.path.join(path).display()));
+        let claim = |(root, path): (&Root, &str)| {
+            Claim::new(format!("path/{}", root.path.join(path).display()))
+        };
         self.path().map(claim).into_iter().collect()
     }
 }

@@ -1,0 +1,204 @@
+//! The one place that knows wasmtime: loads components, makes stores, bounds calls.
+
+pub(crate) mod bindings;
+mod cache;
+mod call;
+mod compile;
+mod config;
+mod inspect;
+mod limiter;
+mod linker;
+mod sealed;
+mod ticker;
+
+pub(crate) use call::{Answer, CallFailure, Calls};
+pub use compile::compile_main;
+pub use inspect::LoadError;
+pub(crate) use limiter::MemoryLimiter;
+pub(crate) use sealed::{Manifest, Want};
+
+use crate::imports::CallState;
+use bindings::exports::davit::network::driver::GuestIndices as NetworkDriver;
+use bindings::exports::davit::plugin::lifecycle::GuestIndices as Lifecycle;
+use bindings::exports::davit::storage::controller::GuestIndices as StorageController;
+use bindings::exports::davit::storage::node::GuestIndices as StorageNode;
+use cache::Cache;
+use davit_api::Interface;
+use inspect::Inspected;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use ticker::Ticker;
+use wasmtime::component::{Component, InstancePre};
+
+/// How the engine is set up.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Directory of compiled components; only this process's user may write it.
+    pub cache_dir: PathBuf,
+    /// A program that compiles in a process of its own when called with `plugin-compile` (see
+    /// [`compile_main`]), so that a hostile file cannot take the agent's memory. Without it,
+    /// components are compiled in this process, one at a time.
+    pub compiler: Option<PathBuf>,
+}
+
+/// The engine cannot be set up: the address space is too small, or the cache cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the WebAssembly engine: {0}")]
+pub struct EngineError(pub(crate) String);
+
+/// A wasmtime engine with its cache and clock. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    wasmtime: wasmtime::Engine,
+    cache: Cache,
+    compiler: compile::Compiler,
+    ticker: Ticker,
+}
+
+/// A component ready to be instantiated, with what it exports. Nothing of it has run but `describe`.
+pub(crate) struct Loaded {
+    pub(crate) engine: Engine,
+    pub(crate) digest: String,
+    pub(crate) manifest: Manifest,
+    pub(crate) exports: Vec<String>,
+    pub(crate) pre: InstancePre<CallState>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) network: Option<NetworkDriver>,
+    pub(crate) controller: Option<StorageController>,
+    pub(crate) node: Option<StorageNode>,
+}
+
+/// A component that was read, checked and described, but not given anything yet.
+pub(crate) struct Described {
+    engine: Engine,
+    pub(crate) digest: String,
+    pub(crate) manifest: Manifest,
+    inspected: Inspected,
+    component: Component,
+}
+
+impl Engine {
+    /// Sets the engine up: instance pool, clock thread, cache directory.
+    ///
+    /// # Errors
+    /// When one of them cannot be made.
+    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        let wasmtime = config::engine().map_err(|error| EngineError(format!("{error:#}")))?;
+        let cache = Cache::open(&config.cache_dir, &wasmtime).map_err(|error| {
+            EngineError(format!("cache {}: {error}", config.cache_dir.display()))
+        })?;
+        let ticker = Ticker::start(wasmtime.clone())
+            .map_err(|error| EngineError(format!("starting the clock: {error}")))?;
+        let compiler = compile::Compiler::new(config.compiler);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                wasmtime,
+                cache,
+                compiler,
+                ticker,
+            }),
+        })
+    }
+
+    /// Reads, compiles (or finds in the cache) and describes a file. Its code runs sealed: every
+    /// import traps.
+    ///
+    /// # Errors
+    /// What is wrong with the file, for its author and its user.
+    pub(crate) async fn describe(&self, file: &[u8]) -> Result<Described, LoadError> {
+        let digest = hex::encode(Sha256::digest(file));
+        let inspected = inspect::inspect(file)?;
+        inspected.check_versions()?;
+        let component = self.component(&digest, &inspected).await?;
+        let manifest = sealed::describe(self, &component).await?;
+        manifest.check()?;
+        Ok(Described {
+            engine: self.clone(),
+            digest,
+            manifest,
+            inspected,
+            component,
+        })
+    }
+
+    async fn component(&self, digest: &str, inspected: &Inspected) -> Result<Component, LoadError> {
+        let inner = &self.inner;
+        if let Some(component) = inner.cache.load(digest, &inner.wasmtime) {
+            return Ok(component);
+        }
+        let compiled = inner
+            .compiler
+            .compile(&inner.wasmtime, &inspected.component)
+            .await?;
+        if let Err(error) = inner.cache.store(digest, &compiled) {
+            tracing::warn!(digest, %error, "cannot keep a compiled plugin; it is compiled again at the next start");
+        }
+        cache::deserialize(&inner.wasmtime, &compiled)
+            .map_err(|e| LoadError::Compile(e.to_string()))
+    }
+
+    fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner.wasmtime
+    }
+
+    fn ticker(&self) -> &Ticker {
+        &self.inner.ticker
+    }
+}
+
+impl Described {
+    /// Links the component to what it was granted.
+    ///
+    /// # Errors
+    /// An import that is not granted, named; or a function this version of davit does not have.
+    pub(crate) fn link(self, granted: &BTreeSet<Interface>) -> Result<Loaded, LoadError> {
+        self.inspected.check_imports(granted)?;
+        let linker = linker::linker(self.engine.wasmtime(), granted)
+            .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        let pre = linker
+            .instantiate_pre(&self.component)
+            .map_err(|error| inspect::too_old(&error))?;
+        let mismatch = |error: wasmtime::Error| inspect::too_old(&error);
+        let has = |name: &str| self.inspected.exports_interface(name);
+        let network = has("davit:network/driver").then(|| NetworkDriver::new(&pre));
+        let controller = has("davit:storage/controller").then(|| StorageController::new(&pre));
+        let node = has("davit:storage/node").then(|| StorageNode::new(&pre));
+        Ok(Loaded {
+            lifecycle: Lifecycle::new(&pre).map_err(mismatch)?,
+            network: network.transpose().map_err(mismatch)?,
+            controller: controller.transpose().map_err(mismatch)?,
+            node: node.transpose().map_err(mismatch)?,
+            exports: self.inspected.exports,
+            engine: self.engine,
+            digest: self.digest,
+            manifest: self.manifest,
+            pre,
+        })
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("cache", &self.inner.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("driver", &self.manifest.driver)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! One version of a driver in service: the component, its rights, and its health.
+
+use super::DriverInfo;
+use crate::breaker::Breaker;
+use crate::capabilities::{HostCapabilities, ObjectRef};
+use crate::engine::{Answer, CallFailure, Calls as _, Loaded};
+use crate::error::{CallError, Code};
+use crate::grants::GrantSet;
+use crate::imports::{CallState, Facts};
+use crate::plan::ScopeId;
+use crate::scope::{Pools, Session, Store};
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, watch};
+use wasmtime::component::Instance;
+
+/// What a driver is given besides its code.
+#[derive(Clone, Debug)]
+pub(crate) struct Granted {
+    /// The `Plugin` object; `None` for bundled drivers.
+    pub(crate) plugin: Option<String>,
+    pub(crate) grants: Arc<GrantSet>,
+    /// `Plugin.spec.config` as JSON.
+    pub(crate) config: Arc<str>,
+    /// Name of this node.
+    pub(crate) node: Arc<str>,
+}
+
+/// A driver in service.
+pub(crate) struct Serving {
+    pub(crate) plugin: Option<String>,
+    pub(crate) loaded: Loaded,
+    pub(crate) granted: Granted,
+    breaker: Mutex<Breaker>,
+    slots: Semaphore,
+    /// Told when the breaker opens or closes.
+    health: watch::Sender<bool>,
+}
+
+/// What one call is about.
+pub(crate) struct CallInput<'a> {
+    pub(crate) store: &'a Arc<Store>,
+    pub(crate) eyes: &'a Arc<dyn HostCapabilities>,
+    pub(crate) scope: ScopeId,
+    pub(crate) pools: Pools,
+    pub(crate) operation_id: String,
+    pub(crate) attempt: u32,
+    pub(crate) subject: Option<ObjectRef>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// What a call led to: the plan, the driver's answer, and leases and values to commit with them.
+#[derive(Debug)]
+pub(crate) struct Planned<P, R> {
+    pub(crate) plan: P,
+    pub(crate) answer: R,
+    pub(crate) session: Session,
+}
+
+impl Serving {
+    pub(crate) fn new(loaded: Loaded, granted: Granted) -> Self {
+        Self {
+            plugin: granted.plugin.clone(),
+            slots: Semaphore::new(granted.grants.limits.concurrency),
+            loaded,
+            granted,
+            breaker: Mutex::default(),
+            health: watch::Sender::new(true),
+        }
+    }
+
+    pub(crate) fn driver(&self) -> &str {
+        &self.loaded.manifest.driver
+    }
+
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.breaker.lock().is_open()
+    }
+
+    /// Tells when the breaker opens or closes.
+    pub(crate) fn health(&self) -> watch::Receiver<bool> {
+        self.health.subscribe()
+    }
+
+    pub(crate) fn info(&self) -> DriverInfo {
+        let manifest = &self.loaded.manifest;
+        DriverInfo {
+            driver: manifest.driver.clone(),
+            version: manifest.version.clone(),
+            plugin: self.plugin.clone(),
+            network: self.loaded.network.is_some(),
+            storage: self.loaded.node.is_some(),
+            node_placement: manifest.feature("storage.placement") == Some("node"),
+            degraded: self.is_degraded(),
+        }
+    }
+
+    /// The state of a new call.
+    pub(crate) fn state(&self, input: CallInput<'_>) -> CallState {
+        let grants = self.granted.grants.clone();
+        let session = Session::new(
+            input.store.clone(),
+            self.driver(),
+            input.scope,
+            input.pools,
+            grants.limits.state_bytes,
+        );
+        let facts = Facts {
+            driver: self.driver().into(),
+            operation_id: input.operation_id,
+            attempt: input.attempt,
+            dry_run: false,
+            node: self.granted.node.clone(),
+            config: self.granted.config.clone(),
+            subject: input.subject,
+            labels: input.labels,
+            annotations: input.annotations,
+        };
+        CallState::new(facts, grants, input.eyes.clone(), session)
+    }
+
+    /// Makes one call, unless the driver is left alone after repeated traps.
+    pub(crate) async fn call<R: Send>(
+        &self,
+        state: CallState,
+        what: &str,
+        wall: Duration,
+        call: impl for<'a> FnOnce(
+            &'a mut wasmtime::Store<CallState>,
+            Instance,
+        ) -> BoxFuture<'a, Answer<R>>
+        + Send,
+    ) -> Result<(R, CallState), CallError> {
+        self.breaker
+            .lock()
+            .admit(Instant::now())
+            .map_err(|wait| self.resting(wait))?;
+        let _slot = self.slots.acquire().await;
+        let outcome = self.loaded.run(state, what, wall, call).await;
+        let turned = match &outcome {
+            Err(CallFailure::Broken(_)) => self.breaker.lock().failed(Instant::now()),
+            _ => self.breaker.lock().answered(),
+        };
+        if turned {
+            self.health.send_replace(!self.is_degraded());
+        }
+        outcome.map_err(|failure| match failure {
+            CallFailure::Refused(error) | CallFailure::Broken(error) => error,
+        })
+    }
+
+    fn resting(&self, wait: Duration) -> CallError {
+        CallError {
+            code: Code::Unavailable,
+            message: format!(
+                "driver {} trapped or timed out repeatedly; it is tried again in {} s",
+                self.driver(),
+                wait.as_secs() + 1
+            ),
+            retry_after: Some(wait),
+        }
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving")
+            .field("driver", &self.driver())
+            .field("plugin", &self.plugin)
+            .finish_non_exhaustive()
+    }
+}
