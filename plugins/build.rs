@@ -37,11 +37,15 @@ fn run() -> Result<(), String> {
         .ok_or("OUT_DIR is not inside a target directory")?;
     let guests = target.join("guests");
     build(&here.join("drivers"), &guests)?;
+    // As files too, for manifests that point at them.
+    let files = target.join("wasm");
+    fs::create_dir_all(&files).map_err(|error| format!("making {}: {error}", files.display()))?;
     for guest in GUESTS {
         let file = format!("{guest}.wasm");
         let from = guests.join(TARGET).join("release").join(&file);
-        let to = out.join(&file);
-        fs::copy(&from, &to).map_err(|error| format!("copying {}: {error}", from.display()))?;
+        for to in [out.join(&file), files.join(file.replace('_', "-"))] {
+            fs::copy(&from, &to).map_err(|error| format!("copying {}: {error}", from.display()))?;
+        }
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod ticker;
 pub(crate) use call::{Answer, CallFailure, Calls};
 pub use compile::compile_main;
 pub use inspect::LoadError;
+pub(crate) use inspect::MAX_FILE_BYTES;
 pub(crate) use limiter::MemoryLimiter;
 pub(crate) use sealed::{Manifest, Want};
 
@@ -154,6 +155,18 @@ impl Engine {
 }
 
 impl Described {
+    /// Asks the component whether it takes a configuration of some kind.
+    ///
+    /// # Errors
+    /// The component's refusal.
+    pub(crate) async fn validate(
+        &self,
+        kind: &'static str,
+        config: String,
+    ) -> Result<(), LoadError> {
+        sealed::validate(&self.engine, &self.component, kind, config).await
+    }
+
     /// Links the component to what it was granted.
     ///
     /// # Errors

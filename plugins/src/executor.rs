@@ -3,33 +3,50 @@
 //! Call → plan → check grants → conflicts → journal → act → read back, for set-up; teardown works
 //! from the journal alone and never waits for a plugin.
 
+mod carry_out;
+mod hands;
+mod locks;
+mod networks;
 mod outcome;
+mod release;
+mod replay;
+mod volumes;
 
 pub use outcome::{
     AttachPod, Attached, HostConfig, HostParts, NetworkAttachment, NodeUp, OpenError, Phase,
     ReplayReport, ScopeSummary,
 };
 
-use crate::capabilities::Exposed;
+use crate::capabilities::{HostCapabilities, ObjectRef};
 use crate::error::{CallError, Code};
-use crate::network::NodeResult;
-use crate::storage::{
-    CreateRequest, Expanded, NodeInfo, PublishRequest, Topology, UseMode, Volume, VolumeRef,
-    VolumeStats,
-};
-use std::collections::{BTreeMap, HashSet};
+use crate::plan::ScopeId;
+use crate::registry::{CallInput, Registry};
+use crate::scope::{Pools, Record, Store};
+use hands::Hands;
+use locks::Locks;
+use parking_lot::Mutex;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 /// Consults drivers and makes the machine match their plans.
 ///
 /// # Guarantees
 /// * A call that returns an error leaves nothing of its plan in force; what could not be undone is
-///   kept as a `Stuck` scope and tried again.
-/// * Repeating a call with the same request returns the recorded result without calling the driver.
+///   kept as a `Stuck` scope, with its addresses, until it is released.
+/// * Repeating a call with the same request returns the recorded answer without calling the driver.
 /// * Releases succeed for scopes that do not exist and need no plugin.
-#[derive(Debug)]
+/// * Calls on one scope wait for each other; others run at once.
 pub struct Host {
-    _config: HostConfig,
+    store: Arc<Store>,
+    registry: Arc<Registry>,
+    eyes: Arc<dyn HostCapabilities>,
+    hands: Hands,
+    locks: Locks,
+    /// Tries so far of operations that have not succeeded yet.
+    attempts: Mutex<HashMap<ScopeId, u32>>,
 }
 
 impl Host {
@@ -37,157 +54,99 @@ impl Host {
     ///
     /// # Errors
     /// When a journal cannot be opened, is locked by another process, or is damaged.
-    pub fn open(config: HostConfig, _parts: HostParts) -> Result<Arc<Self>, OpenError> {
-        Ok(Arc::new(Self { _config: config }))
-    }
-
-    /// Finishes what an earlier process left half done, re-applies what drifted, and removes marked
-    /// things that no scope knows.
-    pub async fn replay(&self) -> ReplayReport {
-        ReplayReport::default()
-    }
-
-    /// Brings a network up on this node, or adapts it to changed peers or slices.
-    ///
-    /// # Errors
-    /// The driver's or the kernel's refusal; the former state stays in force.
-    pub async fn node_up(&self, _request: NodeUp) -> Result<NodeResult, CallError> {
-        Err(unfinished())
-    }
-
-    /// Removes a network from this node.
-    ///
-    /// # Errors
-    /// `failed-precondition` while pods are attached to it.
-    pub async fn node_down(&self, _network: &str) -> Result<(), CallError> {
-        Err(unfinished())
-    }
-
-    /// Attaches a pod to its networks: all of them or none.
-    ///
-    /// # Errors
-    /// The driver's or the kernel's refusal.
-    pub async fn attach_pod(&self, _request: AttachPod) -> Result<Vec<Attached>, CallError> {
-        Err(unfinished())
-    }
-
-    /// Detaches a pod from its networks and frees its addresses. The namespace may be gone already.
-    ///
-    /// # Errors
-    /// When something on the host could not be removed; the scope stays and can be retried.
-    pub async fn release_pod(&self, _pod_uid: &str) -> Result<(), CallError> {
-        Err(unfinished())
-    }
-
-    /// Makes a volume on this node.
-    ///
-    /// # Errors
-    /// The driver's refusal; `already-exists` for the same name with another request.
-    pub async fn create_volume(
-        &self,
-        _driver: &str,
-        _request: CreateRequest,
-    ) -> Result<Volume, CallError> {
-        Err(unfinished())
-    }
-
-    /// Deletes a volume and its data. Unknown volumes count as deleted.
-    ///
-    /// # Errors
-    /// `failed-precondition` while a pod uses it.
-    pub async fn delete_volume(&self, _driver: &str, _volume: VolumeRef) -> Result<(), CallError> {
-        Err(unfinished())
-    }
-
-    /// Grows a volume.
-    ///
-    /// # Errors
-    /// `out-of-range` for a smaller size, `unimplemented` where the driver cannot.
-    pub async fn expand_volume(
-        &self,
-        _driver: &str,
-        _volume: VolumeRef,
-        _required_bytes: u64,
-        _limit_bytes: Option<u64>,
-        _used_as: UseMode,
-    ) -> Result<Expanded, CallError> {
-        Err(unfinished())
-    }
-
-    /// Bytes that new volumes of a class can have in a segment.
-    ///
-    /// # Errors
-    /// The driver's refusal.
-    pub async fn capacity(
-        &self,
-        _driver: &str,
-        _parameters: &BTreeMap<String, String>,
-        _segment: &Topology,
-    ) -> Result<u64, CallError> {
-        Err(unfinished())
-    }
-
-    /// What a driver says about this node.
-    ///
-    /// # Errors
-    /// The driver's refusal.
-    pub async fn node_info(&self, _driver: &str) -> Result<NodeInfo, CallError> {
-        Err(unfinished())
-    }
-
-    /// Makes a volume usable on this node if it is not yet, and gives it to a pod.
-    ///
-    /// # Errors
-    /// The driver's or the kernel's refusal; `failed-precondition` when another pod holds a
-    /// `ReadWriteOncePod` volume.
-    pub async fn publish_volume(
-        &self,
-        _driver: &str,
-        _request: PublishRequest,
-    ) -> Result<Exposed, CallError> {
-        Err(unfinished())
-    }
-
-    /// Takes a volume from a pod; with the last pod it is no longer staged.
-    ///
-    /// # Errors
-    /// When something on the host could not be removed; it can be retried.
-    pub async fn unpublish_volume(
-        &self,
-        _volume_id: &str,
-        _pod_uid: &str,
-    ) -> Result<(), CallError> {
-        Err(unfinished())
-    }
-
-    /// How full a volume is, if its driver knows better than `statfs`.
-    ///
-    /// # Errors
-    /// The driver's refusal.
-    pub async fn volume_stats(
-        &self,
-        _driver: &str,
-        _volume: VolumeRef,
-    ) -> Result<Option<VolumeStats>, CallError> {
-        Err(unfinished())
-    }
-
-    /// Releases every `net/` and `publish/` scope whose pod is not in `pods`; returns the pods'
-    /// uids that were released.
-    pub async fn retain_pods(&self, _pods: &HashSet<String>) -> Vec<String> {
-        Vec::new()
+    pub fn open(config: HostConfig, parts: HostParts) -> Result<Arc<Self>, OpenError> {
+        let HostConfig {
+            state_dir, run_dir, ..
+        } = config;
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let opened = boot.and_then(|boot| Store::open(&state_dir, &run_dir, boot.trim()));
+        let store = opened.map_err(|source| OpenError::Journal {
+            state_dir,
+            run_dir,
+            source,
+        })?;
+        Ok(Arc::new(Self {
+            store: Arc::new(store),
+            registry: parts.registry,
+            eyes: parts.capabilities,
+            hands: Hands {
+                network: parts.network,
+                storage: parts.storage,
+            },
+            locks: Locks::default(),
+            attempts: Mutex::default(),
+        }))
     }
 
     /// Every scope with its owner and phase, ordered by id.
     #[must_use]
     pub fn scopes(&self) -> Vec<ScopeSummary> {
-        Vec::new()
+        let summary = |record: Arc<Record>| ScopeSummary {
+            scope: record.scope.clone(),
+            driver: record.driver.clone(),
+            phase: record.phase,
+            steps: record.plan.keys(),
+            leases: record.leases.iter().map(|lease| lease.address).collect(),
+            error: record.error.clone(),
+        };
+        self.store.list("").into_iter().map(summary).collect()
+    }
+
+    /// Asks a driver whether it can serve.
+    ///
+    /// # Errors
+    /// `failed-precondition` with what is missing; or why the driver could not be asked.
+    pub async fn probe(&self, driver: &str) -> Result<(), CallError> {
+        let serving = self.registry.get(driver)?;
+        let missing = serving.probe(self.question(driver)).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(CallError::new(
+            Code::FailedPrecondition,
+            format!("driver {driver}: {missing}"),
+        ))
+    }
+
+    /// What a call on a scope is about. `request` is the digest of what was asked for.
+    fn input(&self, scope: ScopeId, request: &str, subject: Option<ObjectRef>) -> CallInput<'_> {
+        let attempt = {
+            let mut attempts = self.attempts.lock();
+            let attempt = attempts.entry(scope.clone()).or_insert(0);
+            *attempt = attempt.saturating_add(1);
+            *attempt
+        };
+        let operation = Sha256::digest(format!("{scope}\n{request}"));
+        let operation_id = hex::encode(operation).chars().take(32).collect();
+        CallInput {
+            store: &self.store,
+            eyes: &self.eyes,
+            scope,
+            pools: Pools::default(),
+            operation_id,
+            attempt,
+            subject,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    /// An operation ended well: its next one begins at the first try.
+    fn settled(&self, scope: &ScopeId) {
+        self.attempts.lock().remove(scope);
     }
 }
 
-fn unfinished() -> CallError {
-    CallError::new(
-        Code::Unavailable,
-        "the plan executor is not in this build yet",
-    )
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Digest of what was asked of which driver.
+fn digest(driver: &str, request: &impl Serialize) -> String {
+    let text = serde_json::to_vec(&(driver, request)).unwrap_or_default();
+    hex::encode(Sha256::digest(text))
 }

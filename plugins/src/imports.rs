@@ -11,8 +11,10 @@ mod storage_plan;
 
 pub(crate) use log::printable;
 pub(crate) use network_plan::NetworkBuilder;
+#[allow(unreachable_pub, reason = "the generated bindings re-export it")]
 pub use network_plan::NetworkPlanHandle;
 pub(crate) use storage_plan::StorageBuilder;
+#[allow(unreachable_pub, reason = "the generated bindings re-export it")]
 pub use storage_plan::StoragePlanHandle;
 
 use crate::capabilities::{HostCapabilities, ObjectRef};

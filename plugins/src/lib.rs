@@ -11,6 +11,7 @@
 )]
 
 mod breaker;
+mod bundled;
 pub mod capabilities;
 mod engine;
 mod error;
@@ -23,9 +24,11 @@ mod plugin_host;
 mod registry;
 mod scope;
 pub mod storage;
+pub mod testing;
 
+pub use bundled::samples;
 pub use engine::{Engine, EngineConfig, EngineError, LoadError, compile_main};
 pub use error::{CallError, Code};
 pub use grants::{Denied, GrantSet, InvalidGrant};
-pub use plugin_host::{PluginHost, PluginHostConfig, StartError};
+pub use plugin_host::{PluginHost, PluginHostConfig, StartError, bundled_grants};
 pub use registry::{DriverInfo, Registry};

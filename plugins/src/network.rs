@@ -62,9 +62,6 @@ pub struct Pod {
     /// Annotations, shown to drivers with a grant only.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
-    /// Ports of the host that its containers ask for. Used by the host, not shown to drivers.
-    #[serde(default)]
-    pub host_ports: Vec<(Protocol, u16)>,
 }
 
 /// One pod to be put on one network.
@@ -87,6 +84,9 @@ pub struct Attachment {
     /// Further arguments.
     #[serde(default)]
     pub args: BTreeMap<String, String>,
+    /// Ports of the host that the pod's containers ask for. Used by the host, not shown to drivers.
+    #[serde(default)]
+    pub host_ports: Vec<(Protocol, u16)>,
 }
 
 /// Name resolution that a network gives to its pods.

@@ -4,6 +4,7 @@ mod serving;
 
 pub(crate) use serving::{CallInput, Granted, Planned, Serving};
 
+use crate::engine::Loaded;
 use crate::error::{CallError, Code};
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,9 +137,9 @@ impl Registry {
     }
 
     /// Puts a driver into service in place of what the same source provided before.
-    pub(crate) fn serve(&self, serving: Serving) {
+    pub(crate) fn serve(&self, loaded: Loaded, granted: Granted) {
+        let serving = Arc::new(Serving::new(loaded, granted, self.changed.clone()));
         let mut state = self.state.write();
-        let serving = Arc::new(serving);
         let driver = serving.driver().to_owned();
         if let Some(plugin) = &serving.plugin {
             remove_object(&mut state, plugin);
@@ -171,7 +172,7 @@ impl Registry {
         self.announce();
     }
 
-    pub(crate) fn announce(&self) {
+    fn announce(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 }

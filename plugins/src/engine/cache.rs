@@ -39,7 +39,7 @@ impl Cache {
     pub(super) fn load(&self, digest: &str, engine: &wasmtime::Engine) -> Option<Component> {
         let file = fs::read(self.path(digest)).ok()?;
         let (written, compiled) = file.split_at_checked(DIGEST_BYTES)?;
-        if Sha256::digest(compiled).as_slice() != written {
+        if Sha256::digest(compiled)[..] != *written {
             tracing::warn!(digest, "a compiled plugin is damaged; compiling it again");
             return None;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use wit_component::{ComponentEncoder, DecodedWasm};
 
 /// Largest file that is looked at.
-const MAX_FILE_BYTES: usize = 16 << 20;
+pub(crate) const MAX_FILE_BYTES: usize = 16 << 20;
 /// Versions of davit's packages that this davit speaks: `0.1.x`.
 const SPOKEN: (u64, u64) = (0, 1);
 
@@ -72,6 +72,9 @@ pub enum LoadError {
         /// The grant that is missing.
         grant: &'static str,
     },
+    /// The component cannot do without something that it was not granted.
+    #[error("the driver needs grants that it does not have: {0}")]
+    Wants(String),
     /// The component needs a function that this davit does not have.
     #[error("the component was built for a newer davit: {0}")]
     HostTooOld(String),
@@ -113,7 +116,7 @@ impl LoadError {
             Self::NoDriver(_) => "NoDriver",
             Self::UnknownImport { .. } => "UnknownImport",
             Self::Version { .. } => "VersionMismatch",
-            Self::NotGranted { .. } => "GrantsMissing",
+            Self::NotGranted { .. } | Self::Wants(_) => "GrantsMissing",
             Self::HostTooOld(_) => "HostTooOld",
             Self::Compile(_) => "CompileFailed",
             Self::Describe(_) | Self::Manifest(_) => "DescribeFailed",

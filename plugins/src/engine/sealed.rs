@@ -1,15 +1,19 @@
-//! Asks a component who it is, before anything is granted: every import traps.
+//! What a component is asked before anything is granted: every import traps.
 
-use super::bindings::exports::davit::plugin::lifecycle::{GuestIndices, Manifest as WitManifest};
+use super::bindings::exports::davit::plugin::lifecycle::{
+    Guest, GuestIndices, Manifest as WitManifest, Want as WitWant,
+};
 use super::ticker::TICK;
 use super::{Engine, LoadError, MemoryLimiter};
 use crate::grants::MEMORY_BYTES;
 use crate::imports::printable;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use std::time::Duration;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, UpdateDeadline};
 
-/// Time a component has to describe itself.
+/// Time a component has to answer.
 const TIME: Duration = Duration::from_secs(1);
 
 /// How a driver introduces itself.
@@ -31,11 +35,38 @@ pub(crate) struct Want {
     pub(crate) why: String,
 }
 
+/// Who the component is.
 pub(super) async fn describe(
     engine: &Engine,
     component: &Component,
 ) -> Result<Manifest, LoadError> {
-    let failed = |error: wasmtime::Error| LoadError::Describe(format!("{error:#}"));
+    let answer = ask(engine, component, |guest, store| {
+        async move { guest.call_describe(store).await }.boxed()
+    });
+    Ok(answer.await.map_err(LoadError::Describe)?.into())
+}
+
+/// Whether the component takes a configuration.
+pub(super) async fn validate(
+    engine: &Engine,
+    component: &Component,
+    kind: &'static str,
+    config: String,
+) -> Result<(), LoadError> {
+    let answer = ask(engine, component, move |guest, store| {
+        async move { guest.call_validate(store, kind, &config).await }.boxed()
+    });
+    let refused = answer.await.map_err(LoadError::Config)?;
+    refused.map_err(|error| LoadError::Config(printable(&error.message)))
+}
+
+/// One call with nothing to import, bounded as calls are.
+async fn ask<R>(
+    engine: &Engine,
+    component: &Component,
+    call: impl for<'a> FnOnce(Guest, &'a mut Store<MemoryLimiter>) -> BoxFuture<'a, wasmtime::Result<R>>,
+) -> Result<R, String> {
+    let failed = |error: wasmtime::Error| error.root_cause().to_string();
     let mut linker = Linker::new(engine.wasmtime());
     linker
         .define_unknown_imports_as_traps(component)
@@ -55,19 +86,24 @@ pub(super) async fn describe(
         })
     });
     let _running = engine.ticker().run();
-    let call = async {
+    let work = async {
         let instance = pre.instantiate_async(&mut store).await?;
         let guest = indices.load(&mut store, &instance)?;
-        guest.call_describe(&mut store).await
+        call(guest, &mut store).await
     };
-    let answer = tokio::time::timeout(TIME * 2, call).await;
-    let answer = answer.map_err(|_| LoadError::Describe("it took longer than 1 s".to_owned()))?;
-    Ok(answer.map_err(failed)?.into())
+    match tokio::time::timeout(TIME * 2, work).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) if error.is::<wasmtime::Trap>() => {
+            Err(format!("it ended with: {}", error.root_cause()))
+        }
+        Ok(Err(error)) => Err(failed(error)),
+        Err(_) => Err(format!("it took longer than {TIME:?}")),
+    }
 }
 
 impl From<WitManifest> for Manifest {
     fn from(manifest: WitManifest) -> Self {
-        let want = |want: super::bindings::exports::davit::plugin::lifecycle::Want| Want {
+        let want = |want: WitWant| Want {
             capability: printable(&want.capability),
             value: printable(&want.value),
             required: want.required,

@@ -43,11 +43,13 @@ impl fmt::Debug for HostParts {
 /// The executor cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A journal cannot be opened.
-    #[error("cannot open the journal in {}", dir.display())]
+    /// A journal cannot be opened: locked, damaged, or not writable. The cause says which.
+    #[error("cannot open the journals in {} and {}", state_dir.display(), run_dir.display())]
     Journal {
-        /// Its directory.
-        dir: PathBuf,
+        /// Directory of the durable one.
+        state_dir: PathBuf,
+        /// Directory of the boot's.
+        run_dir: PathBuf,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -109,9 +111,9 @@ pub enum Phase {
     Pending,
     /// In force and read back.
     Applied,
-    /// Refused or released, and something could not be undone; its addresses are held until it is.
+    /// Refused, and something could not be undone; its addresses are held until it is.
     Stuck,
-    /// Being torn down.
+    /// Being torn down; with an error when something could not be removed yet.
     Releasing,
 }
 
@@ -128,7 +130,7 @@ pub struct ScopeSummary {
     pub steps: Vec<String>,
     /// Addresses leased to it.
     pub leases: Vec<IpNet>,
-    /// What went wrong, in `Stuck`.
+    /// What could not be undone, and why.
     pub error: Option<String>,
 }
 

@@ -18,6 +18,7 @@ use wasmtime::component::Resource;
 
 /// What a guest holds of its plan. There is one plan a call, so the handle says nothing.
 #[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct NetworkPlanHandle;
 
 /// The plan so far, and what its steps are checked against.

@@ -13,6 +13,7 @@ use wasmtime::component::Resource;
 
 /// What a guest holds of its plan. There is one plan a call, so the handle says nothing.
 #[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct StoragePlanHandle;
 
 /// The plan so far.

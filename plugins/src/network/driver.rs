@@ -61,7 +61,7 @@ impl Driver {
         attachment: &Attachment,
         me: &Node,
     ) -> Result<Planned<NetworkPlan, AttachResult>, CallError> {
-        let ports = &attachment.pod.host_ports;
+        let ports = &attachment.host_ports;
         let state = self.state(input, &attachment.network, me, ports);
         let (attachment, me) = (attachment_out(attachment), node_out(me));
         let indices = self.0.loaded.network.clone();

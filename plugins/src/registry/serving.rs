@@ -6,9 +6,10 @@ use crate::capabilities::{HostCapabilities, ObjectRef};
 use crate::engine::{Answer, CallFailure, Calls as _, Loaded};
 use crate::error::{CallError, Code};
 use crate::grants::GrantSet;
-use crate::imports::{CallState, Facts};
+use crate::imports::{CallState, Facts, printable};
 use crate::plan::ScopeId;
 use crate::scope::{Pools, Session, Store};
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -37,8 +38,8 @@ pub(crate) struct Serving {
     pub(crate) granted: Granted,
     breaker: Mutex<Breaker>,
     slots: Semaphore,
-    /// Told when the breaker opens or closes.
-    health: watch::Sender<bool>,
+    /// The registry's bell, rung when the breaker opens or closes.
+    changed: watch::Sender<u64>,
 }
 
 /// What one call is about.
@@ -63,14 +64,14 @@ pub(crate) struct Planned<P, R> {
 }
 
 impl Serving {
-    pub(crate) fn new(loaded: Loaded, granted: Granted) -> Self {
+    pub(crate) fn new(loaded: Loaded, granted: Granted, changed: watch::Sender<u64>) -> Self {
         Self {
             plugin: granted.plugin.clone(),
             slots: Semaphore::new(granted.grants.limits.concurrency),
             loaded,
             granted,
             breaker: Mutex::default(),
-            health: watch::Sender::new(true),
+            changed,
         }
     }
 
@@ -80,11 +81,6 @@ impl Serving {
 
     pub(crate) fn is_degraded(&self) -> bool {
         self.breaker.lock().is_open()
-    }
-
-    /// Tells when the breaker opens or closes.
-    pub(crate) fn health(&self) -> watch::Receiver<bool> {
-        self.health.subscribe()
     }
 
     pub(crate) fn info(&self) -> DriverInfo {
@@ -147,10 +143,32 @@ impl Serving {
             _ => self.breaker.lock().answered(),
         };
         if turned {
-            self.health.send_replace(!self.is_degraded());
+            self.changed.send_modify(|count| *count += 1);
         }
         outcome.map_err(|failure| match failure {
             CallFailure::Refused(error) | CallFailure::Broken(error) => error,
+        })
+    }
+
+    /// Asks the driver whether it can serve: an empty text, or what is missing.
+    pub(crate) async fn probe(&self, input: CallInput<'_>) -> Result<String, CallError> {
+        let state = self.state(input);
+        let indices = self.loaded.lifecycle.clone();
+        let wall = self.granted.grants.limits.attach;
+        let call = self.call(state, "probe", wall, move |store, instance| {
+            async move {
+                indices
+                    .load(&mut *store, &instance)?
+                    .call_probe(store)
+                    .await
+            }
+            .boxed()
+        });
+        let (health, _) = call.await?;
+        Ok(if health.ready {
+            String::new()
+        } else {
+            printable(&health.message)
         })
     }
 

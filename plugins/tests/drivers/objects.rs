@@ -1,0 +1,207 @@
+//! `Plugin` objects: what is loaded, what is refused, and what the status says.
+
+use crate::world::{BRIDGE, World, network, node_up, plugin};
+use davit_api::{Plugin, PluginStatus};
+use davit_plugins::{bundled_grants, samples};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The bundled bridge as a file.
+fn bridge() -> Vec<u8> {
+    std::fs::read(concat!(env!("OUT_DIR"), "/bridge.wasm")).unwrap()
+}
+
+fn ready(status: &PluginStatus) -> (&str, &str, &str) {
+    let ready = status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "Ready")
+        .unwrap();
+    (&ready.status, &ready.reason, &ready.message)
+}
+
+fn granted(name: &str, file: String) -> Plugin {
+    let mut object = plugin(name, file);
+    object.spec.grants = bundled_grants(BRIDGE, Path::new("/var/lib/davit/volumes")).unwrap();
+    object
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_loaded_and_described() {
+    let world = World::new().await;
+    let bytes = bridge();
+    let object = granted("mine", world.file("bridge.wasm", &bytes));
+    let status = world.reconcile(&object).await;
+    assert_eq!(ready(&status), ("True", "Ready", "ready on 1 node(s)"));
+    assert_eq!(status.driver.as_deref(), Some(BRIDGE));
+    assert_eq!(status.observed_generation, Some(1));
+    assert_eq!(
+        status.resolved_digest,
+        Some(format!("sha256:{}", hex::encode(Sha256::digest(&bytes))))
+    );
+    assert_eq!(
+        status.exports,
+        ["davit:plugin/lifecycle@0.1.0", "davit:network/driver@0.1.0"]
+    );
+    assert_eq!(serde_json::to_value(status.risk).unwrap(), "scoped");
+    let provider = |world: &World| {
+        let drivers = world.plugins.registry().drivers();
+        drivers
+            .into_iter()
+            .find(|driver| driver.driver == BRIDGE)
+            .unwrap()
+            .plugin
+    };
+    assert_eq!(
+        provider(&world).as_deref(),
+        Some("mine"),
+        "it replaces the bundled one"
+    );
+    world.host.node_up(node_up(network(BRIDGE))).await.unwrap();
+    world.plugins.forget("mine").await;
+    assert_eq!(provider(&world), None);
+    world.host.node_down("default").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broken_files_fail_with_a_clear_condition() {
+    let world = World::new().await;
+    let bytes = bridge();
+    let cut = &bytes[..bytes.len() / 2];
+    let empty = b"\0asm\x01\0\0\0";
+    let cases: [(&str, &[u8], &str, &str); 5] = [
+        ("text", b"#!/bin/sh", "InvalidComponent", "not WebAssembly"),
+        ("nothing", b"", "InvalidComponent", "not WebAssembly"),
+        ("cut", cut, "InvalidComponent", ""),
+        (
+            "empty",
+            empty,
+            "InvalidComponent",
+            "build it with the davit-plugin crate",
+        ),
+        ("preview", WASI, "UnknownImport", "davit offers no WASI"),
+    ];
+    for (name, bytes, reason, text) in cases {
+        let status = world
+            .reconcile(&plugin(name, world.file(name, bytes)))
+            .await;
+        let (is_ready, why, message) = ready(&status);
+        assert_eq!((is_ready, why), ("False", reason), "{name}: {message}");
+        assert!(message.contains(text), "{name}: {message}");
+        assert!(!status.nodes[0].ready);
+    }
+    let status = world
+        .reconcile(&plugin("gone", "/nowhere/x.wasm".into()))
+        .await;
+    assert_eq!(ready(&status).1, "FileUnreadable");
+    let status = world.reconcile(&plugin("relative", "x.wasm".into())).await;
+    assert!(ready(&status).2.contains("absolute path"), "{status:?}");
+    let status = world.reconcile(&plugin("device", "/dev/zero".into())).await;
+    assert!(
+        ready(&status).2.contains("not a regular file"),
+        "{status:?}"
+    );
+    let mut wrong = plugin("digest", world.file("digest.wasm", &bytes));
+    wrong.spec.source.digest = Some(format!("sha256:{}", "0".repeat(64)));
+    assert_eq!(ready(&world.reconcile(&wrong).await).1, "DigestMismatch");
+}
+
+/// `(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))))`
+const WASI: &[u8] = b"\0asm\x01\0\0\0\x01\x05\x01\x60\x01\x7f\0\x02\x24\x01\x16wasi_snapshot_preview1\x09proc_exit\0\0";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missing_grants_come_with_the_text_to_paste() {
+    let world = World::new().await;
+    let file = world.file("bridge.wasm", &bridge());
+    let status = world.reconcile(&plugin("mine", file.clone())).await;
+    assert_eq!(ready(&status).1, "GrantsMissing");
+    let condition = status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "GrantsMissing")
+        .unwrap();
+    assert_eq!(condition.status, "True");
+    assert!(
+        condition.message.contains(r#""kinds":["bridge","veth"]"#),
+        "{}",
+        condition.message
+    );
+    let mut object = granted("mine", file);
+    object.status = Some(status);
+    let status = world.reconcile(&object).await;
+    assert_eq!(ready(&status).0, "True");
+    let condition = status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "GrantsMissing")
+        .unwrap();
+    assert_eq!(condition.status, "False");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_new_version_leaves_the_old_one_serving() {
+    let world = World::new().await;
+    let mut object = granted("mine", world.file("bridge.wasm", &bridge()));
+    object.status = Some(world.reconcile(&object).await);
+    object.spec.source.file = world.file("new.wasm", b"\0asm\x01\0\0\0");
+    let status = world.reconcile(&object).await;
+    let (is_ready, _, message) = ready(&status);
+    assert_eq!(is_ready, "False");
+    assert!(message.contains("version 0.1.0 keeps serving"), "{message}");
+    world.host.node_up(node_up(network(BRIDGE))).await.unwrap();
+    object.spec.config = Some(serde_json::Map::from_iter([("x".into(), 1.into())]));
+    object.spec.source.file = world.file("bridge.wasm", &bridge());
+    let status = world.reconcile(&object).await;
+    assert_eq!(ready(&status).1, "InvalidConfig");
+    assert!(ready(&status).2.contains("unknown field `x`"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_driver_has_one_plugin() {
+    let world = World::new().await;
+    let file = world.file("spin.wasm", samples::SPIN);
+    let first = plugin("first", file.clone());
+    assert_eq!(ready(&world.reconcile(&first).await).0, "True");
+    let second = plugin("second", file);
+    let status = world.reconcile(&second).await;
+    assert_eq!(ready(&status).1, "DriverTaken");
+    assert!(ready(&status).2.contains("Plugin first"), "{status:?}");
+    world.plugins.forget("first").await;
+    assert_eq!(ready(&world.reconcile(&second).await).0, "True");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_selected_nodes_load_it() {
+    let world = World::new().await;
+    let mut object = plugin("spin", world.file("spin.wasm", samples::SPIN));
+    object.spec.node_selector = BTreeMap::from([("gpu".into(), "yes".into())]);
+    let labels = BTreeMap::from([("gpu".to_owned(), "yes".to_owned())]);
+    object.status = Some(world.plugins.reconcile(&object, &labels).await);
+    assert_eq!(ready(object.status.as_ref().unwrap()).0, "True");
+    let status = world.plugins.reconcile(&object, &BTreeMap::new()).await;
+    assert_eq!(ready(&status).1, "NoNodes");
+    assert!(
+        world
+            .plugins
+            .registry()
+            .drivers()
+            .iter()
+            .all(|d| d.plugin.is_none())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grants_that_cannot_be_read_are_named() {
+    let world = World::new().await;
+    let mut object = granted("mine", world.file("bridge.wasm", &bridge()));
+    object.spec.grants.addresses = vec!["10.0.0.0/33".into()];
+    let status = world.reconcile(&object).await;
+    assert_eq!(ready(&status).1, "InvalidGrants");
+    assert!(
+        ready(&status)
+            .2
+            .contains("spec.grants.addresses: \"10.0.0.0/33\""),
+        "{status:?}"
+    );
+}
