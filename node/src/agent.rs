@@ -5,6 +5,20 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
+mod caches;
+mod claims;
+pub(crate) mod dispatch;
+mod heartbeat;
+mod machine;
+mod network_objects;
+mod networks;
+mod node_object;
+mod events;
+mod objects;
+mod plugin_objects;
+mod pod_api;
+mod volumes;
+
 /// What one agent is told when it starts; nothing is read from the environment.
 #[derive(Clone)]
 pub struct AgentConfig {

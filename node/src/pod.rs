@@ -4,6 +4,7 @@
 //! any effect, the worker carries the steps out and feeds their outcomes back into [`observed`].
 
 mod act;
+pub mod admission;
 pub mod backoff;
 pub mod config;
 pub mod dns;

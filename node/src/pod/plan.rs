@@ -5,9 +5,10 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::admission::refusal;
 use super::backoff::{Backoff, CRASH};
 use super::members::{self, Member, Role};
-use super::observed::{HoldPhase, Hook, ImagePhase, Known, Observed, Phase, Running, Why};
+use super::observed::{Failure, HoldPhase, Hook, ImagePhase, Known, Observed, Phase, Running, Why};
 use super::restart::restarts;
 use super::step::{ProbeKind, Step};
 
@@ -90,7 +91,7 @@ impl<'a> Planner<'a> {
 
     /// The pod is to run.
     fn run(&mut self) {
-        if self.past_deadline() {
+        if self.refused() || self.past_deadline() {
             return;
         }
         let due = self.due();
@@ -109,6 +110,14 @@ impl<'a> Planner<'a> {
         if ready {
             self.start_in_order(&due);
         }
+    }
+
+    /// A pod that this node cannot run fails before anything of it is made.
+    fn refused(&mut self) -> bool {
+        let refusal = if self.seen.sandbox_attempts == 0 { refusal(self.pod) } else { None };
+        let Some(Failure { reason, message }) = refusal else { return false };
+        self.push(Step::Fail { reason, message });
+        true
     }
 
     /// `activeDeadlineSeconds` counts from the pod's start on this node.

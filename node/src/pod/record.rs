@@ -12,7 +12,7 @@ use super::observed::Observed;
 const VERSION: u32 = 1;
 
 /// A saved worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Record {
     version: u32,
     /// The pod as the worker last saw it, so that it can be ended even when its object is gone.
@@ -21,26 +21,26 @@ pub struct Record {
     pub seen: Observed,
 }
 
-impl Record {
-    /// A record of the present format.
-    pub fn new(pod: Pod, seen: Observed) -> Self {
-        Self {
-            version: VERSION,
-            pod,
-            seen,
-        }
-    }
+/// A record as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    pod: &'a Pod,
+    seen: &'a Observed,
+}
 
+impl Record {
     /// Replaces the pod's record in one step; not synced, since a power loss ends the containers it tells of.
     ///
     /// # Errors
     /// The directory cannot be written.
-    pub fn save(&self, dir: &PodDir) -> std::io::Result<()> {
+    pub fn save(dir: &PodDir, pod: &Pod, seen: &Observed) -> std::io::Result<()> {
         let path = dir.record();
         let temporary = path.with_extension("new");
         std::fs::create_dir_all(dir.path())?;
         let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(self).map_err(std::io::Error::other)?)?;
+        let written = Written { version: VERSION, pod, seen };
+        file.write_all(&serde_json::to_vec(&written).map_err(std::io::Error::other)?)?;
         std::fs::rename(&temporary, &path)
     }
 

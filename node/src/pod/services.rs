@@ -19,6 +19,11 @@ use crate::runtime::{
     SandboxConfig, SandboxEvent, Started,
 };
 
+mod images;
+mod sandboxes;
+
+pub use sandboxes::Sandboxes;
+
 /// Starts and stops the processes of pods. Everything is addressed by pod UID and container id.
 #[async_trait]
 pub trait PodRuntime: Send + Sync + 'static {

@@ -64,7 +64,10 @@ pub struct Worker {
     /// The pod with the newest status known.
     pod: Arc<Pod>,
     seen: Observed,
-    saved: Option<Record>,
+    /// What was last saved and told to others.
+    saved: Option<Arc<Pod>>,
+    /// What is known, for others to read; they wake when it changes.
+    published: watch::Sender<Arc<Observed>>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     sandbox: Option<BoxStream<'static, SandboxEvent>>,
     changes: BoxStream<'static, ()>,
@@ -84,8 +87,12 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
-    /// A worker for the pod in `view`; goes on with what an earlier agent saved.
-    pub async fn new(services: Services, view: watch::Receiver<PodView>) -> Self {
+    /// A worker for the pod in `view`; goes on with what an earlier agent saved, and tells `published` what it knows.
+    pub async fn new(
+        services: Services,
+        view: watch::Receiver<PodView>,
+        published: watch::Sender<Arc<Observed>>,
+    ) -> Self {
         let pod = Arc::clone(&view.borrow().pod);
         let dir = PodDir::new(&services.node.pods_dir, members::uid(&pod));
         let seen =
@@ -104,6 +111,7 @@ impl Worker {
             pod,
             seen,
             saved: None,
+            published,
             running: FuturesUnordered::new(),
             sandbox: None,
             changes,
@@ -275,16 +283,17 @@ impl Worker {
         self.seen.finish(&self.pod, outcome, Timestamp::now());
     }
 
-    /// Saves what is known if it changed.
+    /// Saves and publishes what is known if it changed.
     fn save(&mut self) {
-        let record = Record::new(Pod::clone(&self.pod), self.seen.clone());
-        if self.saved.as_ref() == Some(&record) {
+        let same_pod = self.saved.as_ref().is_some_and(|saved| Arc::ptr_eq(saved, &self.pod));
+        if same_pod && **self.published.borrow() == self.seen {
             return;
         }
-        if let Err(error) = record.save(&self.ground.dir) {
+        if let Err(error) = Record::save(&self.ground.dir, &self.pod, &self.seen) {
             tracing::warn!(pod = members::display(&self.pod), %error, "record not saved");
         }
-        self.saved = Some(record);
+        self.saved = Some(Arc::clone(&self.pod));
+        self.published.send_replace(Arc::new(self.seen.clone()));
     }
 
     fn forget(self) -> Ended {

@@ -32,7 +32,7 @@ impl Life {
             removed: false,
         });
         let shutdown = CancellationToken::new();
-        let worker = Worker::new(double.services(), receiver).await;
+        let worker = Worker::new(double.services(), receiver, watch::Sender::default()).await;
         let task = tokio::spawn(worker.run(shutdown.clone()));
         Self {
             double,
@@ -49,7 +49,7 @@ impl Life {
         assert_eq!((&mut self.task).await.unwrap(), Ended::Left);
         meanwhile(&self.double);
         self.shutdown = CancellationToken::new();
-        let worker = Worker::new(self.double.services(), self.view.subscribe()).await;
+        let worker = Worker::new(self.double.services(), self.view.subscribe(), watch::Sender::default()).await;
         self.task = tokio::spawn(worker.run(self.shutdown.clone()));
     }
 

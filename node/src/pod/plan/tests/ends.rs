@@ -241,3 +241,12 @@ fn a_hook_running_when_the_agent_changed_is_not_waited_for() {
         "term:a rm:a-1 stop-sandbox release delete-object forget"
     );
 }
+
+#[test]
+fn a_pod_the_node_cannot_run_fails_at_once() {
+    let mut world = World::new(json!({
+        "securityContext": { "sysctls": [{ "name": "kernel.panic", "value": "1" }] },
+        "containers": [{ "name": "a", "image": "x" }],
+    }));
+    assert_eq!(world.run(), "fail:SysctlForbidden");
+}

@@ -1,0 +1,1 @@
+//! The node API over real TLS, and its log parameters.
