@@ -1,23 +1,54 @@
 //! The agent of one node: registers the node, runs a worker for each pod bound to it, and serves the node API.
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use davit_plugins::PluginHost;
+use davit_plugins::executor::Host;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::image::ImageStore;
+use crate::pod::record::Record;
+use crate::pod::services::{EventSink, NodeFacts, Sandboxes, Services};
+use crate::server::{self, NodeApi};
+use crate::volume::Volumes;
+use caches::cache;
+use claims::Claims;
+use dispatch::{Dispatcher, Pods};
+use events::Recorder;
+use heartbeat::Heartbeat;
+use layout::Layout;
+use machine::Machine;
+use network_objects::NetworkObjects;
+use networks::{Networks, UpNetworks};
+use plugin_objects::PluginObjects;
+use pod_api::ApiServer;
+use volumes::PodVolumeService;
 
 mod caches;
 mod claims;
 pub(crate) mod dispatch;
+mod events;
 mod heartbeat;
+mod housekeeping;
+mod layout;
 mod machine;
 mod network_objects;
 mod networks;
 mod node_object;
-mod events;
 mod objects;
 mod plugin_objects;
 mod pod_api;
+mod teardown;
 mod volumes;
+
+pub use teardown::{TeardownReport, teardown};
 
 /// What one agent is told when it starts; nothing is read from the environment.
 #[derive(Clone)]
@@ -78,37 +109,123 @@ impl std::fmt::Debug for ServingIdentity {
 /// Why an agent could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A directory of the agent cannot be made or read; mend its permissions or free space.
-    #[error("cannot use {path} for the node's data")]
-    DataDir {
+    /// A directory or file of the agent cannot be made or read; mend its permissions or free space.
+    #[error("cannot use {} for the node's data", path.display())]
+    Data {
         /// The directory or file.
         path: PathBuf,
         /// What the system said.
         #[source]
         source: std::io::Error,
     },
-    /// A part of the agent that this build does not have yet.
-    #[error("{0} is not available")]
-    Unavailable(&'static str),
+    /// The node API's address cannot be listened on: another process has it, or it is no address of this machine.
+    #[error("cannot listen on {address} for the node API")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The node API's certificates cannot be used; a retry does not help.
+    #[error("cannot secure the node API")]
+    Tls(#[from] server::TlsError),
+    /// The image store cannot be opened.
+    #[error("cannot open the image store")]
+    Images(#[source] crate::image::Error),
+    /// Containers cannot be run on this machine.
+    #[error("cannot start the container runtime")]
+    Runtime(#[source] crate::runtime::Error),
+    /// Drivers cannot be loaded.
+    #[error("cannot start the plugin host")]
+    Plugins(#[source] davit_plugins::StartError),
+    /// The journal of what the host gave away cannot be opened.
+    #[error("cannot open the ledger of the node")]
+    Ledger(#[source] davit_plugins::executor::OpenError),
 }
 
 /// The agent of one node.
-#[derive(Debug)]
 pub struct Agent {
-    config: AgentConfig,
+    config: Arc<AgentConfig>,
+    layout: Layout,
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    images: ImageStore,
+    sandboxes: Arc<Sandboxes>,
+    plugins: Arc<PluginHost>,
+    host: Arc<Host>,
+    machine: Machine,
+    addresses: Vec<IpAddr>,
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Agent {
     /// Opens the node's data and adopts what still runs of an earlier agent.
     ///
     /// # Errors
-    /// [`Error::DataDir`] when a directory cannot be used.
+    /// See [`Error`]; nothing was started then, and what ran before runs on.
     pub async fn open(config: AgentConfig) -> Result<Self, Error> {
-        std::fs::create_dir_all(&config.data_dir).map_err(|source| Error::DataDir {
-            path: config.data_dir.clone(),
+        let layout = Layout::new(&config.data_dir, &config.run_dir);
+        layout
+            .make()
+            .map_err(|(path, source)| Error::Data { path, source })?;
+        let tls = server::tls(&config.tls)?;
+        let listener = TcpListener::bind(config.listen);
+        let listener = listener.map_err(|source| Error::Listen {
+            address: config.listen,
             source,
         })?;
-        Ok(Self { config })
+        let images = ImageStore::open(&layout.images(), crate::image::Options::default())
+            .map_err(Error::Images)?;
+        let runtime = layout.runtime(&config.program).map_err(Error::Runtime)?;
+        let (sandboxes, failures) = Sandboxes::adopt(runtime).await;
+        for error in failures {
+            tracing::warn!(
+                error = crate::pod::services::chain(&error),
+                "a sandbox was left that cannot be read"
+            );
+        }
+        let plugins = PluginHost::start(layout.plugin_host(&config.node_name))
+            .await
+            .map_err(Error::Plugins)?;
+        let host = layout
+            .host(&config.node_name, plugins.registry())
+            .map_err(Error::Ledger)?;
+        let addresses = config
+            .node_ip
+            .map_or_else(machine::node_addresses, |ip| vec![ip]);
+        Ok(Self {
+            config: Arc::new(config),
+            layout,
+            listener,
+            tls,
+            images,
+            sandboxes,
+            plugins,
+            host,
+            machine: Machine::read(),
+            addresses,
+        })
+    }
+
+    /// The node's image store; clones are the same store.
+    pub fn images(&self) -> ImageStore {
+        self.images.clone()
+    }
+
+    /// Where the node API listens.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 
     /// Runs the node until `shutdown`; pods keep running afterwards and are adopted by the next agent.
@@ -116,28 +233,231 @@ impl Agent {
     /// # Errors
     /// Only what no retry can mend; a lost API server is waited for.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let _ = (self.config, shutdown);
-        Err(Error::Unavailable("the node agent"))
+        self.settle().await;
+        let tasks = TaskTracker::new();
+        let up = UpNetworks::default();
+        let network_problem = self.follow_objects(&up, &tasks, &shutdown);
+        let (recorder, write_events) =
+            Recorder::new(self.config.client.clone(), &self.config.node_name);
+        tasks.spawn(write_events);
+        self.follow_claims(&recorder, &network_problem.1, &tasks, &shutdown);
+        let services = self.services(&up, &recorder, &tasks, &shutdown);
+        let pods = Pods::default();
+        let mut dispatcher = Dispatcher::new(services, Arc::clone(&pods), shutdown.clone());
+        dispatcher.resume();
+        tasks.spawn(dispatcher.run(self.watch_pods()));
+        tasks.spawn(housekeeping::collect_images(
+            self.images.clone(),
+            shutdown.clone(),
+        ));
+        let address = self.listener.local_addr();
+        let address = address.map_err(|source| Error::Listen {
+            address: self.config.listen,
+            source,
+        })?;
+        let heartbeat = Heartbeat {
+            client: self.config.client.clone(),
+            config: Arc::clone(&self.config),
+            machine: self.machine.clone(),
+            addresses: self.addresses.clone(),
+            port: address.port(),
+            images: self.images.clone(),
+            network: network_problem.0,
+            recorder,
+        };
+        tasks.spawn(heartbeat.run(shutdown.clone()));
+        let api = NodeApi {
+            pods,
+            pods_dir: self.layout.pods(),
+            shutdown: shutdown.clone(),
+        };
+        let served = server::serve(
+            self.listener,
+            self.tls,
+            server::router(api),
+            shutdown.clone(),
+        )
+        .await;
+        served.map_err(|source| Error::Listen { address, source })?;
+        tasks.close();
+        tasks.wait().await;
+        Ok(())
     }
-}
 
-/// What [`teardown`] removed, in numbers for the user.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TeardownReport {
-    /// Pods whose processes were ended.
-    pub pods: usize,
-    /// Things given away by the host (mounts, links, rules, cgroups) that were taken back.
-    pub host_objects: usize,
-    /// What could not be removed, one line each with the cause.
-    pub failures: Vec<String>,
-}
+    /// Brings what the ledger says and what the kernel has together, and drops what no pod owns.
+    async fn settle(&self) {
+        let records = Record::load_all(&self.layout.pods());
+        let pods: HashSet<String> = records
+            .iter()
+            .filter_map(|record| record.pod.metadata.uid.clone())
+            .collect();
+        let released = self.host.retain_pods(&pods).await;
+        if !released.is_empty() {
+            tracing::info!(
+                ?released,
+                "networks and volumes of vanished pods were taken back"
+            );
+        }
+        let report = self.host.replay().await;
+        if report != davit_plugins::executor::ReplayReport::default() {
+            tracing::info!(?report, "the ledger was brought in force");
+        }
+        housekeeping::discard_roots(&self.images, &records).await;
+    }
 
-/// Ends every pod under `data_dir` and takes back every mount, link, rule and cgroup its ledger names.
-/// Data (images, volumes, objects) stays. Safe to run twice and after a crash.
-///
-/// # Errors
-/// [`Error::DataDir`] when the directory cannot be read.
-pub async fn teardown(data_dir: &Path) -> Result<TeardownReport, Error> {
-    let _ = data_dir;
-    Err(Error::Unavailable("teardown"))
+    /// Follows networks and plugins. Returns why pods cannot be given a network, and the count of driver changes.
+    fn follow_objects(
+        &self,
+        up: &UpNetworks,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> (watch::Receiver<Option<String>>, watch::Receiver<u64>) {
+        let client = &self.config.client;
+        let (drivers, drivers_seen) = watch::channel(0);
+        let first = Some("networks are not up yet".to_owned());
+        let (problem, problem_seen) = watch::channel(first);
+        let networks = NetworkObjects {
+            client: client.clone(),
+            node: self.config.node_name.as_str().into(),
+            addresses: self.addresses.clone(),
+            host: Arc::clone(&self.host),
+            up: Arc::clone(up),
+            networks: cache(
+                Api::all(client.clone()),
+                watcher::Config::default(),
+                tasks,
+                shutdown,
+            ),
+            nodes: cache(
+                Api::all(client.clone()),
+                watcher::Config::default(),
+                tasks,
+                shutdown,
+            ),
+            problem,
+            drivers: drivers_seen.clone(),
+        };
+        tasks.spawn(networks.run(shutdown.clone()));
+        let plugins = PluginObjects {
+            client: client.clone(),
+            host: Arc::clone(&self.plugins),
+            plugins: cache(
+                Api::all(client.clone()),
+                watcher::Config::default(),
+                tasks,
+                shutdown,
+            ),
+            labels: self.config.labels.clone(),
+            drivers,
+        };
+        tasks.spawn(plugins.run(shutdown.clone()));
+        (problem_seen, drivers_seen)
+    }
+
+    /// Follows claims and volumes.
+    fn follow_claims(
+        &self,
+        recorder: &Recorder,
+        drivers: &watch::Receiver<u64>,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) {
+        let client = &self.config.client;
+        let claims = Claims {
+            client: client.clone(),
+            node: self.config.node_name.as_str().into(),
+            host: Arc::clone(&self.host),
+            recorder: recorder.clone(),
+            claims: cache(
+                Api::all(client.clone()),
+                watcher::Config::default(),
+                tasks,
+                shutdown,
+            ),
+            volumes: cache(
+                Api::all(client.clone()),
+                watcher::Config::default(),
+                tasks,
+                shutdown,
+            ),
+            classes: cache(
+                Api::all(client.clone()),
+                watcher::Config::default(),
+                tasks,
+                shutdown,
+            ),
+            drivers: drivers.clone(),
+        };
+        tasks.spawn(claims.run(shutdown.clone()));
+    }
+
+    /// What the workers work with.
+    fn services(
+        &self,
+        up: &UpNetworks,
+        recorder: &Recorder,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> Services {
+        let client = self.config.client.clone();
+        let node = Arc::new(self.node_facts());
+        let services = cache(
+            Api::all(client.clone()),
+            watcher::Config::default(),
+            tasks,
+            shutdown,
+        );
+        let events: Arc<dyn EventSink> = Arc::new(recorder.clone());
+        Services {
+            runtime: Arc::clone(&self.sandboxes) as _,
+            images: Arc::new(self.images.clone()),
+            network: Arc::new(Networks {
+                host: Arc::clone(&self.host),
+                up: Arc::clone(up),
+                namespaces: self.layout.namespaces(),
+            }),
+            volumes: Arc::new(PodVolumeService {
+                client: client.clone(),
+                host: Arc::clone(&self.host),
+                volumes: Volumes::new(&self.layout.pods()),
+                node: Arc::clone(&node),
+            }),
+            api: ApiServer::new(client, services.store),
+            events,
+            node,
+        }
+    }
+
+    fn node_facts(&self) -> NodeFacts {
+        let facts = node_object::Facts {
+            name: &self.config.node_name,
+            machine: &self.machine,
+            health: machine::Health::read(&self.config.data_dir),
+            addresses: &self.addresses,
+            port: 0,
+            max_pods: self.config.max_pods,
+            labels: &self.config.labels,
+            images: &[],
+            network_problem: None,
+        };
+        NodeFacts {
+            name: self.config.node_name.clone(),
+            ips: self.addresses.clone(),
+            memory_bytes: self.machine.memory_bytes,
+            cluster_dns: self.config.cluster_dns.clone(),
+            cluster_domain: self.config.cluster_domain.clone(),
+            allocatable: facts.allocatable(),
+            pods_dir: self.layout.pods(),
+            seccomp_dir: self.layout.seccomp(),
+            resolv_conf: machine::resolv_conf(),
+        }
+    }
+
+    fn watch_pods(
+        &self,
+    ) -> impl futures::Stream<Item = watcher::Result<watcher::Event<Pod>>> + Send + use<> {
+        let pods: Api<Pod> = Api::all(self.config.client.clone());
+        let mine = format!("spec.nodeName={}", self.config.node_name);
+        watcher(pods, watcher::Config::default().fields(&mine)).default_backoff()
+    }
 }

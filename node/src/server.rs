@@ -21,8 +21,8 @@ mod logs;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use identity::tls;
 pub use identity::TlsError;
+pub(crate) use identity::tls;
 
 /// How long a client may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -48,7 +48,10 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self {
+            status,
+            message: message.into(),
+        }
     }
 }
 
@@ -63,14 +66,23 @@ pub(crate) fn router(api: NodeApi) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/pods", get(pods))
-        .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::container_logs))
+        .route(
+            "/containerLogs/{namespace}/{pod}/{container}",
+            get(logs::container_logs),
+        )
         .with_state(Arc::new(api))
 }
 
 async fn pods(axum::extract::State(api): axum::extract::State<Arc<NodeApi>>) -> Response {
-    let mut items: Vec<Arc<k8s_openapi::api::core::v1::Pod>> =
-        api.pods.read().values().map(|live| Arc::clone(&live.pod)).collect();
-    items.sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));
+    let mut items: Vec<Arc<k8s_openapi::api::core::v1::Pod>> = api
+        .pods
+        .read()
+        .values()
+        .map(|live| Arc::clone(&live.pod))
+        .collect();
+    items.sort_by(|a, b| {
+        (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name))
+    });
     axum::Json(serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items })).into_response()
 }
 
@@ -101,16 +113,29 @@ pub(crate) async fn serve(
                 }
             },
         };
-        connections.spawn(connection(stream, acceptor.clone(), router.clone(), shutdown.clone()));
+        connections.spawn(connection(
+            stream,
+            acceptor.clone(),
+            router.clone(),
+            shutdown.clone(),
+        ));
     }
     connections.close();
-    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+    if tokio::time::timeout(DRAIN, connections.wait())
+        .await
+        .is_err()
+    {
         tracing::debug!("connections to the node API were cut");
     }
     Ok(())
 }
 
-async fn connection(stream: tokio::net::TcpStream, acceptor: TlsAcceptor, router: Router, shutdown: CancellationToken) {
+async fn connection(
+    stream: tokio::net::TcpStream,
+    acceptor: TlsAcceptor,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a client of the node API was not let in"),
@@ -122,7 +147,8 @@ async fn connection(stream: tokio::net::TcpStream, acceptor: TlsAcceptor, router
         Router::new().fallback(async || Refusal::new(StatusCode::FORBIDDEN, "Forbidden"))
     };
     let builder = auto::Builder::new(TokioExecutor::new());
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // A client that goes away is no event.

@@ -3,13 +3,11 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,12 +15,17 @@ use tokio_util::task::TaskTracker;
 pub(super) struct Cache<K: Resource<DynamicType: Hash + Eq + Clone> + Clone + 'static> {
     /// The objects as they are now.
     pub(super) store: Store<K>,
-    /// Yields after changes, several at once as one.
-    pub(super) changes: BoxStream<'static, ()>,
+    /// Tells of changes, several at once as one.
+    pub(super) changes: watch::Receiver<()>,
 }
 
 /// Watches `api` in a task of `tasks` until shutdown. A kind that does not exist yet is waited for.
-pub(super) fn cache<K>(api: Api<K>, config: watcher::Config, tasks: &TaskTracker, shutdown: &CancellationToken) -> Cache<K>
+pub(super) fn cache<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Cache<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -30,7 +33,10 @@ where
     let (sender, receiver) = watch::channel(());
     let shutdown = shutdown.clone();
     tasks.spawn(async move {
-        let mut events = watcher(api, config).default_backoff().reflect(writer).boxed();
+        let mut events = watcher(api, config)
+            .default_backoff()
+            .reflect(writer)
+            .boxed();
         loop {
             let event = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -40,10 +46,15 @@ where
                 // The parts of a list are news only together.
                 Some(Ok(watcher::Event::Init | watcher::Event::InitApply(_))) => {}
                 Some(Ok(_)) => drop(sender.send(())),
-                Some(Err(error)) => tracing::debug!(%error, kind = %K::kind(&()), "watch interrupted"),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, kind = %K::kind(&()), "watch interrupted")
+                }
                 None => return,
             }
         }
     });
-    Cache { store, changes: WatchStream::from_changes(receiver).boxed() }
+    Cache {
+        store,
+        changes: receiver,
+    }
 }

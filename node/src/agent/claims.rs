@@ -59,18 +59,27 @@ impl Claims {
             host: Arc::clone(&self.host),
             recorder: self.recorder.clone(),
         };
-        let mut running: FuturesUnordered<BoxFuture<'static, (String, Result<(), String>)>> = FuturesUnordered::new();
+        let mut running: FuturesUnordered<BoxFuture<'static, (String, Result<(), String>)>> =
+            FuturesUnordered::new();
         let mut busy: HashSet<String> = HashSet::new();
         let mut backoffs: HashMap<String, Backoff> = HashMap::new();
         loop {
             let now = Timestamp::now();
-            let changes = plan(&self.node, &self.claims.store.state(), &self.volumes.store.state(), &self.classes.store.state());
+            let changes = plan(
+                &self.node,
+                &self.claims.store.state(),
+                &self.volumes.store.state(),
+                &self.classes.store.state(),
+            );
             let alive: HashSet<String> = changes.iter().map(Change::key).collect();
             backoffs.retain(|key, _| alive.contains(key));
             let mut wake: Option<Timestamp> = None;
             for change in changes {
                 let key = change.key();
-                if let Some(until) = backoffs.get(&key).and_then(|backoff| backoff.holds_until(now)) {
+                if let Some(until) = backoffs
+                    .get(&key)
+                    .and_then(|backoff| backoff.holds_until(now))
+                {
                     wake = Some(wake.map_or(until, |other| other.min(until)));
                 } else if busy.insert(key.clone()) {
                     let hands = hands.clone();
@@ -79,7 +88,14 @@ impl Claims {
             }
             let timer = async {
                 match wake {
-                    Some(at) => tokio::time::sleep(at.duration_since(Timestamp::now()).try_into().unwrap_or_default()).await,
+                    Some(at) => {
+                        tokio::time::sleep(
+                            at.duration_since(Timestamp::now())
+                                .try_into()
+                                .unwrap_or_default(),
+                        )
+                        .await
+                    }
                     None => std::future::pending().await,
                 }
             };
@@ -97,9 +113,9 @@ impl Claims {
                         }
                     }
                 }
-                Some(()) = self.claims.changes.next() => {}
-                Some(()) = self.volumes.changes.next() => {}
-                Some(()) = self.classes.changes.next() => {}
+                Ok(()) = self.claims.changes.changed() => {}
+                Ok(()) = self.volumes.changes.changed() => {}
+                Ok(()) = self.classes.changes.changed() => {}
                 Ok(()) = self.drivers.changed() => backoffs.clear(),
                 () = timer => {}
             }
@@ -115,31 +131,51 @@ impl Hands {
         }
     }
 
-    async fn provision(&self, claim: &PersistentVolumeClaim, class: &StorageClass) -> Result<(), String> {
+    async fn provision(
+        &self,
+        claim: &PersistentVolumeClaim,
+        class: &StorageClass,
+    ) -> Result<(), String> {
         let about = reference(claim, "v1", "PersistentVolumeClaim");
         let driver = &class.provisioner;
-        let told = format!("External provisioner is provisioning volume for claim \"{}/{}\"", claim.namespace().unwrap_or_default(), claim.name_any());
-        self.recorder.about(about.clone(), Severity::Normal, "Provisioning", told);
+        let told = format!(
+            "External provisioner is provisioning volume for claim \"{}/{}\"",
+            claim.namespace().unwrap_or_default(),
+            claim.name_any()
+        );
+        self.recorder
+            .about(about.clone(), Severity::Normal, "Provisioning", told);
         let made = async {
             let request = plan::create_request(claim, class, &self.node)?;
-            let volume = self.host.create_volume(driver, request).await.map_err(|error| chain(&error))?;
+            let volume = self
+                .host
+                .create_volume(driver, request)
+                .await
+                .map_err(|error| chain(&error))?;
             let object = plan::volume_object(claim, class, &self.node, &volume);
             let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
             match volumes.create(&PostParams::default(), &object).await {
-                Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(object.name_any()),
-                other => other.map(|made| made.name_any()).map_err(|error| chain(&error)),
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                    Ok(object.name_any())
+                }
+                other => other
+                    .map(|made| made.name_any())
+                    .map_err(|error| chain(&error)),
             }
         };
         match made.await {
             Ok(name) => {
                 let message = format!("Successfully provisioned volume {name}");
-                self.recorder.about(about, Severity::Normal, "ProvisioningSucceeded", message);
+                self.recorder
+                    .about(about, Severity::Normal, "ProvisioningSucceeded", message);
                 Ok(())
             }
             Err(error) => {
                 let class = class.name_any();
-                let message = format!("failed to provision volume with StorageClass \"{class}\": {error}");
-                self.recorder.about(about, Severity::Warning, "ProvisioningFailed", message);
+                let message =
+                    format!("failed to provision volume with StorageClass \"{class}\": {error}");
+                self.recorder
+                    .about(about, Severity::Warning, "ProvisioningFailed", message);
                 Err(error)
             }
         }
@@ -148,13 +184,22 @@ impl Hands {
     /// The data goes first, then the finalizer, then the object.
     async fn delete(&self, volume: &PersistentVolume) -> Result<(), String> {
         let spec = volume.spec.clone().unwrap_or_default();
-        let driver = spec.csi.as_ref().map(|csi| csi.driver.clone()).unwrap_or_default();
+        let driver = spec
+            .csi
+            .as_ref()
+            .map(|csi| csi.driver.clone())
+            .unwrap_or_default();
         if plan::owns_data(volume)
             && let Err(error) = self.host.delete_volume(&driver, volume_ref(&spec)).await
         {
             let error = chain(&error);
             let about = reference(volume, "v1", "PersistentVolume");
-            self.recorder.about(about, Severity::Warning, "VolumeFailedDelete", error.clone());
+            self.recorder.about(
+                about,
+                Severity::Warning,
+                "VolumeFailedDelete",
+                error.clone(),
+            );
             return Err(error);
         }
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
@@ -163,12 +208,24 @@ impl Hands {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             other => other.map_err(|error| chain(&error)),
         };
-        let preconditions = Preconditions { uid: volume.uid(), resource_version: None };
+        let preconditions = Preconditions {
+            uid: volume.uid(),
+            resource_version: None,
+        };
         let params = DeleteParams::default().preconditions(preconditions);
         gone(volumes.delete(&name, &params).await.map(drop))?;
-        let finalizers: Vec<&String> = volume.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+        let finalizers: Vec<&String> = volume
+            .finalizers()
+            .iter()
+            .filter(|finalizer| *finalizer != FINALIZER)
+            .collect();
         let patch = json!({ "metadata": { "uid": volume.uid(), "finalizers": finalizers } });
-        gone(volumes.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop))
+        gone(
+            volumes
+                .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+                .await
+                .map(drop),
+        )
     }
 }
 

@@ -45,7 +45,14 @@ pub(super) struct Dispatcher {
 
 impl Dispatcher {
     pub(super) fn new(services: Services, pods: Pods, shutdown: CancellationToken) -> Self {
-        Self { services, workers: HashMap::new(), tasks: JoinSet::new(), pods, shutdown, listed: HashSet::new() }
+        Self {
+            services,
+            workers: HashMap::new(),
+            tasks: JoinSet::new(),
+            pods,
+            shutdown,
+            listed: HashSet::new(),
+        }
     }
 
     /// Starts a worker for every pod an earlier agent left a record of, before the API server has said anything.
@@ -56,7 +63,10 @@ impl Dispatcher {
     }
 
     /// Follows the watch until shutdown, then waits for the workers to leave their pods.
-    pub(super) async fn run(mut self, changes: impl Stream<Item = watcher::Result<watcher::Event<Pod>>> + Send) {
+    pub(super) async fn run(
+        mut self,
+        changes: impl Stream<Item = watcher::Result<watcher::Event<Pod>>> + Send,
+    ) {
         let mut changes = std::pin::pin!(changes);
         loop {
             tokio::select! {
@@ -95,7 +105,10 @@ impl Dispatcher {
         if let Some(live) = self.pods.write().get_mut(&uid) {
             live.pod = Arc::clone(&pod);
         }
-        let view = PodView { pod, removed: false };
+        let view = PodView {
+            pod,
+            removed: false,
+        };
         match self.workers.get(&uid) {
             Some(worker) => drop(worker.send_replace(view)),
             None => self.start(uid, view),
@@ -105,7 +118,10 @@ impl Dispatcher {
     fn remove(&mut self, pod: Pod) {
         let uid = members::uid(&pod);
         if let Some(worker) = self.workers.get(uid) {
-            worker.send_replace(PodView { pod: Arc::new(pod), removed: true });
+            worker.send_replace(PodView {
+                pod: Arc::new(pod),
+                removed: true,
+            });
         }
     }
 
@@ -116,9 +132,15 @@ impl Dispatcher {
                 worker.send_modify(|view| view.removed = true);
             }
         }
-        for entry in std::fs::read_dir(&self.services.node.pods_dir).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(&self.services.node.pods_dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let name = entry.file_name();
-            let Some(uid) = name.to_str().filter(|uid| !self.workers.contains_key(*uid)) else { continue };
+            let Some(uid) = name.to_str().filter(|uid| !self.workers.contains_key(*uid)) else {
+                continue;
+            };
             self.orphan(uid.to_owned());
         }
     }
@@ -128,7 +150,10 @@ impl Dispatcher {
         let services = self.services.clone();
         tokio::spawn(async move {
             let pod = Pod {
-                metadata: kube::api::ObjectMeta { uid: Some(uid.clone()), ..Default::default() },
+                metadata: kube::api::ObjectMeta {
+                    uid: Some(uid.clone()),
+                    ..Default::default()
+                },
                 ..Pod::default()
             };
             if let Err(error) = services.runtime.stop_sandbox(&uid).await {
@@ -138,11 +163,15 @@ impl Dispatcher {
             let network = services.network.release(&uid).await;
             let volumes = services.volumes.release(&pod).await;
             if let Err(problem) = network.and(volumes) {
-                tracing::warn!(uid, problem = problem.message, "a pod without record could not be cleaned up");
+                tracing::warn!(
+                    uid,
+                    problem = problem.message,
+                    "a pod without record could not be cleaned up"
+                );
                 return;
             }
             let dir = PodDir::new(&services.node.pods_dir, &uid);
-            if let Err(error) = std::fs::remove_dir_all(dir.path()) {
+            if let Err(error) = crate::beneath::remove_tree(dir.path()) {
                 tracing::warn!(uid, %error, "a pod directory could not be removed");
             }
         });
@@ -150,11 +179,22 @@ impl Dispatcher {
 
     fn start(&mut self, uid: String, view: PodView) {
         let (published, seen) = watch::channel(Arc::default());
-        self.pods.write().insert(uid.clone(), LivePod { pod: Arc::clone(&view.pod), seen });
+        self.pods.write().insert(
+            uid.clone(),
+            LivePod {
+                pod: Arc::clone(&view.pod),
+                seen,
+            },
+        );
         let (sender, receiver) = watch::channel(view);
         self.workers.insert(uid.clone(), sender);
         let (services, shutdown) = (self.services.clone(), self.shutdown.clone());
-        self.tasks.spawn(async move { (uid, supervise(services, receiver, published, shutdown).await) });
+        self.tasks.spawn(async move {
+            (
+                uid,
+                supervise(services, receiver, published, shutdown).await,
+            )
+        });
     }
 }
 
@@ -172,7 +212,10 @@ async fn supervise(
             Ok(ended) => return ended,
             Err(_) => {
                 let pod = members::display(&view.borrow().pod);
-                tracing::error!(pod, "the worker of this pod broke down and is started again");
+                tracing::error!(
+                    pod,
+                    "the worker of this pod broke down and is started again"
+                );
             }
         }
         tokio::select! {

@@ -44,17 +44,29 @@ struct Said {
 
 impl Recorder {
     /// A recorder and the loop that writes its Events; the loop ends with the last recorder.
-    pub(super) fn new(client: Client, node: &str) -> (Self, impl Future<Output = ()> + Send + use<>) {
+    pub(super) fn new(
+        client: Client,
+        node: &str,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (sender, mut receiver) = mpsc::unbounded_channel::<Said>();
-        let recorder = Self { sender, node: node.into() };
+        let recorder = Self {
+            sender,
+            node: node.into(),
+        };
         let node = node.to_owned();
         let write = async move {
             let mut correlator = Correlator::default();
             while let Some(said) = receiver.recv().await {
-                let Some(write) = correlator.correlate(&said) else { continue };
+                let Some(write) = correlator.correlate(&said) else {
+                    continue;
+                };
                 if let Err(error) = perform(&client, &node, &said, &write).await {
                     correlator.forget(&said);
-                    tracing::debug!(reason = said.reason, error = chain(&error), "event not written");
+                    tracing::debug!(
+                        reason = said.reason,
+                        error = chain(&error),
+                        "event not written"
+                    );
                 }
             }
         };
@@ -62,15 +74,33 @@ impl Recorder {
     }
 
     /// Records an Event about any object.
-    pub(super) fn about(&self, object: ObjectReference, severity: Severity, reason: &str, message: String) {
+    pub(super) fn about(
+        &self,
+        object: ObjectReference,
+        severity: Severity,
+        reason: &str,
+        message: String,
+    ) {
         let message = message.chars().take(LONGEST).collect();
-        let said = Said { object, severity, reason: reason.to_owned(), message, at: Timestamp::now() };
+        let said = Said {
+            object,
+            severity,
+            reason: reason.to_owned(),
+            message,
+            at: Timestamp::now(),
+        };
         // The loop ends only with the agent; then nobody is there to write it.
         let _ = self.sender.send(said);
     }
 
     /// Records an Event about this node.
-    pub(super) fn about_node(&self, node: &Node, severity: Severity, reason: &str, message: String) {
+    pub(super) fn about_node(
+        &self,
+        node: &Node,
+        severity: Severity,
+        reason: &str,
+        message: String,
+    ) {
         let object = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Node".into()),
@@ -83,11 +113,20 @@ impl Recorder {
 }
 
 impl EventSink for Recorder {
-    fn event(&self, pod: &Pod, container: Option<&str>, severity: Severity, reason: &str, message: String) {
-        let field_path = container.and_then(|name| members::member(pod, name)).map(|member| match member.role {
-            Role::Main => format!("spec.containers{{{}}}", member.name()),
-            Role::Init | Role::Sidecar => format!("spec.initContainers{{{}}}", member.name()),
-        });
+    fn event(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        severity: Severity,
+        reason: &str,
+        message: String,
+    ) {
+        let field_path = container
+            .and_then(|name| members::member(pod, name))
+            .map(|member| match member.role {
+                Role::Main => format!("spec.containers{{{}}}", member.name()),
+                Role::Init | Role::Sidecar => format!("spec.initContainers{{{}}}", member.name()),
+            });
         let object = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
@@ -120,12 +159,22 @@ struct Correlator {
 }
 
 fn subject(object: &ObjectReference) -> String {
-    format!("{}/{}", object.kind.as_deref().unwrap_or_default(), object.uid.as_deref().unwrap_or_default())
+    format!(
+        "{}/{}",
+        object.kind.as_deref().unwrap_or_default(),
+        object.uid.as_deref().unwrap_or_default()
+    )
 }
 
 fn key(said: &Said) -> Key {
     let path = said.object.field_path.clone().unwrap_or_default();
-    (subject(&said.object), path, said.severity, said.reason.clone(), said.message.clone())
+    (
+        subject(&said.object),
+        path,
+        said.severity,
+        said.reason.clone(),
+        said.message.clone(),
+    )
 }
 
 impl Correlator {
@@ -135,14 +184,18 @@ impl Correlator {
             return None;
         }
         if self.said.len() >= MOST {
-            self.said.retain(|_, (_, _, last)| said.at.duration_since(*last) < MEMORY);
+            self.said
+                .retain(|_, (_, _, last)| said.at.duration_since(*last) < MEMORY);
         }
         if let Some((name, count, last)) = self.said.get_mut(&key(said))
             && said.at.duration_since(*last) < MEMORY
         {
             *count += 1;
             *last = said.at;
-            return Some(Write::Count { name: name.clone(), count: *count });
+            return Some(Write::Count {
+                name: name.clone(),
+                count: *count,
+            });
         }
         self.serial += 1;
         let object = said.object.name.as_deref().unwrap_or_default();
@@ -159,9 +212,14 @@ impl Correlator {
 
     fn afford(&mut self, subject: &str, now: Timestamp) -> bool {
         if self.budgets.len() >= MOST {
-            self.budgets.retain(|_, (_, last)| now.duration_since(*last) < REFILL * i32::try_from(BURST).unwrap_or(1));
+            self.budgets.retain(|_, (_, last)| {
+                now.duration_since(*last) < REFILL * i32::try_from(BURST).unwrap_or(1)
+            });
         }
-        let (left, last) = self.budgets.entry(subject.to_owned()).or_insert((BURST, now));
+        let (left, last) = self
+            .budgets
+            .entry(subject.to_owned())
+            .or_insert((BURST, now));
         let refills = now.duration_since(*last).as_secs() / REFILL.as_secs();
         if let Ok(refills) = u32::try_from(refills)
             && refills > 0
@@ -175,16 +233,28 @@ impl Correlator {
     }
 }
 
-async fn perform(client: &Client, node: &str, said: &Said, write: &Write) -> Result<(), kube::Error> {
+async fn perform(
+    client: &Client,
+    node: &str,
+    said: &Said,
+    write: &Write,
+) -> Result<(), kube::Error> {
     let namespace = said.object.namespace.as_deref().unwrap_or("default");
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     if let Write::Count { name, count } = write {
         let patch = json!({ "count": count, "lastTimestamp": Time(said.at) });
-        events.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        events
+            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
         return Ok(());
     }
-    let Write::Create { name } = write else { return Ok(()) };
-    events.create(&PostParams::default(), &event(node, said, name, namespace)).await.map(drop)
+    let Write::Create { name } = write else {
+        return Ok(());
+    };
+    events
+        .create(&PostParams::default(), &event(node, said, name, namespace))
+        .await
+        .map(drop)
 }
 
 fn event(node: &str, said: &Said, name: &str, namespace: &str) -> Event {
@@ -197,10 +267,20 @@ fn event(node: &str, said: &Said, name: &str, namespace: &str) -> Event {
         involved_object: said.object.clone(),
         reason: Some(said.reason.clone()),
         message: Some(said.message.clone()),
-        source: Some(EventSource { component: Some(COMPONENT.into()), host: Some(node.to_owned()) }),
+        source: Some(EventSource {
+            component: Some(COMPONENT.into()),
+            host: Some(node.to_owned()),
+        }),
         reporting_component: Some(COMPONENT.into()),
         reporting_instance: Some(node.to_owned()),
-        type_: Some(if said.severity == Severity::Normal { "Normal" } else { "Warning" }.into()),
+        type_: Some(
+            if said.severity == Severity::Normal {
+                "Normal"
+            } else {
+                "Warning"
+            }
+            .into(),
+        ),
         count: Some(1),
         first_timestamp: Some(Time(said.at)),
         last_timestamp: Some(Time(said.at)),
@@ -214,7 +294,11 @@ mod tests {
 
     fn said(message: &str, seconds: i64) -> Said {
         Said {
-            object: ObjectReference { uid: Some("u".into()), name: Some("p".into()), ..ObjectReference::default() },
+            object: ObjectReference {
+                uid: Some("u".into()),
+                name: Some("p".into()),
+                ..ObjectReference::default()
+            },
             severity: Severity::Warning,
             reason: "BackOff".into(),
             message: message.into(),
@@ -225,18 +309,36 @@ mod tests {
     #[test]
     fn repeats_are_counted_and_old_ones_begin_anew() {
         let mut correlator = Correlator::default();
-        let Some(Write::Create { name }) = correlator.correlate(&said("a", 0)) else { panic!("not created") };
-        assert_eq!(correlator.correlate(&said("a", 10)), Some(Write::Count { name: name.clone(), count: 2 }));
-        assert!(matches!(correlator.correlate(&said("b", 10)), Some(Write::Create { .. })));
-        assert!(matches!(correlator.correlate(&said("a", 900)), Some(Write::Create { name: other }) if other != name));
+        let Some(Write::Create { name }) = correlator.correlate(&said("a", 0)) else {
+            panic!("not created")
+        };
+        assert_eq!(
+            correlator.correlate(&said("a", 10)),
+            Some(Write::Count {
+                name: name.clone(),
+                count: 2
+            })
+        );
+        assert!(matches!(
+            correlator.correlate(&said("b", 10)),
+            Some(Write::Create { .. })
+        ));
+        assert!(
+            matches!(correlator.correlate(&said("a", 900)), Some(Write::Create { name: other }) if other != name)
+        );
         correlator.forget(&said("b", 0));
-        assert!(matches!(correlator.correlate(&said("b", 901)), Some(Write::Create { .. })));
+        assert!(matches!(
+            correlator.correlate(&said("b", 901)),
+            Some(Write::Create { .. })
+        ));
     }
 
     #[test]
     fn one_object_cannot_flood() {
         let mut correlator = Correlator::default();
-        let written = (0..100).filter(|_| correlator.correlate(&said("a", 0)).is_some()).count();
+        let written = (0..100)
+            .filter(|_| correlator.correlate(&said("a", 0)).is_some())
+            .count();
         assert_eq!(written, 25);
         assert!(correlator.correlate(&said("a", 301)).is_some());
         assert!(correlator.correlate(&said("a", 302)).is_none());

@@ -12,10 +12,10 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::AgentConfig;
 use super::events::Recorder;
 use super::machine::{Health, Machine};
 use super::node_object::{Facts, is_same};
-use super::AgentConfig;
 use crate::image::ImageStore;
 use crate::pod::services::{Severity, chain};
 
@@ -56,17 +56,28 @@ impl Heartbeat {
             match self.report(node.take(), due).await {
                 Ok((seen, wrote)) => {
                     if !std::mem::replace(&mut started, true) {
-                        self.recorder.about_node(&seen, Severity::Normal, "Starting", "Starting davit's node agent.".into());
+                        self.recorder.about_node(
+                            &seen,
+                            Severity::Normal,
+                            "Starting",
+                            "Starting davit's node agent.".into(),
+                        );
                     }
                     node = Some(seen);
                     if wrote {
                         reported = Some(tokio::time::Instant::now());
                     }
                 }
-                Err(error) => tracing::warn!(error = chain(&error), "the Node object could not be written"),
+                Err(error) => tracing::warn!(
+                    error = chain(&error),
+                    "the Node object could not be written"
+                ),
             }
             if let Err(error) = self.renew(node.as_ref()).await {
-                tracing::warn!(error = chain(&error), "the node's Lease could not be renewed");
+                tracing::warn!(
+                    error = chain(&error),
+                    "the node's Lease could not be renewed"
+                );
             }
         }
     }
@@ -106,21 +117,45 @@ impl Heartbeat {
     async fn create(&self, nodes: &Api<Node>, node: &Node) -> Result<Node, kube::Error> {
         nodes.create(&PostParams::default(), node).await?;
         // Status does not come with creation where it is a subresource.
-        self.write_status(nodes, node.status.as_ref().unwrap_or(&NodeStatus::default())).await
+        self.write_status(
+            nodes,
+            node.status.as_ref().unwrap_or(&NodeStatus::default()),
+        )
+        .await
     }
 
-    async fn write_status(&self, nodes: &Api<Node>, status: &NodeStatus) -> Result<Node, kube::Error> {
+    async fn write_status(
+        &self,
+        nodes: &Api<Node>,
+        status: &NodeStatus,
+    ) -> Result<Node, kube::Error> {
         let patch = json!({ "status": status });
-        nodes.patch_status(&self.config.node_name, &PatchParams::default(), &Patch::Strategic(&patch)).await
+        nodes
+            .patch_status(
+                &self.config.node_name,
+                &PatchParams::default(),
+                &Patch::Strategic(&patch),
+            )
+            .await
     }
 
-    async fn labelled(&self, nodes: &Api<Node>, node: Node, facts: &Facts<'_>) -> Result<Node, kube::Error> {
+    async fn labelled(
+        &self,
+        nodes: &Api<Node>,
+        node: Node,
+        facts: &Facts<'_>,
+    ) -> Result<Node, kube::Error> {
         let wanted = facts.labels();
-        if wanted.iter().all(|(key, value)| node.labels().get(key) == Some(value)) {
+        if wanted
+            .iter()
+            .all(|(key, value)| node.labels().get(key) == Some(value))
+        {
             return Ok(node);
         }
         let patch = json!({ "metadata": { "labels": wanted } });
-        nodes.patch(facts.name, &PatchParams::default(), &Patch::Merge(&patch)).await
+        nodes
+            .patch(facts.name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
     }
 
     async fn renew(&self, node: Option<&Node>) -> Result<(), kube::Error> {
@@ -128,7 +163,10 @@ impl Heartbeat {
         let name = &self.config.node_name;
         let now = MicroTime(Timestamp::now());
         let patch = json!({ "spec": { "renewTime": now, "holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS } });
-        match leases.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        match leases
+            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+        {
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             other => return other.map(drop),
         }
@@ -154,6 +192,9 @@ impl Heartbeat {
                 ..LeaseSpec::default()
             }),
         };
-        leases.create(&PostParams::default(), &lease).await.map(drop)
+        leases
+            .create(&PostParams::default(), &lease)
+            .await
+            .map(drop)
     }
 }

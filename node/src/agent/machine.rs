@@ -38,16 +38,27 @@ impl Machine {
     /// What cannot be read stays empty: it is for people to look at.
     pub(super) fn read() -> Self {
         let uname = nix::sys::utsname::uname().ok();
-        let text = |value: Option<&std::ffi::OsStr>| value.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
+        let text = |value: Option<&std::ffi::OsStr>| {
+            value
+                .map(|text| text.to_string_lossy().into_owned())
+                .unwrap_or_default()
+        };
         Self {
-            cpus: std::thread::available_parallelism().map_or(1, |count| u64::try_from(count.get()).unwrap_or(1)),
+            cpus: std::thread::available_parallelism()
+                .map_or(1, |count| u64::try_from(count.get()).unwrap_or(1)),
             memory_bytes: memory(&line_file("/proc/meminfo"), "MemTotal:").unwrap_or(0),
             kernel: text(uname.as_ref().map(nix::sys::utsname::UtsName::release)),
             os_image: os_image(&line_file("/etc/os-release")),
-            architecture: go_architecture(&text(uname.as_ref().map(nix::sys::utsname::UtsName::machine))),
+            architecture: go_architecture(&text(
+                uname.as_ref().map(nix::sys::utsname::UtsName::machine),
+            )),
             machine_id: line_file("/etc/machine-id").trim().to_owned(),
-            system_uuid: line_file("/sys/class/dmi/id/product_uuid").trim().to_owned(),
-            boot_id: line_file("/proc/sys/kernel/random/boot_id").trim().to_owned(),
+            system_uuid: line_file("/sys/class/dmi/id/product_uuid")
+                .trim()
+                .to_owned(),
+            boot_id: line_file("/proc/sys/kernel/random/boot_id")
+                .trim()
+                .to_owned(),
             hostname: text(uname.as_ref().map(nix::sys::utsname::UtsName::nodename)),
         }
     }
@@ -57,12 +68,19 @@ impl Health {
     /// How the machine fares, its disk being the one that holds `data_dir`.
     pub(super) fn read(data_dir: &Path) -> Self {
         let loads = line_file("/proc/loadavg");
-        let processes = loads.split_whitespace().nth(3).and_then(|runs| runs.split('/').nth(1));
+        let processes = loads
+            .split_whitespace()
+            .nth(3)
+            .and_then(|runs| runs.split('/').nth(1));
         Self {
-            memory_available: memory(&line_file("/proc/meminfo"), "MemAvailable:").unwrap_or(u64::MAX),
+            memory_available: memory(&line_file("/proc/meminfo"), "MemAvailable:")
+                .unwrap_or(u64::MAX),
             disk: Disk::of(data_dir).unwrap_or_default(),
             processes: processes.and_then(|count| count.parse().ok()).unwrap_or(0),
-            most_processes: line_file("/proc/sys/kernel/pid_max").trim().parse().unwrap_or(u64::MAX),
+            most_processes: line_file("/proc/sys/kernel/pid_max")
+                .trim()
+                .parse()
+                .unwrap_or(u64::MAX),
         }
     }
 }
@@ -87,12 +105,20 @@ fn line_file(path: &str) -> String {
 
 fn memory(meminfo: &str, field: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(field))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 fn os_image(os_release: &str) -> String {
-    let name = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    name.map(|name| name.trim_matches('"').to_owned()).unwrap_or_else(|| "Linux".to_owned())
+    let name = os_release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map(|name| name.trim_matches('"').to_owned())
+        .unwrap_or_else(|| "Linux".to_owned())
 }
 
 /// The architecture as images and labels name it.
@@ -109,10 +135,19 @@ fn go_architecture(machine: &str) -> String {
 /// loopback, so that a machine without a network still works for itself.
 pub(super) fn node_addresses() -> Vec<IpAddr> {
     let routes: [(IpAddr, IpAddr); 2] = [
-        (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
-        (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+        (
+            Ipv4Addr::UNSPECIFIED.into(),
+            Ipv4Addr::new(192, 0, 2, 1).into(),
+        ),
+        (
+            Ipv6Addr::UNSPECIFIED.into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        ),
     ];
-    let mut found: Vec<IpAddr> = routes.into_iter().filter_map(|(from, to)| source_towards(from, to)).collect();
+    let mut found: Vec<IpAddr> = routes
+        .into_iter()
+        .filter_map(|(from, to)| source_towards(from, to))
+        .collect();
     if found.is_empty() {
         found.extend(interface_addresses().into_iter().take(1));
     }
@@ -132,11 +167,21 @@ fn source_towards(from: IpAddr, to: IpAddr) -> Option<IpAddr> {
 
 fn interface_addresses() -> Vec<IpAddr> {
     let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let addresses = all.filter_map(|interface| interface.address).filter_map(|address| {
-        let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
-    });
-    addresses.filter(|ip| !ip.is_loopback() && !is_link_local(ip)).collect()
+    let addresses = all
+        .filter_map(|interface| interface.address)
+        .filter_map(|address| {
+            let v4 = address
+                .as_sockaddr_in()
+                .map(|address| IpAddr::from(address.ip()));
+            v4.or_else(|| {
+                address
+                    .as_sockaddr_in6()
+                    .map(|address| IpAddr::from(address.ip()))
+            })
+        });
+    addresses
+        .filter(|ip| !ip.is_loopback() && !is_link_local(ip))
+        .collect()
 }
 
 fn is_link_local(ip: &IpAddr) -> bool {
@@ -150,8 +195,14 @@ fn is_link_local(ip: &IpAddr) -> bool {
 pub(super) fn resolv_conf() -> PathBuf {
     let plain = PathBuf::from("/etc/resolv.conf");
     let behind = PathBuf::from("/run/systemd/resolve/resolv.conf");
-    let stub = std::fs::read_to_string(&plain).unwrap_or_default().contains("127.0.0.53");
-    if stub && behind.exists() { behind } else { plain }
+    let stub = std::fs::read_to_string(&plain)
+        .unwrap_or_default()
+        .contains("127.0.0.53");
+    if stub && behind.exists() {
+        behind
+    } else {
+        plain
+    }
 }
 
 #[cfg(test)]

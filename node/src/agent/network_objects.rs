@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use davit_api::{Network, NetworkNode, NetworkNodeSpec, NetworkNodeStatus};
 use davit_plugins::executor::{Host, NodeUp};
-use futures::StreamExt as _;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -50,14 +49,21 @@ impl NetworkObjects {
             self.tell();
             let timer = async {
                 match retry {
-                    Some(at) => tokio::time::sleep(at.duration_since(Timestamp::now()).try_into().unwrap_or_default()).await,
+                    Some(at) => {
+                        tokio::time::sleep(
+                            at.duration_since(Timestamp::now())
+                                .try_into()
+                                .unwrap_or_default(),
+                        )
+                        .await
+                    }
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                Some(()) = self.networks.changes.next() => backoffs.clear(),
-                Some(()) = self.nodes.changes.next() => {}
+                Ok(()) = self.networks.changes.changed() => backoffs.clear(),
+                Ok(()) = self.nodes.changes.changed() => {}
                 Ok(()) = self.drivers.changed() => backoffs.clear(),
                 () = timer => {}
             }
@@ -65,9 +71,19 @@ impl NetworkObjects {
     }
 
     /// One look at everything; when to look again although nothing changed.
-    async fn reconcile(&self, backoffs: &mut HashMap<String, Backoff>, now: Timestamp) -> Option<Timestamp> {
+    async fn reconcile(
+        &self,
+        backoffs: &mut HashMap<String, Backoff>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let up = self.up.read().clone();
-        let changes = plan(&self.node, &self.addresses, &objects(&self.networks.store), &objects(&self.nodes.store), &up);
+        let changes = plan(
+            &self.node,
+            &self.addresses,
+            &objects(&self.networks.store),
+            &objects(&self.nodes.store),
+            &up,
+        );
         let mut retry: Option<Timestamp> = None;
         for change in changes {
             let backoff = backoffs.entry(change.network().to_owned()).or_default();
@@ -90,13 +106,21 @@ impl NetworkObjects {
     /// Tells the Node object whether pods can be given a network.
     fn tell(&self) {
         let ready = self.up.read().values().any(|up| up.is_default);
-        let has_default = self.networks.store.state().iter().any(|network| network.spec.is_default);
+        let has_default = self
+            .networks
+            .store
+            .state()
+            .iter()
+            .any(|network| network.spec.is_default);
         let problem = match (ready, has_default) {
             (true, _) => None,
-            (false, true) => Some("the default Network is not up yet; see its NetworkNode of this node".to_owned()),
+            (false, true) => Some(
+                "the default Network is not up yet; see its NetworkNode of this node".to_owned(),
+            ),
             (false, false) => Some("there is no Network with isDefault: true".to_owned()),
         };
-        self.problem.send_if_modified(|old| std::mem::replace(old, problem.clone()) != problem);
+        self.problem
+            .send_if_modified(|old| std::mem::replace(old, problem.clone()) != problem);
     }
 
     async fn act(&self, change: &Change) -> Result<(), String> {
@@ -104,37 +128,79 @@ impl NetworkObjects {
         match change {
             Change::Claim { network, slices } => {
                 let object = NetworkNode {
-                    metadata: ObjectMeta { name: Some(plan::node_object_name(network, &self.node)), ..ObjectMeta::default() },
-                    spec: NetworkNodeSpec { network: network.clone(), node: self.node.to_string(), slices: slices.clone() },
+                    metadata: ObjectMeta {
+                        name: Some(plan::node_object_name(network, &self.node)),
+                        ..ObjectMeta::default()
+                    },
+                    spec: NetworkNodeSpec {
+                        network: network.clone(),
+                        node: self.node.to_string(),
+                        slices: slices.clone(),
+                    },
                     status: None,
                 };
-                nodes.create(&PostParams::default(), &object).await.map(drop).map_err(|error| chain(&error))
+                nodes
+                    .create(&PostParams::default(), &object)
+                    .await
+                    .map(drop)
+                    .map_err(|error| chain(&error))
             }
-            Change::GiveBack { object, .. } => {
-                nodes.delete(object, &Default::default()).await.map(drop).map_err(|error| chain(&error))
-            }
-            Change::Up { request, is_default } => self.bring_up(&nodes, request, *is_default).await,
+            Change::GiveBack { object, .. } => nodes
+                .delete(object, &Default::default())
+                .await
+                .map(drop)
+                .map_err(|error| chain(&error)),
+            Change::Up {
+                request,
+                is_default,
+            } => self.bring_up(&nodes, request, *is_default).await,
             Change::Down { network } => {
-                self.host.node_down(network).await.map_err(|error| chain(&error))?;
+                self.host
+                    .node_down(network)
+                    .await
+                    .map_err(|error| chain(&error))?;
                 self.up.write().remove(network);
                 Ok(())
             }
         }
     }
 
-    async fn bring_up(&self, nodes: &Api<NetworkNode>, request: &NodeUp, is_default: bool) -> Result<(), String> {
+    async fn bring_up(
+        &self,
+        nodes: &Api<NetworkNode>,
+        request: &NodeUp,
+        is_default: bool,
+    ) -> Result<(), String> {
         let network = request.network.name.clone();
         let name = plan::node_object_name(&network, &self.node);
         match self.host.node_up(request.clone()).await {
             Ok(result) => {
-                let NodeUp { network: wanted, node, peers } = request.clone();
-                let up = Up { network: wanted, node, peers, is_default };
+                let NodeUp {
+                    network: wanted,
+                    node,
+                    peers,
+                } = request.clone();
+                let up = Up {
+                    network: wanted,
+                    node,
+                    peers,
+                    is_default,
+                };
                 self.up.write().insert(network, up);
-                self.write_status(nodes, &name, Some(result.published), true, "NetworkUp", String::new()).await
+                self.write_status(
+                    nodes,
+                    &name,
+                    Some(result.published),
+                    true,
+                    "NetworkUp",
+                    String::new(),
+                )
+                .await
             }
             Err(error) => {
                 let message = chain(&error);
-                self.write_status(nodes, &name, None, false, "NodeUpFailed", message.clone()).await?;
+                self.write_status(nodes, &name, None, false, "NodeUpFailed", message.clone())
+                    .await?;
                 Err(message)
             }
         }
@@ -149,15 +215,37 @@ impl NetworkObjects {
         reason: &str,
         message: String,
     ) -> Result<(), String> {
-        let current = self.nodes.store.state().into_iter().find(|node| node.name_any() == name);
-        let old = current.as_ref().and_then(|node| node.status.clone()).unwrap_or_default();
-        let condition = condition(&old, ready, reason, message, current.and_then(|node| node.metadata.generation));
-        let new = NetworkNodeStatus { published: published.unwrap_or_else(|| old.published.clone()), conditions: vec![condition], ..old.clone() };
+        let current = self
+            .nodes
+            .store
+            .state()
+            .into_iter()
+            .find(|node| node.name_any() == name);
+        let old = current
+            .as_ref()
+            .and_then(|node| node.status.clone())
+            .unwrap_or_default();
+        let condition = condition(
+            &old,
+            ready,
+            reason,
+            message,
+            current.and_then(|node| node.metadata.generation),
+        );
+        let new = NetworkNodeStatus {
+            published: published.unwrap_or_else(|| old.published.clone()),
+            conditions: vec![condition],
+            ..old.clone()
+        };
         if new == old {
             return Ok(());
         }
         let patch = json!({ "status": new });
-        nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop).map_err(|error| chain(&error))
+        nodes
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .map(drop)
+            .map_err(|error| chain(&error))
     }
 }
 
@@ -169,11 +257,23 @@ where
     store.state()
 }
 
-fn condition(old: &NetworkNodeStatus, ready: bool, reason: &str, message: String, generation: Option<i64>) -> Condition {
+fn condition(
+    old: &NetworkNodeStatus,
+    ready: bool,
+    reason: &str,
+    message: String,
+    generation: Option<i64>,
+) -> Condition {
     let status = if ready { "True" } else { "False" }.to_owned();
-    let before = old.conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == status);
+    let before = old
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready" && condition.status == status);
     Condition {
-        last_transition_time: before.map_or_else(|| Time(whole(Timestamp::now())), |before| before.last_transition_time.clone()),
+        last_transition_time: before.map_or_else(
+            || Time(whole(Timestamp::now())),
+            |before| before.last_transition_time.clone(),
+        ),
         type_: "Ready".to_owned(),
         status,
         reason: reason.to_owned(),

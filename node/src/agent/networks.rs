@@ -43,22 +43,46 @@ pub(super) struct Networks {
 impl NetworkService for Networks {
     async fn attach(&self, pod: &Pod) -> Result<PodNetwork, Problem> {
         if host_network(pod) {
-            return Ok(PodNetwork { netns: NetnsMode::Host, ips: Vec::new(), dns: None });
+            return Ok(PodNetwork {
+                netns: NetnsMode::Host,
+                ips: Vec::new(),
+                dns: None,
+            });
         }
         let wanted = self.wanted(pod)?;
         let netns = self.namespaces.join(members::uid(pod));
         std::fs::create_dir_all(&self.namespaces).map_err(|error| failed(&error))?;
-        namespace::create(&netns).await.map_err(|error| failed(&error))?;
-        let attachments = wanted.iter().enumerate().map(|(index, up)| attachment(pod, up, index)).collect();
-        let request = AttachPod { netns: netns.clone(), attachments };
-        let attached = self.host.attach_pod(request).await.map_err(|error| failed(&error))?;
-        Ok(PodNetwork { netns: NetnsMode::Path(netns), ips: pod_ips(&attached), dns: dns(&attached) })
+        namespace::create(&netns)
+            .await
+            .map_err(|error| failed(&error))?;
+        let attachments = wanted
+            .iter()
+            .enumerate()
+            .map(|(index, up)| attachment(pod, up, index))
+            .collect();
+        let request = AttachPod {
+            netns: netns.clone(),
+            attachments,
+        };
+        let attached = self
+            .host
+            .attach_pod(request)
+            .await
+            .map_err(|error| failed(&error))?;
+        Ok(PodNetwork {
+            netns: NetnsMode::Path(netns),
+            ips: pod_ips(&attached),
+            dns: dns(&attached),
+        })
     }
 
     async fn release(&self, pod_uid: &str) -> Result<(), Problem> {
         // With the namespace everything in it goes at once, which is quicker than link by link.
         namespace::remove(&self.namespaces.join(pod_uid)).map_err(|error| failed(&error))?;
-        self.host.release_pod(pod_uid).await.map_err(|error| failed(&error))
+        self.host
+            .release_pod(pod_uid)
+            .await
+            .map_err(|error| failed(&error))
     }
 }
 
@@ -66,16 +90,32 @@ impl Networks {
     /// The default network, then those the pod asks for.
     fn wanted(&self, pod: &Pod) -> Result<Vec<Up>, Problem> {
         let up = self.up.read();
-        let default = up.values().filter(|up| up.is_default).min_by(|a, b| a.network.name.cmp(&b.network.name));
+        let default = up
+            .values()
+            .filter(|up| up.is_default)
+            .min_by(|a, b| a.network.name.cmp(&b.network.name));
         let default = default.cloned().ok_or_else(|| {
-            Problem::new("NetworkNotReady", "network is not ready: no Network with isDefault is up on this node")
+            Problem::new(
+                "NetworkNotReady",
+                "network is not ready: no Network with isDefault is up on this node",
+            )
         })?;
-        let asked = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(NETWORKS));
+        let asked = pod
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(NETWORKS));
         let mut wanted = vec![default];
-        for name in asked.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
+        for name in asked
+            .iter()
+            .flat_map(|list| list.split(','))
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+        {
             let more = up.get(name).cloned();
             wanted.push(more.ok_or_else(|| {
-                let message = format!("network \"{name}\" of annotation {NETWORKS} is not up on this node");
+                let message =
+                    format!("network \"{name}\" of annotation {NETWORKS} is not up on this node");
                 Problem::new("NetworkNotReady", message)
             })?);
         }
@@ -95,7 +135,10 @@ fn attachment(pod: &Pod, up: &Up, index: usize) -> NetworkAttachment {
         default_route: index == 0,
         ..Attachment::default()
     };
-    NetworkAttachment { attachment, node: up.node.clone() }
+    NetworkAttachment {
+        attachment,
+        node: up.node.clone(),
+    }
 }
 
 /// The pod as drivers see it.
@@ -111,7 +154,11 @@ pub(super) fn driver_pod(pod: &Pod) -> davit_plugins::network::Pod {
 
 /// The pod's addresses are those on its default network, one a family.
 fn pod_ips(attached: &[Attached]) -> Vec<std::net::IpAddr> {
-    let Some(default) = attached.iter().find(|attached| attached.default_route).or_else(|| attached.first()) else {
+    let Some(default) = attached
+        .iter()
+        .find(|attached| attached.default_route)
+        .or_else(|| attached.first())
+    else {
         return Vec::new();
     };
     let mut ips: Vec<std::net::IpAddr> = Vec::new();

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use davit_api::Quantity;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler,
-    NodeStatus, NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+    NodeRuntimeHandler, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -78,21 +78,38 @@ impl Facts<'_> {
             capacity: Some(quantities(&capacity)),
             conditions: Some(self.conditions(old, now)),
             daemon_endpoints: Some(NodeDaemonEndpoints {
-                kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(self.port) }),
+                kubelet_endpoint: Some(DaemonEndpoint {
+                    port: i32::from(self.port),
+                }),
             }),
             images: Some(self.images()),
             node_info: Some(self.info()),
-            runtime_handlers: Some(vec![NodeRuntimeHandler { name: Some(String::new()), features: None }]),
+            runtime_handlers: Some(vec![NodeRuntimeHandler {
+                name: Some(String::new()),
+                features: None,
+            }]),
             ..NodeStatus::default()
         }
     }
 
     fn capacity(&self) -> BTreeMap<String, Quantity> {
         BTreeMap::from([
-            ("cpu".to_owned(), Quantity::from_int(i64::try_from(self.machine.cpus).unwrap_or(i64::MAX))),
-            ("memory".to_owned(), Quantity::from_bytes(self.machine.memory_bytes)),
-            ("ephemeral-storage".to_owned(), Quantity::from_bytes(self.health.disk.bytes)),
-            ("pods".to_owned(), Quantity::from_int(i64::from(self.max_pods))),
+            (
+                "cpu".to_owned(),
+                Quantity::from_int(i64::try_from(self.machine.cpus).unwrap_or(i64::MAX)),
+            ),
+            (
+                "memory".to_owned(),
+                Quantity::from_bytes(self.machine.memory_bytes),
+            ),
+            (
+                "ephemeral-storage".to_owned(),
+                Quantity::from_bytes(self.health.disk.bytes),
+            ),
+            (
+                "pods".to_owned(),
+                Quantity::from_int(i64::from(self.max_pods)),
+            ),
         ])
     }
 
@@ -107,8 +124,14 @@ impl Facts<'_> {
     }
 
     fn addresses(&self) -> Vec<NodeAddress> {
-        let internal = self.addresses.iter().map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.to_string() });
-        let hostname = NodeAddress { type_: "Hostname".into(), address: self.name.to_owned() };
+        let internal = self.addresses.iter().map(|ip| NodeAddress {
+            type_: "InternalIP".into(),
+            address: ip.to_string(),
+        });
+        let hostname = NodeAddress {
+            type_: "Hostname".into(),
+            address: self.name.to_owned(),
+        };
         internal.chain([hostname]).collect()
     }
 
@@ -132,46 +155,104 @@ impl Facts<'_> {
     fn images(&self) -> Vec<ContainerImage> {
         let mut images: Vec<&Image> = self.images.iter().collect();
         images.sort_by_key(|image| std::cmp::Reverse(image.size));
-        let listed = images.into_iter().take(MOST_IMAGES).map(|image| ContainerImage {
-            names: Some(image.repo_digests.iter().chain(&image.names).cloned().collect()),
-            size_bytes: i64::try_from(image.size).ok(),
-        });
+        let listed = images
+            .into_iter()
+            .take(MOST_IMAGES)
+            .map(|image| ContainerImage {
+                names: Some(
+                    image
+                        .repo_digests
+                        .iter()
+                        .chain(&image.names)
+                        .cloned()
+                        .collect(),
+                ),
+                size_bytes: i64::try_from(image.size).ok(),
+            });
         listed.collect()
     }
 
     fn conditions(&self, old: &NodeStatus, now: Timestamp) -> Vec<NodeCondition> {
-        let Health { memory_available, disk, processes, most_processes } = self.health;
+        let Health {
+            memory_available,
+            disk,
+            processes,
+            most_processes,
+        } = self.health;
         let scarce = |left: u64, all: u64, percent: u64| all > 0 && left < all / 100 * percent;
         let memory = memory_available < RESERVED_MEMORY;
         let space = scarce(disk.bytes_available, disk.bytes, RESERVED_DISK_PERCENT)
             || scarce(disk.files_available, disk.files, RESERVED_FILES_PERCENT);
-        let pids = scarce(most_processes.saturating_sub(processes), most_processes, RESERVED_PROCESSES_PERCENT);
+        let pids = scarce(
+            most_processes.saturating_sub(processes),
+            most_processes,
+            RESERVED_PROCESSES_PERCENT,
+        );
         let pressure = |type_: &str, is: bool, yes: &str, no: &str, what: &str| {
-            let (reason, has) = if is { (yes, "insufficient") } else { (no, "sufficient") };
+            let (reason, has) = if is {
+                (yes, "insufficient")
+            } else {
+                (no, "sufficient")
+            };
             let message = format!("kubelet has {has} {what} available");
             (type_.to_owned(), is, reason.to_owned(), message)
         };
         let mut all = vec![
-            pressure("MemoryPressure", memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "memory"),
-            pressure("DiskPressure", space, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "disk space"),
-            pressure("PIDPressure", pids, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "PID"),
+            pressure(
+                "MemoryPressure",
+                memory,
+                "KubeletHasInsufficientMemory",
+                "KubeletHasSufficientMemory",
+                "memory",
+            ),
+            pressure(
+                "DiskPressure",
+                space,
+                "KubeletHasDiskPressure",
+                "KubeletHasNoDiskPressure",
+                "disk space",
+            ),
+            pressure(
+                "PIDPressure",
+                pids,
+                "KubeletHasInsufficientPID",
+                "KubeletHasSufficientPID",
+                "PID",
+            ),
         ];
         all.push(match self.network_problem {
-            None => ("Ready".into(), true, "KubeletReady".into(), "davit's node is ready for pods".into()),
+            None => (
+                "Ready".into(),
+                true,
+                "KubeletReady".into(),
+                "davit's node is ready for pods".into(),
+            ),
             Some(problem) => {
                 let message = format!("container runtime network not ready: {problem}");
                 ("Ready".into(), false, "KubeletNotReady".into(), message)
             }
         });
-        all.into_iter().map(|condition| kept(condition, old, now)).collect()
+        all.into_iter()
+            .map(|condition| kept(condition, old, now))
+            .collect()
     }
 }
 
-fn kept((type_, status, reason, message): (String, bool, String, String), old: &NodeStatus, now: Timestamp) -> NodeCondition {
+fn kept(
+    (type_, status, reason, message): (String, bool, String, String),
+    old: &NodeStatus,
+    now: Timestamp,
+) -> NodeCondition {
     let status = if status { "True" } else { "False" }.to_owned();
-    let before = old.conditions.iter().flatten().find(|condition| condition.type_ == type_ && condition.status == status);
+    let before = old
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == type_ && condition.status == status);
     NodeCondition {
-        last_transition_time: before.and_then(|before| before.last_transition_time.clone()).or(Some(Time(now))),
+        last_transition_time: before
+            .and_then(|before| before.last_transition_time.clone())
+            .or(Some(Time(now))),
         last_heartbeat_time: Some(Time(now)),
         type_,
         status,
@@ -181,7 +262,10 @@ fn kept((type_, status, reason, message): (String, bool, String, String), old: &
 }
 
 fn quantities(amounts: &BTreeMap<String, Quantity>) -> BTreeMap<String, ApiQuantity> {
-    amounts.iter().map(|(name, amount)| (name.clone(), amount.clone().into())).collect()
+    amounts
+        .iter()
+        .map(|(name, amount)| (name.clone(), amount.clone().into()))
+        .collect()
 }
 
 /// Whether two statuses say the same, heartbeats and the coming and going of free memory aside.
@@ -211,17 +295,33 @@ mod tests {
     use super::*;
     use crate::agent::machine::Disk;
 
+    const ADDRESSES: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1))];
+
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + seconds).unwrap()
     }
 
-    fn facts<'a>(machine: &'a Machine, labels: &'a BTreeMap<String, String>, problem: Option<&'a str>) -> Facts<'a> {
-        let disk = Disk { bytes: 1000, bytes_available: 500, files: 1000, files_available: 900 };
+    fn facts<'a>(
+        machine: &'a Machine,
+        labels: &'a BTreeMap<String, String>,
+        problem: Option<&'a str>,
+    ) -> Facts<'a> {
+        let disk = Disk {
+            bytes: 1000,
+            bytes_available: 500,
+            files: 1000,
+            files_available: 900,
+        };
         Facts {
             name: "n",
             machine,
-            health: Health { memory_available: 1 << 30, disk, processes: 10, most_processes: 1000 },
-            addresses: &[IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1))],
+            health: Health {
+                memory_available: 1 << 30,
+                disk,
+                processes: 10,
+                most_processes: 1000,
+            },
+            addresses: &ADDRESSES,
             port: 10250,
             max_pods: 110,
             labels,
@@ -232,22 +332,50 @@ mod tests {
 
     fn true_conditions(status: &NodeStatus) -> Vec<&str> {
         let all = status.conditions.iter().flatten();
-        all.filter(|condition| condition.status == "True").map(|condition| condition.type_.as_str()).collect()
+        all.filter(|condition| condition.status == "True")
+            .map(|condition| condition.type_.as_str())
+            .collect()
     }
 
     #[test]
     fn a_healthy_node() {
-        let machine = Machine { cpus: 2, memory_bytes: 1 << 30, architecture: "amd64".into(), ..Machine::default() };
+        let machine = Machine {
+            cpus: 2,
+            memory_bytes: 1 << 30,
+            architecture: "amd64".into(),
+            ..Machine::default()
+        };
         let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
         let node = facts(&machine, &labels, None).node(at(0));
         let labels = node.metadata.labels.unwrap();
-        assert_eq!((labels["kubernetes.io/hostname"].as_str(), labels["zone"].as_str()), ("n", "a"));
+        assert_eq!(
+            (
+                labels["kubernetes.io/hostname"].as_str(),
+                labels["zone"].as_str()
+            ),
+            ("n", "a")
+        );
         let status = node.status.unwrap();
         assert_eq!(true_conditions(&status), ["Ready"]);
         let capacity = status.capacity.as_ref().unwrap();
-        assert_eq!((capacity["cpu"].0.as_str(), capacity["memory"].0.as_str(), capacity["pods"].0.as_str()), ("2", "1Gi", "110"));
+        assert_eq!(
+            (
+                capacity["cpu"].0.as_str(),
+                capacity["memory"].0.as_str(),
+                capacity["pods"].0.as_str()
+            ),
+            ("2", "1Gi", "110")
+        );
         assert_eq!(status.allocatable.as_ref().unwrap()["memory"].0, "924Mi");
-        assert_eq!(status.daemon_endpoints.unwrap().kubelet_endpoint.unwrap().port, 10250);
+        assert_eq!(
+            status
+                .daemon_endpoints
+                .unwrap()
+                .kubelet_endpoint
+                .unwrap()
+                .port,
+            10250
+        );
     }
 
     #[test]
@@ -258,7 +386,10 @@ mod tests {
         facts.health.disk.files_available = 1;
         facts.health.processes = 990;
         let status = facts.status(&NodeStatus::default(), at(0));
-        assert_eq!(true_conditions(&status), ["MemoryPressure", "DiskPressure", "PIDPressure"]);
+        assert_eq!(
+            true_conditions(&status),
+            ["MemoryPressure", "DiskPressure", "PIDPressure"]
+        );
     }
 
     #[test]
@@ -268,7 +399,10 @@ mod tests {
         let old = facts.status(&NodeStatus::default(), at(0));
         let new = facts.status(&old, at(60));
         assert!(is_same(&old, &new));
-        assert_eq!(new.conditions.as_ref().unwrap()[0].last_transition_time, Some(Time(at(0))));
+        assert_eq!(
+            new.conditions.as_ref().unwrap()[0].last_transition_time,
+            Some(Time(at(0)))
+        );
         facts.network_problem = Some("x");
         assert!(!is_same(&old, &facts.status(&old, at(60))));
     }

@@ -51,7 +51,13 @@ impl<K> Default for Kind<K> {
 
 impl<K> Kind<K>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
     fn watched(&self, client: &Client, namespace: &str, name: &str) -> Arc<Watched<K>> {
         let mut known = self.0.lock();
@@ -100,20 +106,39 @@ pub(super) struct Found {
 
 impl Objects {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, config_maps: Arc::default(), secrets: Arc::default() }
+        Self {
+            client,
+            config_maps: Arc::default(),
+            secrets: Arc::default(),
+        }
     }
 
     /// The objects named by `references` that exist in `namespace`.
-    pub(super) async fn find(&self, namespace: &str, references: &References) -> Result<Found, Problem> {
-        let mut found = Found { config_maps: Default::default(), secrets: Default::default() };
+    pub(super) async fn find(
+        &self,
+        namespace: &str,
+        references: &References,
+    ) -> Result<Found, Problem> {
+        let mut found = Found {
+            config_maps: Default::default(),
+            secrets: Default::default(),
+        };
         // All watches are begun before the first is waited for.
         let config_maps: Vec<_> = references
             .config_maps
             .keys()
-            .map(|name| (name, self.config_maps.watched(&self.client, namespace, name)))
+            .map(|name| {
+                (
+                    name,
+                    self.config_maps.watched(&self.client, namespace, name),
+                )
+            })
             .collect();
-        let secrets: Vec<_> =
-            references.secrets.keys().map(|name| (name, self.secrets.watched(&self.client, namespace, name))).collect();
+        let secrets: Vec<_> = references
+            .secrets
+            .keys()
+            .map(|name| (name, self.secrets.watched(&self.client, namespace, name)))
+            .collect();
         for (name, watched) in config_maps {
             if let Some(object) = answer(&watched, "configmap", name).await? {
                 found.config_maps.insert(name.clone(), object);
@@ -128,10 +153,18 @@ impl Objects {
     }
 
     /// Yields whenever one of the objects changes after it was first seen; keeps them watched.
-    pub(super) fn changes(&self, namespace: &str, references: &References) -> BoxStream<'static, ()> {
+    pub(super) fn changes(
+        &self,
+        namespace: &str,
+        references: &References,
+    ) -> BoxStream<'static, ()> {
         let mut all: SelectAll<BoxStream<'static, ()>> = select_all([stream::pending().boxed()]);
         for name in references.config_maps.keys() {
-            all.push(changes(self.config_maps.watched(&self.client, namespace, name)));
+            all.push(changes(self.config_maps.watched(
+                &self.client,
+                namespace,
+                name,
+            )));
         }
         for name in references.secrets.keys() {
             all.push(changes(self.secrets.watched(&self.client, namespace, name)));
@@ -140,13 +173,19 @@ impl Objects {
     }
 }
 
-async fn answer<K>(watched: &Watched<K>, kind: &str, name: &str) -> Result<Option<Arc<K>>, Problem> {
+async fn answer<K>(
+    watched: &Watched<K>,
+    kind: &str,
+    name: &str,
+) -> Result<Option<Arc<K>>, Problem> {
     let mut value = watched.value.clone();
     let known = tokio::time::timeout(PATIENCE, value.wait_for(Option::is_some)).await;
     match known {
         Ok(Ok(answer)) => Ok(answer.clone().flatten()),
         _ => {
-            let message = format!("failed to sync {kind} \"{name}\": the API server does not answer or refuses this node");
+            let message = format!(
+                "failed to sync {kind} \"{name}\": the API server does not answer or refuses this node"
+            );
             Err(Problem::new("CreateContainerConfigError", message))
         }
     }
@@ -155,7 +194,11 @@ async fn answer<K>(watched: &Watched<K>, kind: &str, name: &str) -> Result<Optio
 fn changes<K: Send + Sync + 'static>(watched: Arc<Watched<K>>) -> BoxStream<'static, ()> {
     let value = watched.value.clone();
     let begin = (watched, value, false);
-    let next = |(watched, mut value, mut seen): (Arc<Watched<K>>, watch::Receiver<Answer<K>>, bool)| async move {
+    let next = |(watched, mut value, mut seen): (
+        Arc<Watched<K>>,
+        watch::Receiver<Answer<K>>,
+        bool,
+    )| async move {
         if !seen {
             value.wait_for(Option::is_some).await.ok()?;
             value.mark_unchanged();

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use davit_api::{Plugin, PluginStatus};
 use davit_plugins::PluginHost;
-use futures::StreamExt as _;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
@@ -33,14 +32,18 @@ impl PluginObjects {
             self.reconcile(&mut taken).await;
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                Some(()) = self.plugins.changes.next() => {}
+                Ok(()) = self.plugins.changes.changed() => {}
             }
         }
     }
 
     async fn reconcile(&self, taken: &mut HashMap<String, Option<i64>>) {
         let plugins = self.plugins.store.state();
-        let gone: Vec<String> = taken.keys().filter(|name| !plugins.iter().any(|plugin| plugin.name_any() == **name)).cloned().collect();
+        let gone: Vec<String> = taken
+            .keys()
+            .filter(|name| !plugins.iter().any(|plugin| plugin.name_any() == **name))
+            .cloned()
+            .collect();
         for name in gone {
             self.host.forget(&name).await;
             taken.remove(&name);
@@ -55,7 +58,11 @@ impl PluginObjects {
             self.drivers.send_modify(|count| *count += 1);
             match self.write(&plugin, &status).await {
                 Ok(()) => drop(taken.insert(name, plugin.metadata.generation)),
-                Err(error) => tracing::warn!(plugin = name, error = chain(&error), "plugin status not written"),
+                Err(error) => tracing::warn!(
+                    plugin = name,
+                    error = chain(&error),
+                    "plugin status not written"
+                ),
             }
         }
     }
@@ -66,6 +73,13 @@ impl PluginObjects {
         }
         let plugins: Api<Plugin> = Api::all(self.client.clone());
         let patch = json!({ "status": status });
-        plugins.patch_status(&plugin.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+        plugins
+            .patch_status(
+                &plugin.name_any(),
+                &PatchParams::default(),
+                &Patch::Merge(&patch),
+            )
+            .await
+            .map(drop)
     }
 }

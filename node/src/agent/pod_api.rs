@@ -25,7 +25,11 @@ pub(super) struct ApiServer {
 impl ApiServer {
     /// `services` holds all Services of the cluster, for the variables in containers.
     pub(super) fn new(client: Client, services: Store<Service>) -> Arc<Self> {
-        Arc::new(Self { objects: Objects::new(client.clone()), client, services })
+        Arc::new(Self {
+            objects: Objects::new(client.clone()),
+            client,
+            services,
+        })
     }
 
     fn pods(&self, pod: &Pod) -> Api<Pod> {
@@ -47,31 +51,55 @@ impl PodApi for ApiServer {
         let links = members::spec(pod).enable_service_links.unwrap_or(true);
         let services = self.services.state();
         let service_env = service_env(services.iter().map(AsRef::as_ref), namespace, links);
-        Ok(PodObjects { config_maps: found.config_maps, secrets: found.secrets, service_env })
+        Ok(PodObjects {
+            config_maps: found.config_maps,
+            secrets: found.secrets,
+            service_env,
+        })
     }
 
     fn changes(&self, pod: &Pod) -> BoxStream<'static, ()> {
-        self.objects.changes(members::namespace(pod), &References::of(pod))
+        self.objects
+            .changes(members::namespace(pod), &References::of(pod))
     }
 
-    async fn patch_status(&self, pod: &Pod, patch: serde_json::Value) -> Result<Option<Pod>, Problem> {
+    async fn patch_status(
+        &self,
+        pod: &Pod,
+        patch: serde_json::Value,
+    ) -> Result<Option<Pod>, Problem> {
         let failed = |error: kube::Error| Problem::new("FailedStatusPatch", chain(&error));
         let params = PatchParams::default();
-        match self.pods(pod).patch_status(members::name(pod), &params, &Patch::Strategic(&patch)).await {
+        match self
+            .pods(pod)
+            .patch_status(members::name(pod), &params, &Patch::Strategic(&patch))
+            .await
+        {
             Ok(patched) => Ok(Some(patched)),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-            Err(kube::Error::Api(status)) if status.is_conflict() && !self.is_there(pod).await.map_err(failed)? => Ok(None),
+            Err(kube::Error::Api(status))
+                if status.is_conflict() && !self.is_there(pod).await.map_err(failed)? =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(failed(error)),
         }
     }
 
     async fn delete(&self, pod: &Pod) -> Result<(), Problem> {
-        let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
-        let params = DeleteParams::default().grace_period(0).preconditions(preconditions);
+        let preconditions = Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        };
+        let params = DeleteParams::default()
+            .grace_period(0)
+            .preconditions(preconditions);
         match self.pods(pod).delete(members::name(pod), &params).await {
             Ok(_) => Ok(()),
             // Gone already, or another pod has the name now: the precondition failed.
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+                Ok(())
+            }
             Err(error) => Err(Problem::new("FailedDelete", chain(&error))),
         }
     }

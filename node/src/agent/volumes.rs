@@ -9,7 +9,9 @@ use davit_plugins::executor::Host;
 use davit_plugins::storage::{AccessMode, PublishRequest, UseMode, VolumeMode, VolumeRef};
 use futures::future::try_join_all;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod, ServiceAccount,
+};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt as _};
@@ -45,8 +47,14 @@ impl VolumeService for PodVolumeService {
         let planned = volume::plan(&inputs).map_err(|error| mount_failed(&chain(&error)))?;
         let made = try_join_all(planned.iter().map(|volume| self.make(pod, volume))).await?;
         let refresh_at = made.iter().filter_map(|(_, refresh_at)| *refresh_at).min();
-        let sources = planned.into_iter().map(|volume| volume.name).zip(made.into_iter().map(|(source, _)| source));
-        Ok(PodVolumes { sources: sources.collect(), refresh_at })
+        let sources = planned
+            .into_iter()
+            .map(|volume| volume.name)
+            .zip(made.into_iter().map(|(source, _)| source));
+        Ok(PodVolumes {
+            sources: sources.collect(),
+            refresh_at,
+        })
     }
 
     async fn release(&self, pod: &Pod) -> Result<(), Problem> {
@@ -55,13 +63,19 @@ impl VolumeService for PodVolumeService {
             let released = self.host.unpublish_volume(&id, uid).await;
             released.map_err(|error| Problem::new("FailedUnMount", chain(&error)))?;
         }
-        self.volumes.tear_down(uid).await.map_err(|error| Problem::new("FailedUnMount", chain(&error)))
+        self.volumes
+            .tear_down(uid)
+            .await
+            .map_err(|error| Problem::new("FailedUnMount", chain(&error)))
     }
 }
 
 /// Ids of the volumes that the host has given to the pod; its records know them even when the claims are gone.
 fn published(host: &Host, pod_uid: &str) -> Vec<String> {
-    let scopes = host.scopes().into_iter().map(|scope| scope.scope.to_string());
+    let scopes = host
+        .scopes()
+        .into_iter()
+        .map(|scope| scope.scope.to_string());
     let ids = scopes.filter_map(|scope| {
         let (id, uid) = scope.strip_prefix("publish/")?.rsplit_once('/')?;
         (uid == pod_uid).then(|| id.to_owned())
@@ -74,35 +88,71 @@ fn mount_failed(message: &str) -> Problem {
 }
 
 impl PodVolumeService {
-    async fn make(&self, pod: &Pod, volume: &Volume) -> Result<(VolumeSource, Option<Timestamp>), Problem> {
-        let failed = |cause: String| mount_failed(&format!("MountVolume.SetUp failed for volume \"{}\" : {cause}", volume.name));
+    async fn make(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+    ) -> Result<(VolumeSource, Option<Timestamp>), Problem> {
+        let failed = |cause: String| {
+            mount_failed(&format!(
+                "MountVolume.SetUp failed for volume \"{}\" : {cause}",
+                volume.name
+            ))
+        };
         match &volume.kind {
             Kind::Claim { claim, read_only } => {
                 let fs_group = volume.fs_group.map(|group| group.gid);
-                let source = self.publish(pod, claim, *read_only, fs_group).await.map_err(failed)?;
+                let source = self
+                    .publish(pod, claim, *read_only, fs_group)
+                    .await
+                    .map_err(failed)?;
                 Ok((source, None))
             }
-            Kind::Image { reference, .. } => {
-                Err(failed(format!("image volumes ({reference}) cannot be mounted by this version; use an init container")))
-            }
+            Kind::Image { reference, .. } => Err(failed(format!(
+                "image volumes ({reference}) cannot be mounted by this version; use an init container"
+            ))),
             Kind::EmptyDir { .. } | Kind::Files { .. } | Kind::HostPath { .. } => {
-                let tokens = PodTokens { client: &self.client, pod };
-                let made = self.volumes.set_up(members::uid(pod), volume, &tokens).await;
-                let SetUp { path, refresh_at } = made.map_err(|error| mount_failed(&chain(&error)))?;
+                let tokens = PodTokens {
+                    client: &self.client,
+                    pod,
+                };
+                let made = self
+                    .volumes
+                    .set_up(members::uid(pod), volume, &tokens)
+                    .await;
+                let SetUp { path, refresh_at } =
+                    made.map_err(|error| mount_failed(&chain(&error)))?;
                 Ok((directory(path), refresh_at))
             }
         }
     }
 
     /// Gives the volume that a claim is bound to to the pod.
-    async fn publish(&self, pod: &Pod, claim: &str, read_only: bool, fs_group: Option<u32>) -> Result<VolumeSource, String> {
+    async fn publish(
+        &self,
+        pod: &Pod,
+        claim: &str,
+        read_only: bool,
+        fs_group: Option<u32>,
+    ) -> Result<VolumeSource, String> {
         let volume = self.bound_volume(pod, claim).await?;
         let spec = volume.spec.clone().unwrap_or_default();
-        if let Some(local) = spec.local.as_ref().map(|local| &local.path).or(spec.host_path.as_ref().map(|host| &host.path)) {
-            return Ok(VolumeSource { read_only, ..directory(PathBuf::from(local)) });
+        if let Some(local) = spec
+            .local
+            .as_ref()
+            .map(|local| &local.path)
+            .or(spec.host_path.as_ref().map(|host| &host.path))
+        {
+            return Ok(VolumeSource {
+                read_only,
+                ..directory(PathBuf::from(local))
+            });
         }
         let Some(csi) = &spec.csi else {
-            return Err(format!("PersistentVolume {} is of a kind this node cannot mount; use csi, local or hostPath", volume.name_any()));
+            return Err(format!(
+                "PersistentVolume {} is of a kind this node cannot mount; use csi, local or hostPath",
+                volume.name_any()
+            ));
         };
         let request = PublishRequest {
             volume: volume_ref(&spec),
@@ -112,7 +162,11 @@ impl PodVolumeService {
             pod: driver_pod(pod),
             fs_group,
         };
-        let exposed = self.host.publish_volume(&csi.driver, request).await.map_err(|error| chain(&error))?;
+        let exposed = self
+            .host
+            .publish_volume(&csi.driver, request)
+            .await
+            .map_err(|error| chain(&error))?;
         Ok(VolumeSource {
             path: exposed.path,
             sub_path: exposed.sub_path.into(),
@@ -122,30 +176,54 @@ impl PodVolumeService {
     }
 
     async fn bound_volume(&self, pod: &Pod, claim: &str) -> Result<PersistentVolume, String> {
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), members::namespace(pod));
+        let claims: Api<PersistentVolumeClaim> =
+            Api::namespaced(self.client.clone(), members::namespace(pod));
         let found = claims.get_opt(claim).await.map_err(|error| chain(&error))?;
         let found = found.ok_or_else(|| format!("persistentvolumeclaim \"{claim}\" not found"))?;
-        let name = found.spec.as_ref().and_then(|spec| spec.volume_name.clone()).filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| format!("persistentvolumeclaim \"{claim}\" is not bound to a volume yet"))?;
+        let name = found
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.volume_name.clone())
+            .filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| {
+            format!("persistentvolumeclaim \"{claim}\" is not bound to a volume yet")
+        })?;
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
-        let volume = volumes.get_opt(&name).await.map_err(|error| chain(&error))?;
+        let volume = volumes
+            .get_opt(&name)
+            .await
+            .map_err(|error| chain(&error))?;
         let volume = volume.ok_or_else(|| format!("persistentvolume \"{name}\" not found"))?;
-        let holder = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()).and_then(|claim| claim.uid.clone());
+        let holder = volume
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.claim_ref.as_ref())
+            .and_then(|claim| claim.uid.clone());
         if holder != found.metadata.uid {
-            return Err(format!("persistentvolume \"{name}\" is bound to another claim than \"{claim}\""));
+            return Err(format!(
+                "persistentvolume \"{name}\" is bound to another claim than \"{claim}\""
+            ));
         }
         Ok(volume)
     }
 }
 
 fn directory(path: PathBuf) -> VolumeSource {
-    VolumeSource { path, sub_path: PathBuf::new(), read_only: false, block: false }
+    VolumeSource {
+        path,
+        sub_path: PathBuf::new(),
+        read_only: false,
+        block: false,
+    }
 }
 
 /// The volume as its driver knows it.
 pub(super) fn volume_ref(spec: &PersistentVolumeSpec) -> VolumeRef {
     let csi = spec.csi.clone().unwrap_or_default();
-    let capacity = spec.capacity.as_ref().and_then(|capacity| Quantity::try_from(capacity.get("storage")?).ok());
+    let capacity = spec
+        .capacity
+        .as_ref()
+        .and_then(|capacity| Quantity::try_from(capacity.get("storage")?).ok());
     VolumeRef {
         id: csi.volume_handle,
         capacity_bytes: capacity.map_or(0, |capacity| capacity.bytes()),
@@ -157,14 +235,22 @@ fn use_mode(spec: &PersistentVolumeSpec) -> UseMode {
     UseMode {
         mode: volume_mode(spec.volume_mode.as_deref()),
         access: access_modes(spec.access_modes.as_deref().unwrap_or_default()),
-        fs_type: spec.csi.as_ref().and_then(|csi| csi.fs_type.clone()).unwrap_or_default(),
+        fs_type: spec
+            .csi
+            .as_ref()
+            .and_then(|csi| csi.fs_type.clone())
+            .unwrap_or_default(),
         mount_options: spec.mount_options.clone().unwrap_or_default(),
     }
 }
 
 /// `volumeMode`; a directory where nothing is said.
 pub(super) fn volume_mode(mode: Option<&str>) -> VolumeMode {
-    if mode == Some("Block") { VolumeMode::Block } else { VolumeMode::Filesystem }
+    if mode == Some("Block") {
+        VolumeMode::Block
+    } else {
+        VolumeMode::Filesystem
+    }
 }
 
 /// `accessModes`; unknown ones are left out.
@@ -192,8 +278,12 @@ impl TokenSource for PodTokens<'_> {
         audience: &str,
         expiration_seconds: i64,
     ) -> Result<Token, Box<dyn std::error::Error + Send + Sync>> {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), members::namespace(self.pod));
-        let account = members::spec(self.pod).service_account_name.as_deref().unwrap_or("default");
+        let accounts: Api<ServiceAccount> =
+            Api::namespaced(self.client.clone(), members::namespace(self.pod));
+        let account = members::spec(self.pod)
+            .service_account_name
+            .as_deref()
+            .unwrap_or("default");
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
                 audiences: (!audience.is_empty()).then(|| vec![audience.to_owned()]),
@@ -208,10 +298,15 @@ impl TokenSource for PodTokens<'_> {
             }),
             ..TokenRequest::default()
         };
-        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+        let answer = accounts
+            .create_token_request(account, &PostParams::default(), &request)
+            .await?;
         let status = answer.status.unwrap_or_default();
         match (status.token, status.expiration_timestamp) {
-            (Some(token), Some(expires_at)) => Ok(Token { token, expires_at: expires_at.0 }),
+            (Some(token), Some(expires_at)) => Ok(Token {
+                token,
+                expires_at: expires_at.0,
+            }),
             _ => Err("the API server answered without a token".into()),
         }
     }

@@ -24,13 +24,29 @@ const SAFE_SYSCTLS: [&str; 12] = [
 pub fn refusal(pod: &Pod) -> Option<Failure> {
     let spec = members::spec(pod);
     if let Some(os) = spec.os.as_ref().filter(|os| os.name != "linux") {
-        let message = format!("Pod was rejected: spec.os.name is \"{}\", this node runs linux", os.name);
-        return Some(Failure { reason: "PodOSNotSupported".into(), message });
+        let message = format!(
+            "Pod was rejected: spec.os.name is \"{}\", this node runs linux",
+            os.name
+        );
+        return Some(Failure {
+            reason: "PodOSNotSupported".into(),
+            message,
+        });
     }
-    let mut sysctls = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
-    let forbidden = sysctls.find(|sysctl| !SAFE_SYSCTLS.contains(&sysctl.name.replace('/', ".").as_str()))?;
-    let message = format!("Pod was rejected: forbidden sysctl: \"{}\" not allowlisted", forbidden.name);
-    Some(Failure { reason: "SysctlForbidden".into(), message })
+    let mut sysctls = spec
+        .security_context
+        .iter()
+        .flat_map(|context| context.sysctls.iter().flatten());
+    let forbidden =
+        sysctls.find(|sysctl| !SAFE_SYSCTLS.contains(&sysctl.name.replace('/', ".").as_str()))?;
+    let message = format!(
+        "Pod was rejected: forbidden sysctl: \"{}\" not allowlisted",
+        forbidden.name
+    );
+    Some(Failure {
+        reason: "SysctlForbidden".into(),
+        message,
+    })
 }
 
 #[cfg(test)]
@@ -40,10 +56,16 @@ mod tests {
 
     #[test]
     fn only_safe_settings_are_taken() {
-        for (name, refused) in [("net.ipv4.tcp_syncookies", false), ("net/ipv4/tcp_rmem", false), ("kernel.panic", true)] {
+        for (name, refused) in [
+            ("net.ipv4.tcp_syncookies", false),
+            ("net/ipv4/tcp_rmem", false),
+            ("kernel.panic", true),
+        ] {
             let sysctls = json!([{ "name": name, "value": "1" }]);
-            let pod = json!({ "spec": { "containers": [], "securityContext": { "sysctls": sysctls } } });
-            let reason = refusal(&serde_json::from_value(pod).unwrap()).map(|failure| failure.reason);
+            let pod =
+                json!({ "spec": { "containers": [], "securityContext": { "sysctls": sysctls } } });
+            let reason =
+                refusal(&serde_json::from_value(pod).unwrap()).map(|failure| failure.reason);
             assert_eq!(reason.is_some(), refused, "{name}");
         }
     }

@@ -114,8 +114,14 @@ impl<'a> Planner<'a> {
 
     /// A pod that this node cannot run fails before anything of it is made.
     fn refused(&mut self) -> bool {
-        let refusal = if self.seen.sandbox_attempts == 0 { refusal(self.pod) } else { None };
-        let Some(Failure { reason, message }) = refusal else { return false };
+        let refusal = if self.seen.sandbox_attempts == 0 {
+            refusal(self.pod)
+        } else {
+            None
+        };
+        let Some(Failure { reason, message }) = refusal else {
+            return false;
+        };
         self.push(Step::Fail { reason, message });
         true
     }

@@ -39,7 +39,11 @@ impl Record {
         let temporary = path.with_extension("new");
         std::fs::create_dir_all(dir.path())?;
         let mut file = std::fs::File::create(&temporary)?;
-        let written = Written { version: VERSION, pod, seen };
+        let written = Written {
+            version: VERSION,
+            pod,
+            seen,
+        };
         file.write_all(&serde_json::to_vec(&written).map_err(std::io::Error::other)?)?;
         std::fs::rename(&temporary, &path)
     }

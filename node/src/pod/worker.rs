@@ -130,7 +130,7 @@ impl Worker {
             self.observe();
             let steps = self.plan();
             if steps.contains(&Step::Forget) {
-                return self.forget();
+                return self.forget().await;
             }
             let wake = wake_time(&steps);
             for step in steps {
@@ -285,7 +285,10 @@ impl Worker {
 
     /// Saves and publishes what is known if it changed.
     fn save(&mut self) {
-        let same_pod = self.saved.as_ref().is_some_and(|saved| Arc::ptr_eq(saved, &self.pod));
+        let same_pod = self
+            .saved
+            .as_ref()
+            .is_some_and(|saved| Arc::ptr_eq(saved, &self.pod));
         if same_pod && **self.published.borrow() == self.seen {
             return;
         }
@@ -296,10 +299,11 @@ impl Worker {
         self.published.send_replace(Arc::new(self.seen.clone()));
     }
 
-    fn forget(self) -> Ended {
-        if let Err(error) = std::fs::remove_dir_all(self.ground.dir.path())
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
+    /// Drops the pod's directory with its logs and record.
+    async fn forget(self) -> Ended {
+        let dir = self.ground.dir.path().to_owned();
+        let removed = tokio::task::spawn_blocking(move || crate::beneath::remove_tree(&dir)).await;
+        if let Ok(Err(error)) = removed {
             tracing::warn!(pod = members::display(&self.pod), %error, "pod directory not removed");
         }
         Ended::Gone

@@ -46,12 +46,17 @@ pub(crate) fn tls(identity: &ServingIdentity) -> Result<Arc<ServerConfig>, TlsEr
         roots.add(root).map_err(TlsError::Certificate)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(TlsError::Authority)?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .map_err(TlsError::Authority)?;
     let chain = certificates("certificate", &identity.certificate_pem)?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())
-        .map_err(|source| TlsError::Pem { what: "key", source })?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(|source| {
+        TlsError::Pem {
+            what: "key",
+            source,
+        }
+    })?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Certificate)?
@@ -64,8 +69,15 @@ pub(crate) fn tls(identity: &ServingIdentity) -> Result<Arc<ServerConfig>, TlsEr
 
 /// Whether the verified client is in the trusted group; other users of the cluster have no business here.
 pub(super) fn is_trusted(chain: Option<&[CertificateDer<'_>]>) -> bool {
-    let Some(leaf) = chain.and_then(<[CertificateDer<'_>]>::first) else { return false };
-    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else { return false };
-    let mut groups = certificate.subject().iter_organization().filter_map(|group| group.as_str().ok());
+    let Some(leaf) = chain.and_then(<[CertificateDer<'_>]>::first) else {
+        return false;
+    };
+    let Ok((_, certificate)) = X509Certificate::from_der(leaf) else {
+        return false;
+    };
+    let mut groups = certificate
+        .subject()
+        .iter_organization()
+        .filter_map(|group| group.as_str().ok());
     groups.any(|group| group == TRUSTED_GROUP)
 }

@@ -40,15 +40,25 @@ impl Wishes {
     fn options(&self, now: Timestamp) -> Result<LogOptions, Refusal> {
         let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
         let count = |name: &str, value: Option<i64>, least: i64| match value {
-            Some(value) if value < least => Err(bad(format!("{name} must be at least {least}, not {value}"))),
+            Some(value) if value < least => {
+                Err(bad(format!("{name} must be at least {least}, not {value}")))
+            }
             value => Ok(value.and_then(|value| u64::try_from(value).ok())),
         };
         let since = match (&self.since_time, self.since_seconds) {
-            (Some(_), Some(_)) => return Err(bad("at most one of sinceTime and sinceSeconds may be given".into())),
-            (Some(time), None) => {
-                Some(time.parse().map_err(|error| bad(format!("sinceTime \"{time}\" is no RFC 3339 time: {error}")))?)
+            (Some(_), Some(_)) => {
+                return Err(bad(
+                    "at most one of sinceTime and sinceSeconds may be given".into(),
+                ));
             }
-            (None, Some(seconds)) if seconds < 1 => return Err(bad(format!("sinceSeconds must be at least 1, not {seconds}"))),
+            (Some(time), None) => Some(time.parse().map_err(|error| {
+                bad(format!("sinceTime \"{time}\" is no RFC 3339 time: {error}"))
+            })?),
+            (None, Some(seconds)) if seconds < 1 => {
+                return Err(bad(format!(
+                    "sinceSeconds must be at least 1, not {seconds}"
+                )));
+            }
             (None, Some(seconds)) => now.checked_sub(SignedDuration::from_secs(seconds)).ok(),
             (None, None) => None,
         };
@@ -56,7 +66,11 @@ impl Wishes {
             None | Some("" | "All") => None,
             Some("Stdout") => Some(LogStream::Stdout),
             Some("Stderr") => Some(LogStream::Stderr),
-            Some(other) => return Err(bad(format!("stream must be All, Stdout or Stderr, not \"{other}\""))),
+            Some(other) => {
+                return Err(bad(format!(
+                    "stream must be All, Stdout or Stderr, not \"{other}\""
+                )));
+            }
         };
         Ok(LogOptions {
             follow: is_set(self.follow.as_ref()),
@@ -85,11 +99,19 @@ pub(super) async fn container_logs(
     let attempt = attempt(&live, &seen, &container, is_set(wishes.previous.as_ref()))?;
     let dir = PodDir::new(&api.pods_dir, members::uid(&live.pod));
     let path = logs::log_path(&dir.logs(), &container, attempt);
-    let ended = ended(live, container.clone(), attempt, &api.shutdown, options.follow);
+    let ended = ended(
+        live,
+        container.clone(),
+        attempt,
+        &api.shutdown,
+        options.follow,
+    );
     let stream = match logs::read(&path, options, ended.token()).await {
         Ok(stream) => stream,
         // It was made but has not written anything, or its log is gone with time.
-        Err(Error::NotFound { .. }) => return Ok(([("content-type", "text/plain")], "").into_response()),
+        Err(Error::NotFound { .. }) => {
+            return Ok(([("content-type", "text/plain")], "").into_response());
+        }
         Err(error) => {
             let message = crate::pod::services::chain(&error);
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message));
@@ -106,36 +128,61 @@ pub(super) async fn container_logs(
 /// The pod of that name; of several in a row, the newest.
 fn find(api: &NodeApi, namespace: &str, name: &str) -> Result<LivePod, Refusal> {
     let pods = api.pods.read();
-    let named = pods.values().filter(|live| members::namespace(&live.pod) == namespace && members::name(&live.pod) == name);
-    let newest = named.max_by_key(|live| live.pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    let named = pods.values().filter(|live| {
+        members::namespace(&live.pod) == namespace && members::name(&live.pod) == name
+    });
+    let newest = named.max_by_key(|live| {
+        live.pod
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0)
+    });
     let message = || format!("pod \"{name}\" in namespace \"{namespace}\" is not on this node");
-    newest.cloned().ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, message()))
+    newest
+        .cloned()
+        .ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, message()))
 }
 
 /// Which run's log is meant.
-fn attempt(live: &LivePod, seen: &Observed, container: &str, previous: bool) -> Result<u32, Refusal> {
+fn attempt(
+    live: &LivePod,
+    seen: &Observed,
+    container: &str,
+    previous: bool,
+) -> Result<u32, Refusal> {
     let name = members::name(&live.pod);
     let bad = |message: String| Err(Refusal::new(StatusCode::BAD_REQUEST, message));
     let known = seen.containers.get(container);
     let Some(newest) = known.and_then(|known| known.attempts.checked_sub(1)) else {
         let reason = waiting_reason(live, container);
-        return bad(format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"));
+        return bad(format!(
+            "container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"
+        ));
     };
     if !previous {
         return Ok(newest);
     }
     match newest.checked_sub(1) {
         Some(before) => Ok(before),
-        None => bad(format!("previous terminated container \"{container}\" in pod \"{name}\" not found")),
+        None => bad(format!(
+            "previous terminated container \"{container}\" in pod \"{name}\" not found"
+        )),
     }
 }
 
 fn waiting_reason(live: &LivePod, container: &str) -> String {
     let status = live.pod.status.as_ref();
     let all = status.into_iter().flat_map(|status| {
-        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
+        status
+            .init_container_statuses
+            .iter()
+            .flatten()
+            .chain(status.container_statuses.iter().flatten())
     });
-    let own = all.filter(|status| status.name == container).find_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    let own = all
+        .filter(|status| status.name == container)
+        .find_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
     own.unwrap_or_else(|| "ContainerCreating".to_owned())
 }
 
@@ -156,7 +203,13 @@ impl Drop for Ending {
     }
 }
 
-fn ended(live: LivePod, container: String, attempt: u32, shutdown: &CancellationToken, follow: bool) -> Ending {
+fn ended(
+    live: LivePod,
+    container: String,
+    attempt: u32,
+    shutdown: &CancellationToken,
+    follow: bool,
+) -> Ending {
     let token = shutdown.child_token();
     if !follow {
         token.cancel();

@@ -25,26 +25,23 @@ pub(super) enum Change {
         slices: Vec<String>,
     },
     /// Another node has the same ranges and was first: give the claim back and take others.
-    GiveBack {
-        network: String,
-        object: String,
-    },
+    GiveBack { network: String, object: String },
     /// Bring the network up, or adapt it.
     Up {
         request: Box<NodeUp>,
         is_default: bool,
     },
     /// Take a network down whose object is gone.
-    Down {
-        network: String,
-    },
+    Down { network: String },
 }
 
 impl Change {
     /// The network it is about.
     pub(super) fn network(&self) -> &str {
         match self {
-            Self::Claim { network, .. } | Self::GiveBack { network, .. } | Self::Down { network } => network,
+            Self::Claim { network, .. }
+            | Self::GiveBack { network, .. }
+            | Self::Down { network } => network,
             Self::Up { request, .. } => &request.network.name,
         }
     }
@@ -64,57 +61,125 @@ pub(super) fn plan(
     up: &HashMap<String, Up>,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
-    let mut gone: Vec<&String> = up.keys().filter(|name| !networks.iter().any(|network| network.name_any() == **name)).collect();
+    let mut gone: Vec<&String> = up
+        .keys()
+        .filter(|name| !networks.iter().any(|network| network.name_any() == **name))
+        .collect();
     gone.sort();
-    changes.extend(gone.into_iter().map(|network| Change::Down { network: network.clone() }));
-    let mut wanted: Vec<&Arc<Network>> = networks.iter().filter(|network| network.metadata.deletion_timestamp.is_none()).collect();
+    changes.extend(gone.into_iter().map(|network| Change::Down {
+        network: network.clone(),
+    }));
+    let mut wanted: Vec<&Arc<Network>> = networks
+        .iter()
+        .filter(|network| network.metadata.deletion_timestamp.is_none())
+        .collect();
     wanted.sort_by_key(|network| network.name_any());
     for network in wanted {
         let name = network.name_any();
-        let parts: Vec<&NetworkNode> = nodes.iter().map(AsRef::as_ref).filter(|node| node.spec.network == name).collect();
+        let parts: Vec<&NetworkNode> = nodes
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|node| node.spec.network == name)
+            .collect();
         let Some(mine) = parts.iter().find(|part| part.spec.node == me) else {
-            let taken: Vec<IpNet> = parts.iter().flat_map(|part| nets(&part.spec.slices)).collect();
+            let taken: Vec<IpNet> = parts
+                .iter()
+                .flat_map(|part| nets(&part.spec.slices))
+                .collect();
             let slices = slices(network, &taken);
-            changes.push(Change::Claim { network: name, slices: slices.iter().map(ToString::to_string).collect() });
+            changes.push(Change::Claim {
+                network: name,
+                slices: slices.iter().map(ToString::to_string).collect(),
+            });
             continue;
         };
-        if parts.iter().any(|other| other.spec.node != me && was_first(other, mine) && overlaps(other, mine)) {
-            changes.push(Change::GiveBack { network: name, object: mine.name_any() });
+        if parts
+            .iter()
+            .any(|other| other.spec.node != me && was_first(other, mine) && overlaps(other, mine))
+        {
+            changes.push(Change::GiveBack {
+                network: name,
+                object: mine.name_any(),
+            });
             continue;
         }
         let request = request(me, addresses, network, mine, &parts);
         let is_default = network.spec.is_default;
-        let NodeUp { network: wanted, node, peers } = request.clone();
-        if up.get(&name) != Some(&Up { network: wanted, node, peers, is_default }) {
-            changes.push(Change::Up { request: Box::new(request), is_default });
+        let NodeUp {
+            network: wanted,
+            node,
+            peers,
+        } = request.clone();
+        if up.get(&name)
+            != Some(&Up {
+                network: wanted,
+                node,
+                peers,
+                is_default,
+            })
+        {
+            changes.push(Change::Up {
+                request: Box::new(request),
+                is_default,
+            });
         }
     }
     changes
 }
 
-fn request(me: &str, addresses: &[IpAddr], network: &Network, mine: &NetworkNode, parts: &[&NetworkNode]) -> NodeUp {
+fn request(
+    me: &str,
+    addresses: &[IpAddr],
+    network: &Network,
+    mine: &NetworkNode,
+    parts: &[&NetworkNode],
+) -> NodeUp {
     let node = |part: &NetworkNode| driver::Node {
         name: part.spec.node.clone(),
-        addresses: if part.spec.node == me { addresses.to_vec() } else { published_addresses(part) },
+        addresses: if part.spec.node == me {
+            addresses.to_vec()
+        } else {
+            published_addresses(part)
+        },
         slices: nets(&part.spec.slices),
-        published: if part.spec.node == me { Default::default() } else { part.status.clone().unwrap_or_default().published },
+        published: if part.spec.node == me {
+            Default::default()
+        } else {
+            part.status.clone().unwrap_or_default().published
+        },
     };
-    let mut peers: Vec<driver::Node> = parts.iter().filter(|part| part.spec.node != me).map(|part| node(part)).collect();
+    let mut peers: Vec<driver::Node> = parts
+        .iter()
+        .filter(|part| part.spec.node != me)
+        .map(|part| node(part))
+        .collect();
     peers.sort_by(|a, b| a.name.cmp(&b.name));
-    NodeUp { network: driver_network(network), node: node(mine), peers }
+    NodeUp {
+        network: driver_network(network),
+        node: node(mine),
+        peers,
+    }
 }
 
 /// Peers tell their addresses with what their driver publishes.
 fn published_addresses(part: &NetworkNode) -> Vec<IpAddr> {
     let published = part.status.as_ref().map(|status| &status.published);
-    published.and_then(|published| published.get("address")).and_then(|text| text.parse().ok()).into_iter().collect()
+    published
+        .and_then(|published| published.get("address"))
+        .and_then(|text| text.parse().ok())
+        .into_iter()
+        .collect()
 }
 
 fn driver_network(network: &Network) -> driver::Network {
     driver::Network {
         name: network.name_any(),
         uid: network.uid().unwrap_or_default(),
-        generation: network.metadata.generation.and_then(|generation| u64::try_from(generation).ok()).unwrap_or(0),
+        generation: network
+            .metadata
+            .generation
+            .and_then(|generation| u64::try_from(generation).ok())
+            .unwrap_or(0),
         mtu: network.spec.mtu.unwrap_or(0),
         subnets: nets(&network.spec.subnets),
         config: network.spec.config.clone().unwrap_or_default(),
@@ -130,7 +195,11 @@ fn was_first(other: &NetworkNode, mine: &NetworkNode) -> bool {
 
 fn overlaps(a: &NetworkNode, b: &NetworkNode) -> bool {
     let theirs = nets(&b.spec.slices);
-    nets(&a.spec.slices).iter().any(|net| theirs.iter().any(|other| net.contains(other) || other.contains(net)))
+    nets(&a.spec.slices).iter().any(|net| {
+        theirs
+            .iter()
+            .any(|other| net.contains(other) || other.contains(net))
+    })
 }
 
 /// The first free slice of each family.
@@ -138,7 +207,10 @@ fn slices(network: &Network, taken: &[IpNet]) -> Vec<IpNet> {
     let mut slices: Vec<IpNet> = Vec::new();
     for subnet in nets(&network.spec.subnets) {
         let is_v4 = matches!(subnet, IpNet::V4(_));
-        if slices.iter().any(|slice| matches!(slice, IpNet::V4(_)) == is_v4) {
+        if slices
+            .iter()
+            .any(|slice| matches!(slice, IpNet::V4(_)) == is_v4)
+        {
             continue;
         }
         let prefix = if is_v4 {
@@ -148,7 +220,11 @@ fn slices(network: &Network, taken: &[IpNet]) -> Vec<IpNet> {
         };
         // A network smaller than a slice is one slice.
         let prefix = prefix.max(subnet.prefix_len());
-        let free = |slice: &IpNet| !taken.iter().any(|other| other.contains(slice) || slice.contains(other));
+        let free = |slice: &IpNet| {
+            !taken
+                .iter()
+                .any(|other| other.contains(slice) || slice.contains(other))
+        };
         let candidates = subnet.subnets(prefix).ok().into_iter().flatten();
         slices.extend(candidates.into_iter().find(free));
     }
@@ -184,12 +260,18 @@ mod tests {
     const EARLY: &str = "2026-01-01T00:00:00Z";
     const LATE: &str = "2026-01-01T00:00:01Z";
 
-    fn texts(networks: &[Arc<Network>], nodes: &[Arc<NetworkNode>], up: &HashMap<String, Up>) -> Vec<String> {
+    fn texts(
+        networks: &[Arc<Network>],
+        nodes: &[Arc<NetworkNode>],
+        up: &HashMap<String, Up>,
+    ) -> Vec<String> {
         let changes = plan("me", &[], networks, nodes, up);
         let text = |change: Change| match change {
             Change::Claim { network, slices } => format!("claim {network} {}", slices.join(",")),
             Change::GiveBack { object, .. } => format!("give back {object}"),
-            Change::Up { request, .. } => format!("up {} {:?}", request.network.name, request.node.slices),
+            Change::Up { request, .. } => {
+                format!("up {} {:?}", request.network.name, request.node.slices)
+            }
             Change::Down { network } => format!("down {network}"),
         };
         changes.into_iter().map(text).collect()
@@ -198,9 +280,15 @@ mod tests {
     #[test]
     fn a_node_takes_the_first_free_slices() {
         let both = [network("n", &["10.1.0.0/16", "fd00::/48"])];
-        assert_eq!(texts(&both, &[], &HashMap::new()), ["claim n 10.1.0.0/24,fd00::/64"]);
+        assert_eq!(
+            texts(&both, &[], &HashMap::new()),
+            ["claim n 10.1.0.0/24,fd00::/64"]
+        );
         let other = [part("n", "other", &["10.1.0.0/24", "fd00::/64"], EARLY)];
-        assert_eq!(texts(&both, &other, &HashMap::new()), ["claim n 10.1.1.0/24,fd00:0:0:1::/64"]);
+        assert_eq!(
+            texts(&both, &other, &HashMap::new()),
+            ["claim n 10.1.1.0/24,fd00:0:0:1::/64"]
+        );
         let small = [network("n", &["10.1.0.0/28"])];
         assert_eq!(texts(&small, &[], &HashMap::new()), ["claim n 10.1.0.0/28"]);
     }
@@ -210,20 +298,42 @@ mod tests {
         let networks = [network("n", &["10.1.0.0/16"])];
         let mine = part("n", "me", &["10.1.0.0/24"], LATE);
         let nodes = [mine.clone(), part("n", "other", &["10.1.0.0/24"], EARLY)];
-        assert_eq!(texts(&networks, &nodes, &HashMap::new()), ["give back n.me"]);
-        let nodes = [mine, part("n", "other", &["10.1.0.0/24"], "2026-01-01T00:00:02Z")];
-        assert_eq!(texts(&networks, &nodes, &HashMap::new()), ["up n [10.1.0.0/24]"]);
+        assert_eq!(
+            texts(&networks, &nodes, &HashMap::new()),
+            ["give back n.me"]
+        );
+        let nodes = [
+            mine,
+            part("n", "other", &["10.1.0.0/24"], "2026-01-01T00:00:02Z"),
+        ];
+        assert_eq!(
+            texts(&networks, &nodes, &HashMap::new()),
+            ["up n [10.1.0.0/24]"]
+        );
     }
 
     #[test]
     fn what_is_up_stays_and_what_is_gone_goes() {
         let networks = [network("n", &["10.1.0.0/16"])];
         let nodes = [part("n", "me", &["10.1.0.0/24"], EARLY)];
-        let Some(Change::Up { request, is_default }) = plan("me", &[], &networks, &nodes, &HashMap::new()).pop() else {
+        let Some(Change::Up {
+            request,
+            is_default,
+        }) = plan("me", &[], &networks, &nodes, &HashMap::new()).pop()
+        else {
             panic!("not brought up")
         };
-        let NodeUp { network, node, peers } = *request;
-        let up = Up { network, node, peers, is_default };
+        let NodeUp {
+            network,
+            node,
+            peers,
+        } = *request;
+        let up = Up {
+            network,
+            node,
+            peers,
+            is_default,
+        };
         let up = HashMap::from([("n".to_owned(), up)]);
         assert_eq!(texts(&networks, &nodes, &up), Vec::<String>::new());
         assert_eq!(texts(&[], &[], &up), ["down n"]);

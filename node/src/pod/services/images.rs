@@ -28,7 +28,9 @@ impl ImageService for ImageStore {
             }
         }
         let credentials = keyring.lookup(&reference);
-        let image = Self::pull(self, &reference, &credentials, &Silent).await.map_err(|source| store(name, source))?;
+        let image = Self::pull(self, &reference, &credentials, &Silent)
+            .await
+            .map_err(|source| store(name, source))?;
         Ok(local(&image, &reference))
     }
 
@@ -37,29 +39,60 @@ impl ImageService for ImageStore {
     }
 
     fn prepare(&self, image: &ImageId, container_id: &str) -> Result<RootFs, ImageError> {
-        let found = Digest::from_str(&image.id).ok().and_then(|id| self.find_id(&id));
-        let gone = || crate::image::Error::NotFound { reference: image.name.clone() };
+        let found = Digest::from_str(&image.id)
+            .ok()
+            .and_then(|id| self.find_id(&id));
+        let gone = || crate::image::Error::NotFound {
+            reference: image.name.clone(),
+        };
         let found = found.ok_or_else(|| store(&image.name, gone()))?;
-        let root = Self::prepare(self, &found, container_id).map_err(|source| store(&image.name, source))?;
-        Ok(RootFs { lower: root.lower, upper: root.upper, work: root.work, read_only: root.read_only })
+        let root = Self::prepare(self, &found, container_id)
+            .map_err(|source| store(&image.name, source))?;
+        Ok(RootFs {
+            lower: root.lower,
+            upper: root.upper,
+            work: root.work,
+            read_only: root.read_only,
+        })
     }
 
     async fn discard(&self, container_id: &str) -> Result<(), ImageError> {
-        Self::discard(self, container_id).await.map_err(|source| store(container_id, source))
+        Self::discard(self, container_id)
+            .await
+            .map_err(|source| store(container_id, source))
     }
 }
 
 fn parse(name: &str) -> Result<Reference, ImageError> {
-    Reference::parse(name).map_err(|source| ImageError::Name { name: name.to_owned(), source })
+    Reference::parse(name).map_err(|source| ImageError::Name {
+        name: name.to_owned(),
+        source,
+    })
 }
 
 fn store(name: &str, source: crate::image::Error) -> ImageError {
-    ImageError::Store { name: name.to_owned(), source }
+    ImageError::Store {
+        name: name.to_owned(),
+        source,
+    }
 }
 
 fn local(image: &Image, reference: &Reference) -> LocalImage {
     let repository = format!("{}/{}@", reference.registry(), reference.repository());
-    let own = image.repo_digests.iter().find(|digest| digest.starts_with(&repository));
-    let digest = own.or_else(|| image.repo_digests.first()).cloned().unwrap_or_else(|| image.id.to_string());
-    LocalImage { id: ImageId { name: reference.to_string(), id: image.id.to_string(), digest }, size: image.size }
+    let own = image
+        .repo_digests
+        .iter()
+        .find(|digest| digest.starts_with(&repository));
+    let digest = own
+        .or_else(|| image.repo_digests.first())
+        .cloned()
+        .unwrap_or_else(|| image.id.to_string());
+    LocalImage {
+        id: ImageId {
+            name: reference.to_string(),
+            id: image.id.to_string(),
+            digest,
+        },
+        size: image.size,
+    }
 }

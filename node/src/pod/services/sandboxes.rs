@@ -10,8 +10,8 @@ use parking_lot::RwLock;
 
 use super::{EXEC_OUTPUT, PodRuntime};
 use crate::runtime::{
-    ContainerConfig, ContainerState, Error, ExecConfig, ExecOutcome, Runtime, Sandbox, SandboxConfig, SandboxEvent,
-    SandboxStats, Started,
+    ContainerConfig, ContainerState, Error, ExecConfig, ExecOutcome, Runtime, Sandbox,
+    SandboxConfig, SandboxEvent, SandboxStats, Started,
 };
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
@@ -34,7 +34,13 @@ impl Sandboxes {
                 Err(error) => failures.push(error),
             }
         }
-        (Arc::new(Self { runtime, known: RwLock::new(known) }), failures)
+        (
+            Arc::new(Self {
+                runtime,
+                known: RwLock::new(known),
+            }),
+            failures,
+        )
     }
 
     /// UIDs of all pods that have a sandbox.
@@ -48,7 +54,11 @@ impl Sandboxes {
     }
 
     fn live(&self, pod_uid: &str) -> Option<Sandbox> {
-        self.known.read().get(pod_uid).filter(|sandbox| sandbox.is_alive()).cloned()
+        self.known
+            .read()
+            .get(pod_uid)
+            .filter(|sandbox| sandbox.is_alive())
+            .cloned()
     }
 
     /// The pod's live sandbox, for streaming into its containers.
@@ -56,7 +66,9 @@ impl Sandboxes {
     /// # Errors
     /// [`Error::Lost`] when there is none.
     pub fn get(&self, pod_uid: &str) -> Result<Sandbox, Error> {
-        self.live(pod_uid).ok_or_else(|| Error::Lost { pod: pod_uid.to_owned() })
+        self.live(pod_uid).ok_or_else(|| Error::Lost {
+            pod: pod_uid.to_owned(),
+        })
     }
 }
 
@@ -78,7 +90,11 @@ impl PodRuntime for Sandboxes {
         Ok(())
     }
 
-    async fn start_container(&self, pod_uid: &str, config: ContainerConfig) -> Result<Started, Error> {
+    async fn start_container(
+        &self,
+        pod_uid: &str,
+        config: ContainerConfig,
+    ) -> Result<Started, Error> {
         self.get(pod_uid)?.start_container(config).await
     }
 
@@ -87,14 +103,22 @@ impl PodRuntime for Sandboxes {
     }
 
     async fn kill(&self, pod_uid: &str, id: &str) -> Result<(), Error> {
-        self.get(pod_uid)?.stop_container(id, SIGKILL, Duration::ZERO).await.map(drop)
+        self.get(pod_uid)?
+            .stop_container(id, SIGKILL, Duration::ZERO)
+            .await
+            .map(drop)
     }
 
     async fn remove_container(&self, pod_uid: &str, id: &str) -> Result<(), Error> {
         self.get(pod_uid)?.remove_container(id).await
     }
 
-    async fn exec(&self, pod_uid: &str, id: &str, config: ExecConfig) -> Result<ExecOutcome, Error> {
+    async fn exec(
+        &self,
+        pod_uid: &str,
+        id: &str,
+        config: ExecConfig,
+    ) -> Result<ExecOutcome, Error> {
         self.get(pod_uid)?.exec(id, config, EXEC_OUTPUT).await
     }
 

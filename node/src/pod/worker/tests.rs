@@ -49,7 +49,12 @@ impl Life {
         assert_eq!((&mut self.task).await.unwrap(), Ended::Left);
         meanwhile(&self.double);
         self.shutdown = CancellationToken::new();
-        let worker = Worker::new(self.double.services(), self.view.subscribe(), watch::Sender::default()).await;
+        let worker = Worker::new(
+            self.double.services(),
+            self.view.subscribe(),
+            watch::Sender::default(),
+        )
+        .await;
         self.task = tokio::spawn(worker.run(self.shutdown.clone()));
     }
 

@@ -1,0 +1,69 @@
+//! What the node tidies up by itself: images that are in the way, roots of containers that are gone.
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::image::{GarbagePolicy, ImageStore};
+use crate::pod::observed::Phase;
+use crate::pod::record::Record;
+use crate::pod::services::chain;
+
+/// How often the disk is looked at, as kubelet does.
+const EVERY: Duration = Duration::from_secs(5 * 60);
+/// Kubelet's defaults.
+const POLICY: GarbagePolicy = GarbagePolicy {
+    high_percent: 85,
+    low_percent: 80,
+    minimum_age: Duration::from_secs(120),
+    maximum_age: None,
+};
+
+/// Removes unused images whenever the disk is too full, until shutdown.
+pub(super) async fn collect_images(images: ImageStore, shutdown: CancellationToken) {
+    let start = tokio::time::Instant::now() + EVERY;
+    let mut due = tokio::time::interval_at(start, EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = due.tick() => {}
+        }
+        match images.collect_garbage(&POLICY).await {
+            Ok(collected) if !collected.images.is_empty() => {
+                tracing::info!(?collected, "unused images were removed")
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = chain(&error), "images could not be collected"),
+        }
+    }
+}
+
+/// Removes the root file systems of containers that no pod knows.
+pub(super) async fn discard_roots(images: &ImageStore, records: &[Record]) {
+    let known: HashSet<&str> = records
+        .iter()
+        .flat_map(|record| record.seen.containers.values())
+        .flat_map(|known| {
+            let running = match &known.phase {
+                Phase::Running(running) => Some(running.id.as_str()),
+                _ => None,
+            };
+            running
+                .into_iter()
+                .chain(known.remains.iter().map(String::as_str))
+        })
+        .collect();
+    for key in images
+        .prepared()
+        .into_iter()
+        .filter(|key| !known.contains(key.as_str()))
+    {
+        if let Err(error) = images.discard(&key).await {
+            tracing::warn!(
+                key,
+                error = chain(&error),
+                "a root file system could not be removed"
+            );
+        }
+    }
+}
