@@ -27,7 +27,7 @@ pub mod pod;
 pub mod probe;
 pub mod runtime;
 mod seccomp;
-pub mod server;
+mod server;
 pub mod shim;
 pub mod status;
 pub mod storage;

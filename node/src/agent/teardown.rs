@@ -85,6 +85,7 @@ async fn end_pods(layout: &Layout, report: &mut TeardownReport) -> Result<(), Er
             volumes.tear_down(&uid).await,
         );
     }
+    report.note("cgroups", sandboxes.remove_root_cgroup());
     Ok(())
 }
 

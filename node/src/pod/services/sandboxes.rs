@@ -53,6 +53,14 @@ impl Sandboxes {
         self.live(pod_uid)?.stats().ok()
     }
 
+    /// Removes the cgroup that held all pods, once they are stopped.
+    ///
+    /// # Errors
+    /// While a pod or a shim still lives in it.
+    pub fn remove_root_cgroup(&self) -> Result<(), Error> {
+        self.runtime.remove_root_cgroup()
+    }
+
     fn live(&self, pod_uid: &str) -> Option<Sandbox> {
         self.known
             .read()
