@@ -49,8 +49,8 @@ impl Sandboxes {
     }
 
     /// What a pod uses now; `None` if it has no live sandbox.
-    pub fn stats(&self, pod_uid: &str) -> Option<SandboxStats> {
-        self.live(pod_uid)?.stats().ok()
+    pub async fn stats(&self, pod_uid: &str) -> Option<SandboxStats> {
+        self.live(pod_uid)?.stats().await.ok()
     }
 
     /// Removes the cgroup that held all pods, once they are stopped.
