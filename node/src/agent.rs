@@ -48,6 +48,7 @@ mod pod_api;
 mod teardown;
 mod volumes;
 
+pub use crate::server::TlsError;
 pub use teardown::{TeardownReport, teardown};
 
 /// What one agent is told when it starts; nothing is read from the environment.
@@ -192,7 +193,7 @@ impl Agent {
                 "a sandbox was left that cannot be read"
             );
         }
-        let plugins = PluginHost::start(layout.plugin_host(&config.node_name))
+        let plugins = PluginHost::start(layout.plugin_host(&config.node_name, &config.program))
             .await
             .map_err(Error::Plugins)?;
         let host = layout
@@ -240,7 +241,7 @@ impl Agent {
         let (recorder, write_events) =
             Recorder::new(self.config.client.clone(), &self.config.node_name);
         tasks.spawn(write_events);
-        self.follow_claims(&recorder, &network_problem.1, &tasks, &shutdown);
+        self.follow_claims(&recorder, &tasks, &shutdown);
         let services = self.services(&up, &recorder, &tasks, &shutdown);
         let pods = Pods::default();
         let mut dispatcher = Dispatcher::new(services, Arc::clone(&pods), shutdown.clone());
@@ -262,7 +263,7 @@ impl Agent {
             addresses: self.addresses.clone(),
             port: address.port(),
             images: self.images.clone(),
-            network: network_problem.0,
+            network: network_problem,
             recorder,
         };
         tasks.spawn(heartbeat.run(shutdown.clone()));
@@ -305,15 +306,14 @@ impl Agent {
         housekeeping::discard_roots(&self.images, &records).await;
     }
 
-    /// Follows networks and plugins. Returns why pods cannot be given a network, and the count of driver changes.
+    /// Follows networks and plugins. Returns why pods cannot be given a network.
     fn follow_objects(
         &self,
         up: &UpNetworks,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
-    ) -> (watch::Receiver<Option<String>>, watch::Receiver<u64>) {
+    ) -> watch::Receiver<Option<String>> {
         let client = &self.config.client;
-        let (drivers, drivers_seen) = watch::channel(0);
         let first = Some("networks are not up yet".to_owned());
         let (problem, problem_seen) = watch::channel(first);
         let networks = NetworkObjects {
@@ -335,7 +335,7 @@ impl Agent {
                 shutdown,
             ),
             problem,
-            drivers: drivers_seen.clone(),
+            drivers: self.plugins.registry().changes(),
         };
         tasks.spawn(networks.run(shutdown.clone()));
         let plugins = PluginObjects {
@@ -348,17 +348,15 @@ impl Agent {
                 shutdown,
             ),
             labels: self.config.labels.clone(),
-            drivers,
         };
         tasks.spawn(plugins.run(shutdown.clone()));
-        (problem_seen, drivers_seen)
+        problem_seen
     }
 
     /// Follows claims and volumes.
     fn follow_claims(
         &self,
         recorder: &Recorder,
-        drivers: &watch::Receiver<u64>,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) {
@@ -386,7 +384,7 @@ impl Agent {
                 tasks,
                 shutdown,
             ),
-            drivers: drivers.clone(),
+            drivers: self.plugins.registry().changes(),
         };
         tasks.spawn(claims.run(shutdown.clone()));
     }

@@ -133,11 +133,12 @@ impl Layout {
         Runtime::new(config)
     }
 
-    pub(super) fn plugin_host(&self, node: &str) -> PluginHostConfig {
+    pub(super) fn plugin_host(&self, node: &str, program: &Path) -> PluginHostConfig {
         PluginHostConfig {
             node: node.to_owned(),
             cache_dir: self.plugins(),
             volumes_dir: self.volumes(),
+            compiler: Some(program.to_owned()),
         }
     }
 

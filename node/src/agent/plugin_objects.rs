@@ -7,7 +7,6 @@ use davit_plugins::PluginHost;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::caches::Cache;
@@ -19,8 +18,6 @@ pub(super) struct PluginObjects {
     pub(super) host: Arc<PluginHost>,
     pub(super) plugins: Cache<Plugin>,
     pub(super) labels: BTreeMap<String, String>,
-    /// Counts changes of the set of drivers, for those who wait for one.
-    pub(super) drivers: watch::Sender<u64>,
 }
 
 impl PluginObjects {
@@ -47,7 +44,6 @@ impl PluginObjects {
         for name in gone {
             self.host.forget(&name).await;
             taken.remove(&name);
-            self.drivers.send_modify(|count| *count += 1);
         }
         for plugin in plugins {
             let name = plugin.name_any();
@@ -55,7 +51,6 @@ impl PluginObjects {
                 continue;
             }
             let status = self.host.reconcile(&plugin, &self.labels).await;
-            self.drivers.send_modify(|count| *count += 1);
             match self.write(&plugin, &status).await {
                 Ok(()) => drop(taken.insert(name, plugin.metadata.generation)),
                 Err(error) => tracing::warn!(
