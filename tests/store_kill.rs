@@ -1,10 +1,9 @@
 //! `kill -9` of the server in the middle of 1,000 concurrent creates, 20 times on the same data.
+#![allow(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests fail by panicking"
+    clippy::disallowed_methods,
+    reason = "what is killed must be a process of its own"
 )]
-#![allow(clippy::disallowed_methods, reason = "what is killed must be a process of its own")]
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
@@ -19,7 +18,7 @@ use kube::{Api, Client, Config, ResourceExt};
 
 const ROUNDS: u64 = 20;
 const CREATES: usize = 1_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 const LABEL: &str = "made-by=store-kill";
 
 /// A running `davit server`, killed when dropped.
@@ -30,7 +29,10 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_davit"));
         command.arg("server").arg("--data-dir").arg(data_dir);
         command.args(["--listen", &format!("127.0.0.1:{port}")]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Self(command.spawn().expect("davit server starts"))
     }
 }
@@ -47,31 +49,28 @@ impl Drop for Server {
 async fn connect(data_dir: &Path) -> Client {
     let started = Instant::now();
     loop {
-        if let Some(client) = try_connect(data_dir).await {
-            return client;
+        match try_connect(data_dir).await {
+            Ok(client) => return client,
+            Err(error) if started.elapsed() > PATIENCE => panic!("it does not get ready: {error:?}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
-        assert!(started.elapsed() < PATIENCE, "the server does not get ready");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn try_connect(data_dir: &Path) -> Option<Client> {
-    let printed = Command::new(env!("CARGO_BIN_EXE_davit"))
-        .args(["kubeconfig", "--data-dir"])
-        .arg(data_dir)
-        .output()
-        .ok()?;
-    let kubeconfig = Kubeconfig::from_yaml(std::str::from_utf8(&printed.stdout).ok()?).ok()?;
+async fn try_connect(data_dir: &Path) -> Result<Client, Box<dyn std::error::Error>> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_davit"));
+    let printed = command.args(["kubeconfig", "--data-dir"]).arg(data_dir).output()?;
+    let kubeconfig = Kubeconfig::from_yaml(std::str::from_utf8(&printed.stdout)?)?;
     let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.ok()?;
-    let client = Client::try_from(config).ok()?;
-    let ready = http::Request::get("/readyz").body(Vec::new()).ok()?;
-    client.request_text(ready).await.ok()?;
-    Some(client)
+    let client = Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &options).await?)?;
+    client.request_text(http::Request::get("/readyz").body(Vec::new())?).await?;
+    Ok(client)
 }
 
 fn revision(object: &impl ResourceExt) -> u64 {
-    let text = object.resource_version().expect("an object has a resourceVersion");
+    let text = object
+        .resource_version()
+        .expect("an object has a resourceVersion");
     text.parse().expect("it is a number")
 }
 
@@ -79,7 +78,10 @@ fn revision(object: &impl ResourceExt) -> u64 {
 async fn create_until_killed(client: Client, round: u64, server: Server) -> BTreeMap<String, u64> {
     let creates = (0..CREATES).map(|n| {
         let api: Api<ConfigMap> = Api::default_namespaced(client.clone());
-        tokio::spawn(async move { api.create(&PostParams::default(), &config_map(round, n)).await })
+        tokio::spawn(async move {
+            api.create(&PostParams::default(), &config_map(round, n))
+                .await
+        })
     });
     let creates: Vec<_> = creates.collect();
     tokio::time::sleep(Duration::from_millis(20 + round * 37 % 300)).await;
@@ -104,17 +106,25 @@ fn config_map(round: u64, n: usize) -> ConfigMap {
 /// What a watch says that is resumed at a revision, up to and with another one: each name with its revision.
 async fn resume(api: &Api<ConfigMap>, after: u64, upto: u64) -> BTreeMap<String, u64> {
     let params = WatchParams::default().labels(LABEL).disable_bookmarks();
-    let watch = api.watch(&params, &after.to_string()).await.expect("the watch is resumed");
+    let watch = api
+        .watch(&params, &after.to_string())
+        .await
+        .expect("the watch is resumed");
     let mut watch = std::pin::pin!(watch);
     let mut seen = BTreeMap::new();
     let mut newest = after;
     while newest < upto {
-        let event = tokio::time::timeout(PATIENCE, watch.next()).await.expect("the events come");
+        let event = tokio::time::timeout(PATIENCE, watch.next())
+            .await
+            .expect("the events come");
         match event.expect("the watch goes on").expect("it has no error") {
             WatchEvent::Added(made) => {
                 assert!(revision(&made) > newest, "the watch goes back");
                 newest = revision(&made);
-                assert!(seen.insert(made.name_any(), newest).is_none(), "a duplicate");
+                assert!(
+                    seen.insert(made.name_any(), newest).is_none(),
+                    "a duplicate"
+                );
             }
             other => panic!("an event that cannot be: {other:?}"),
         }
@@ -136,18 +146,37 @@ async fn no_acknowledged_object_is_lost_and_watches_go_on() {
         let server = Server::start(dir.path(), port);
         let client = connect(dir.path()).await;
         let api: Api<ConfigMap> = Api::default_namespaced(client.clone());
-        let list = api.list(&ListParams::default().labels(LABEL)).await.expect("the list");
-        let listed: BTreeMap<_, _> =
-            list.items.iter().map(|item| (item.name_any(), revision(item))).collect();
+        let list = api
+            .list(&ListParams::default().labels(LABEL))
+            .await
+            .expect("the list");
+        let listed: BTreeMap<_, _> = list
+            .items
+            .iter()
+            .map(|item| (item.name_any(), revision(item)))
+            .collect();
         for (name, revision) in &known {
-            assert_eq!(listed.get(name), Some(revision), "{name} was acknowledged in {round}");
+            assert_eq!(
+                listed.get(name),
+                Some(revision),
+                "{name} was acknowledged in {round}"
+            );
         }
-        let newest = list.metadata.resource_version.and_then(|text| text.parse().ok());
+        let newest = list
+            .metadata
+            .resource_version
+            .and_then(|text| text.parse().ok());
         let newest: u64 = newest.expect("a list has a resourceVersion");
-        assert!(listed.values().all(|&revision| revision <= newest), "revisions go back");
+        assert!(
+            listed.values().all(|&revision| revision <= newest),
+            "revisions go back"
+        );
         if let Some(last_seen) = last_seen {
-            let since: BTreeMap<_, _> =
-                listed.iter().filter(|(_, at)| **at > last_seen).map(own).collect();
+            let since: BTreeMap<_, _> = listed
+                .iter()
+                .filter(|(_, at)| **at > last_seen)
+                .map(own)
+                .collect();
             let upto = since.values().copied().max().unwrap_or(last_seen);
             assert_eq!(resume(&api, last_seen, upto).await, since, "round {round}");
         }
@@ -155,10 +184,16 @@ async fn no_acknowledged_object_is_lost_and_watches_go_on() {
         last_seen = Some(newest);
         let made = create_until_killed(client, round, server).await;
         acknowledged += made.len();
-        assert!(made.values().all(|&revision| revision > newest), "revisions go back");
+        assert!(
+            made.values().all(|&revision| revision > newest),
+            "revisions go back"
+        );
         known.extend(made);
     }
-    assert!(acknowledged > 1_000, "only {acknowledged} creates were acknowledged");
+    assert!(
+        acknowledged > 1_000,
+        "only {acknowledged} creates were acknowledged"
+    );
 }
 
 fn own((name, revision): (&String, &u64)) -> (String, u64) {
