@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -51,7 +52,9 @@ async fn connect(data_dir: &Path) -> Client {
     loop {
         match try_connect(data_dir).await {
             Ok(client) => return client,
-            Err(error) if started.elapsed() > PATIENCE => panic!("it does not get ready: {error:?}"),
+            Err(error) if started.elapsed() > PATIENCE => {
+                panic!("it does not get ready: {error:?}")
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
@@ -59,11 +62,16 @@ async fn connect(data_dir: &Path) -> Client {
 
 async fn try_connect(data_dir: &Path) -> Result<Client, Box<dyn std::error::Error>> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_davit"));
-    let printed = command.args(["kubeconfig", "--data-dir"]).arg(data_dir).output()?;
+    let printed = command
+        .args(["kubeconfig", "--data-dir"])
+        .arg(data_dir)
+        .output()?;
     let kubeconfig = Kubeconfig::from_yaml(std::str::from_utf8(&printed.stdout)?)?;
     let options = KubeConfigOptions::default();
     let client = Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &options).await?)?;
-    client.request_text(http::Request::get("/readyz").body(Vec::new())?).await?;
+    client
+        .request_text(http::Request::get("/readyz").body(Vec::new())?)
+        .await?;
     Ok(client)
 }
 
@@ -74,8 +82,9 @@ fn revision(object: &impl ResourceExt) -> u64 {
     text.parse().expect("it is a number")
 }
 
-/// Creates many at once and answers what was acknowledged: name and revision.
+/// Creates many at once, kills the server when some of them were acknowledged, and answers all that were: name and revision.
 async fn create_until_killed(client: Client, round: u64, server: Server) -> BTreeMap<String, u64> {
+    let enough = 1 + (round as usize * 211) % (CREATES * 9 / 10);
     let creates = (0..CREATES).map(|n| {
         let api: Api<ConfigMap> = Api::default_namespaced(client.clone());
         tokio::spawn(async move {
@@ -83,13 +92,15 @@ async fn create_until_killed(client: Client, round: u64, server: Server) -> BTre
                 .await
         })
     });
-    let creates: Vec<_> = creates.collect();
-    tokio::time::sleep(Duration::from_millis(20 + round * 37 % 300)).await;
-    drop(server);
+    let mut creates: FuturesUnordered<_> = creates.collect();
+    let mut server = Some(server);
     let mut acknowledged = BTreeMap::new();
-    for create in creates {
-        if let Ok(made) = create.await.expect("a create does not panic") {
+    while let Some(create) = creates.next().await {
+        if let Ok(made) = create.expect("a create does not panic") {
             acknowledged.insert(made.name_any(), revision(&made));
+        }
+        if acknowledged.len() >= enough {
+            drop(server.take());
         }
     }
     acknowledged
@@ -142,6 +153,7 @@ async fn no_acknowledged_object_is_lost_and_watches_go_on() {
     let mut known: BTreeMap<String, u64> = BTreeMap::new();
     let mut last_seen = None;
     let mut acknowledged = 0;
+    // One round more, to look at what the last kill left.
     for round in 0..=ROUNDS {
         let server = Server::start(dir.path(), port);
         let client = connect(dir.path()).await;
@@ -191,7 +203,7 @@ async fn no_acknowledged_object_is_lost_and_watches_go_on() {
         known.extend(made);
     }
     assert!(
-        acknowledged > 1_000,
+        acknowledged > 5_000,
         "only {acknowledged} creates were acknowledged"
     );
 }
