@@ -125,6 +125,10 @@ impl Settings {
             labels: self.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         };
         let agent = Agent::open(config).await.map_err(failed)?;
+        // Without it everything but the first example works, so a failure is only told.
+        if let Err(error) = davit_node::image::build_self(&agent.images()).await {
+            tracing::warn!(%error, "davit could not make its own image");
+        }
         let stop = parts.stop_token(Stage::Client);
         parts.start(Stage::Client, "node agent", async move {
             agent

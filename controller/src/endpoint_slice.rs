@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::caches::Caches;
 use crate::error::{Error, ignore_not_found};
-use crate::meta::Key;
+use crate::meta::{Key, is_terminating};
 use crate::queue::Queue;
 use crate::runner::{Next, Reconcile, Tasks};
 use plan::Change;
@@ -60,10 +60,15 @@ impl Reconcile for EndpointSlices {
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         self.caches.pods.synced().await;
         self.caches.endpoint_slices.synced().await;
+        self.caches.namespaces.synced().await;
         // The slices of a Service that is gone are collected as its dependents.
         let Some(service) = self.caches.services.get(key) else {
             return Ok(Next::Await);
         };
+        let namespace = self.caches.namespaces.get(&Key::cluster(&key.namespace));
+        if namespace.is_none_or(|namespace| is_terminating(&*namespace)) {
+            return Ok(Next::Await);
+        }
         let pods = self.caches.pods.in_namespace(&key.namespace);
         let mut slices = self.caches.endpoint_slices.in_namespace(&key.namespace);
         slices.retain(|slice| plan::is_ours(slice, &service));
