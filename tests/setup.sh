@@ -29,6 +29,7 @@ tests() {
   need kubectl kubernetes-client
   need busybox busybox-static
   need docker-registry docker-registry
+  need skopeo skopeo
   need ip iproute2
   need nft nftables
   need strace strace

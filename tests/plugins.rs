@@ -1,0 +1,119 @@
+//! Drivers are WebAssembly that is loaded, granted, refused and outlived like anybody's.
+#![allow(clippy::disallowed_methods, reason = "the tests run real programs")]
+
+mod harness;
+
+use harness::{Cluster, image, on_a_machine, wait_for};
+use std::path::{Path, PathBuf};
+
+/// A guest built by the plugins crate.
+fn guest(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/wasm")
+        .join(format!("{name}.wasm"));
+    assert!(path.exists(), "{} is not built", path.display());
+    path
+}
+
+fn plugin(name: &str, file: &Path) -> String {
+    format!(
+        "apiVersion: davit.dev/v1alpha1\nkind: Plugin\nmetadata: {{name: {name}}}\nspec:\n  \
+         source: {{file: {:?}}}\n  grants:\n    links: {{create: ['*'], kinds: [bridge, veth]}}\n",
+        file.display().to_string()
+    )
+}
+
+fn ready(cluster: &Cluster, name: &str) -> Option<(String, String)> {
+    let path =
+        "{range .status.conditions[?(@.type==\"Ready\")]}{.status} {.reason} {.message}{end}";
+    let text = cluster.try_kubectl(&["get", "plugin", name, "-o", &format!("jsonpath={path}")])?;
+    let (status, message) = text.split_once(' ')?;
+    Some((status.to_owned(), message.to_owned()))
+}
+
+#[test]
+fn the_bundled_drivers_are_ordinary_plugins() {
+    on_a_machine(|| {
+        let cluster = Cluster::start();
+        for name in ["bridge", "local-path"] {
+            wait_for("the plugin is ready", || {
+                (ready(&cluster, name)?.0 == "True").then_some(())
+            });
+        }
+        let shown = cluster.kubectl(&["get", "plugins"]);
+        assert!(shown.contains("bridge.davit.dev"), "{shown}");
+        cluster.down();
+    });
+}
+
+#[test]
+fn broken_files_fail_with_a_clear_condition() {
+    on_a_machine(|| {
+        let cluster = Cluster::start();
+        let text = cluster.dir.path().join("text.wasm");
+        std::fs::write(&text, "not WebAssembly").unwrap();
+        let truncated = cluster.dir.path().join("truncated.wasm");
+        let whole = std::fs::read(guest("bridge")).unwrap();
+        std::fs::write(&truncated, &whole[..whole.len() / 2]).unwrap();
+        for (name, file) in [
+            ("text", text),
+            ("truncated", truncated),
+            ("absent", PathBuf::from("/no/such.wasm")),
+        ] {
+            cluster.apply(&plugin(name, &file));
+            let message = wait_for("the plugin has failed", || {
+                let (status, message) = ready(&cluster, name)?;
+                (status == "False").then_some(message)
+            });
+            assert!(
+                !message.is_empty() && !message.contains("panic"),
+                "{name}: {message}"
+            );
+        }
+        cluster.down();
+    });
+}
+
+#[test]
+fn a_hostile_driver_fails_its_own_call_only() {
+    on_a_machine(|| {
+        let cluster = Cluster::start();
+        let archive = cluster.dir.path().join("busybox.tar");
+        image::busybox(&archive, "test.local/busybox:1");
+        cluster.davit_ok(&["images", "import", archive.to_str().unwrap()]);
+        for (driver, file) in [("loop", "spin"), ("greedy", "mount-etc")] {
+            cluster.apply(&plugin(driver, &guest(file)));
+            wait_for("the plugin is loaded", || {
+                (ready(&cluster, driver)?.0 == "True").then_some(())
+            });
+            let provisioner = cluster.field(&format!("plugin/{driver}"), ".status.driver");
+            cluster.apply(&format!(
+                "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {{name: {driver}}}\n\
+                 provisioner: {provisioner}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\n\
+                 metadata: {{name: {driver}}}\nspec:\n  storageClassName: {driver}\n  \
+                 accessModes: [ReadWriteOnce]\n  resources: {{requests: {{storage: 1Mi}}}}\n"
+            ));
+            let message = wait_for("the claim says why it is not made", || {
+                let events = cluster.kubectl(&["describe", "pvc", driver]);
+                let line = events
+                    .lines()
+                    .find(|line| line.contains("ProvisioningFailed"))?;
+                Some(line.to_owned())
+            });
+            let cause = if driver == "loop" {
+                "deadline-exceeded"
+            } else {
+                "permission-denied"
+            };
+            assert!(message.contains(cause), "{message}");
+            let name = format!("beside-{driver}");
+            cluster.apply(&format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  \
+                 restartPolicy: Never\n  containers:\n  - {{name: main, \
+                 image: 'test.local/busybox:1', command: [echo, fine]}}\n"
+            ));
+            cluster.wait(&format!("pod/{name}"), "jsonpath={.status.phase}=Succeeded");
+        }
+        cluster.down();
+    });
+}
