@@ -75,7 +75,9 @@ fn the_examples_run_and_answer() {
             let left = cluster.kubectl(&["-n", "web", "get", "pods", "--no-headers"]);
             (left.lines().count() == 1).then_some(())
         });
-        cluster.kubectl(&["delete", "-f", folder.to_str().unwrap(), "--timeout=120s"]);
+        // The namespace, which comes first, may take the rest along before kubectl gets there.
+        let delete = ["delete", "--ignore-not-found", "--timeout=120s", "-f"];
+        cluster.kubectl(&[&delete[..], &[folder.to_str().unwrap()]].concat());
         assert!(
             cluster
                 .kubectl_fails(&["get", "namespace", "web"])

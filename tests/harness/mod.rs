@@ -5,6 +5,10 @@
     reason = "each test binary uses its own part of the harness"
 )]
 #![allow(clippy::disallowed_methods, reason = "the tests run real programs")]
+#![allow(
+    unreachable_pub,
+    reason = "each test binary holds the harness as a private module"
+)]
 
 pub mod image;
 pub mod leaks;
@@ -30,6 +34,12 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Runs `test` on a thread with private mount and network namespaces and an empty `/run`, so that
 /// tests neither see each other nor leave anything on the machine.
 pub fn on_a_machine(test: impl FnOnce() + Send + 'static) {
+    // One at a time: cgroups have no namespace here, and two cores are soon busy. A test that
+    // failed leaves a poisoned lock, which says nothing about the next one.
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = TURN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
             .expect("namespaces need root");
