@@ -1,4 +1,5 @@
-//! Invocations that davit makes of itself: the shim of a pod, and a container's first process.
+//! Invocations that davit makes of itself: the shim of a pod, a container's first process, and the
+//! compiler of plugins.
 
 use std::process::ExitCode;
 
@@ -8,6 +9,10 @@ use std::process::ExitCode;
 pub(crate) fn dispatch() -> Option<ExitCode> {
     let mut args = std::env::args_os();
     let command = args.nth(1)?;
+    if command == "plugin-compile" {
+        let code = davit_plugins::compile_main();
+        return Some(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+    }
     if command != "shim" && command != "init" {
         return None;
     }

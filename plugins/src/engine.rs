@@ -1,5 +1,6 @@
 //! The one place that knows wasmtime: loads components, makes stores, bounds calls.
 
+mod artifact;
 pub(crate) mod bindings;
 mod cache;
 mod call;
@@ -32,6 +33,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use ticker::Ticker;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::component::{Component, InstancePre};
 
 /// How the engine is set up.
@@ -40,8 +42,8 @@ pub struct EngineConfig {
     /// Directory of compiled components; only this process's user may write it.
     pub cache_dir: PathBuf,
     /// A program that compiles in a process of its own when called with `plugin-compile` (see
-    /// [`compile_main`]), so that a hostile file cannot take the agent's memory. Without it,
-    /// components are compiled in this process, one at a time.
+    /// [`compile_main`]): a hostile file can crash it or take its memory, not the agent's. Without
+    /// it, files are compiled in this process, which is for trusted files only.
     pub compiler: Option<PathBuf>,
 }
 
@@ -61,6 +63,8 @@ struct Inner {
     cache: Cache,
     compiler: compile::Compiler,
     ticker: Ticker,
+    /// The pool's slots: a call waits for one instead of failing.
+    slots: Semaphore,
 }
 
 /// A component ready to be instantiated, with what it exports. Nothing of it has run but `describe`.
@@ -104,6 +108,7 @@ impl Engine {
                 cache,
                 compiler,
                 ticker,
+                slots: Semaphore::new(config::SLOTS as usize),
             }),
         })
     }
@@ -115,9 +120,8 @@ impl Engine {
     /// What is wrong with the file, for its author and its user.
     pub(crate) async fn describe(&self, file: &[u8]) -> Result<Described, LoadError> {
         let digest = hex::encode(Sha256::digest(file));
-        let inspected = inspect::inspect(file)?;
+        let (inspected, component) = self.component(&digest, file).await?;
         inspected.check_versions()?;
-        let component = self.component(&digest, &inspected).await?;
         let manifest = sealed::describe(self, &component).await?;
         manifest.check()?;
         Ok(Described {
@@ -129,24 +133,43 @@ impl Engine {
         })
     }
 
-    async fn component(&self, digest: &str, inspected: &Inspected) -> Result<Component, LoadError> {
+    /// Interfaces and machine code of a file: from the cache, else compiled.
+    async fn component(
+        &self,
+        digest: &str,
+        file: &[u8],
+    ) -> Result<(Inspected, Component), LoadError> {
         let inner = &self.inner;
-        if let Some(component) = inner.cache.load(digest, &inner.wasmtime) {
-            return Ok(component);
+        let load = |artifact: &[u8]| {
+            let (inspected, code) = artifact::split(artifact)?;
+            Some((
+                inspected,
+                artifact::deserialize(&inner.wasmtime, code).ok()?,
+            ))
+        };
+        if let Some(loaded) = inner
+            .cache
+            .load(digest)
+            .and_then(|artifact| load(&artifact))
+        {
+            return Ok(loaded);
         }
-        let compiled = inner
-            .compiler
-            .compile(&inner.wasmtime, &inspected.component)
-            .await?;
-        if let Err(error) = inner.cache.store(digest, &compiled) {
+        let artifact = inner.compiler.compile(file).await?;
+        let loaded = load(&artifact)
+            .ok_or_else(|| LoadError::Compile("the engine refuses the machine code".to_owned()))?;
+        if let Err(error) = inner.cache.store(digest, &artifact) {
             tracing::warn!(digest, %error, "cannot keep a compiled plugin; it is compiled again at the next start");
         }
-        cache::deserialize(&inner.wasmtime, &compiled)
-            .map_err(|e| LoadError::Compile(e.to_string()))
+        Ok(loaded)
     }
 
     fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner.wasmtime
+    }
+
+    /// To be held while a guest lives. The semaphore is never closed.
+    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        self.inner.slots.acquire().await.ok()
     }
 
     fn ticker(&self) -> &Ticker {

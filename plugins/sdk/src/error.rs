@@ -21,7 +21,11 @@ pub trait ErrorExt {
 
 impl ErrorExt for Error {
     fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after_ms: None }
+        Self {
+            code,
+            message: message.into(),
+            retry_after_ms: None,
+        }
     }
     fn invalid(message: impl Into<String>) -> Self {
         Self::new(Code::InvalidArgument, message)

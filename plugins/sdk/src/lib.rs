@@ -41,9 +41,9 @@ pub mod storage;
 
 pub use context::{Context, Ipam, NoConfig, State};
 pub use error::{Code, Error, ErrorExt, Result};
+pub use host::Area;
 #[cfg(not(target_family = "wasm"))]
 pub use host::fake::FakeHost;
-pub use host::Area;
 pub use manifest::{Health, Manifest, Want};
 
 /// A device name of at most 15 bytes: `prefix` and as many hexadecimal digits of the id's hash as

@@ -45,7 +45,11 @@ impl Manifest {
     /// A driver with no wishes.
     #[must_use]
     pub fn new(driver: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { driver: driver.into(), version: version.into(), ..Self::default() }
+        Self {
+            driver: driver.into(),
+            version: version.into(),
+            ..Self::default()
+        }
     }
 
     /// One sentence for people.

@@ -1,8 +1,8 @@
 //! Network drivers: put pods on networks.
 
-mod plan;
 #[cfg(target_family = "wasm")]
 mod export;
+mod plan;
 
 pub use crate::bindings::network::davit::network::inspect::LinkInfo;
 pub use crate::bindings::network::davit::network::ipam::{Lease, Pool};
@@ -61,7 +61,10 @@ pub trait NetworkDriver: Sized {
     /// # Errors
     /// When it cannot tell.
     fn probe(_cx: &Cx<Self>) -> Result<Health> {
-        Ok(Health { ready: true, message: String::new() })
+        Ok(Health {
+            ready: true,
+            message: String::new(),
+        })
     }
 }
 
@@ -100,10 +103,16 @@ macro_rules! network_driver {
         #[cfg(target_family = "wasm")]
         const _: () = {
             type DavitExport = $crate::network::Export<$driver>;
-            $crate::bindings::base::export!(DavitExport with_types_in $crate::bindings::base);
+    $crate::bindings::base::export!(DavitExport with_types_in $crate::bindings::base);
             $crate::bindings::network::export!(
                 DavitExport with_types_in $crate::bindings::network
             );
         };
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn() = $crate::network::checked::<$driver>;
     };
 }
+
+/// Stands for the exports in native builds: the type is checked, and counts as used.
+#[doc(hidden)]
+pub fn checked<D: NetworkDriver>() {}

@@ -58,7 +58,10 @@ pub trait StorageDriver: Sized {
         _limit_bytes: Option<u64>,
         _used_as: &UseMode,
     ) -> Result<(Expanded, Plan)> {
-        Err(Error::unimplemented(format!("volume {}: the driver cannot grow volumes", volume.id)))
+        Err(Error::unimplemented(format!(
+            "volume {}: the driver cannot grow volumes",
+            volume.id
+        )))
     }
 
     /// Bytes that new volumes can have.
@@ -78,7 +81,11 @@ pub trait StorageDriver: Sized {
     fn node_info(cx: &Cx<Self>) -> Result<NodeInfo> {
         let node_id = cx.node_name();
         let topology = vec![("kubernetes.io/hostname".to_owned(), node_id.clone())];
-        Ok(NodeInfo { node_id, max_volumes: 0, topology })
+        Ok(NodeInfo {
+            node_id,
+            max_volumes: 0,
+            topology,
+        })
     }
 
     /// Makes a volume usable on this node, once for all its pods.
@@ -116,7 +123,10 @@ pub trait StorageDriver: Sized {
     /// # Errors
     /// When it cannot tell.
     fn probe(_cx: &Cx<Self>) -> Result<Health> {
-        Ok(Health { ready: true, message: String::new() })
+        Ok(Health {
+            ready: true,
+            message: String::new(),
+        })
     }
 }
 
@@ -145,10 +155,16 @@ macro_rules! storage_driver {
         #[cfg(target_family = "wasm")]
         const _: () = {
             type DavitExport = $crate::storage::Export<$driver>;
-            $crate::bindings::base::export!(DavitExport with_types_in $crate::bindings::base);
+    $crate::bindings::base::export!(DavitExport with_types_in $crate::bindings::base);
             $crate::bindings::storage::export!(
                 DavitExport with_types_in $crate::bindings::storage
             );
         };
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn() = $crate::storage::checked::<$driver>;
     };
 }
+
+/// Stands for the exports in native builds: the type is checked, and counts as used.
+#[doc(hidden)]
+pub fn checked<D: StorageDriver>() {}

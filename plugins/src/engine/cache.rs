@@ -1,4 +1,4 @@
-//! Compiled components on disk, by the digest of the file they were made of.
+//! Artifacts on disk, by the digest of the file they were made of.
 //!
 //! Loading machine code trusts it, so only files that this engine wrote itself are taken: they lie in
 //! a directory of its own, carry a digest of their contents, and name the exact engine they fit.
@@ -9,7 +9,6 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use wasmtime::component::Component;
 
 const DIGEST_BYTES: usize = 32;
 
@@ -35,23 +34,25 @@ impl Cache {
         })
     }
 
-    /// The component made of a file, if it is here and whole.
-    pub(super) fn load(&self, digest: &str, engine: &wasmtime::Engine) -> Option<Component> {
-        let file = fs::read(self.path(digest)).ok()?;
-        let (written, compiled) = file.split_at_checked(DIGEST_BYTES)?;
-        if Sha256::digest(compiled)[..] != *written {
+    /// The artifact of a file, if it is here and whole.
+    pub(super) fn load(&self, digest: &str) -> Option<Vec<u8>> {
+        let mut file = fs::read(self.path(digest)).ok()?;
+        let (written, artifact) = file.split_at_checked(DIGEST_BYTES)?;
+        if Sha256::digest(artifact)[..] != *written {
             tracing::warn!(digest, "a compiled plugin is damaged; compiling it again");
             return None;
         }
-        deserialize(engine, compiled).ok()
+        file.drain(..DIGEST_BYTES);
+        Some(file)
     }
 
-    /// Keeps a compiled component. What a crash leaves half written is refused by its digest.
-    pub(super) fn store(&self, digest: &str, compiled: &[u8]) -> io::Result<()> {
-        let fresh = self.directory.join(format!("{digest}.{}.new", self.engine));
+    /// Keeps an artifact. What a crash leaves half written is refused by its digest.
+    pub(super) fn store(&self, digest: &str, artifact: &[u8]) -> io::Result<()> {
+        let own = format!("{digest}.{}.{}.new", self.engine, std::process::id());
+        let fresh = self.directory.join(own);
         let mut file = File::create(&fresh)?;
-        file.write_all(&Sha256::digest(compiled))?;
-        file.write_all(compiled)?;
+        file.write_all(&Sha256::digest(artifact))?;
+        file.write_all(artifact)?;
         drop(file);
         fs::rename(fresh, self.path(digest))
     }
@@ -59,22 +60,5 @@ impl Cache {
     fn path(&self, digest: &str) -> PathBuf {
         self.directory
             .join(format!("{digest}.{}.cwasm", self.engine))
-    }
-}
-
-/// Loads machine code that [`super::compile`] made, directly or by way of the cache.
-pub(super) fn deserialize(
-    engine: &wasmtime::Engine,
-    compiled: &[u8],
-) -> wasmtime::Result<Component> {
-    #[expect(
-        unsafe_code,
-        reason = "wasmtime trusts machine code; see the safety note"
-    )]
-    // SAFETY: the bytes are what `precompile_component` of an engine with these settings returned,
-    // in this process, in its compiler child, or earlier into the cache, which only this user can
-    // write and whose digest was checked. wasmtime itself refuses code of another version.
-    unsafe {
-        Component::deserialize(engine, compiled)
     }
 }

@@ -62,6 +62,7 @@ impl Calls for Loaded {
                 UpdateDeadline::Yield(1)
             })
         });
+        let _slot = self.engine.slot().await;
         let _running = self.engine.ticker().run();
         let work = async {
             let instance = self.pre.instantiate_async(&mut store).await?;

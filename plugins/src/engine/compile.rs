@@ -1,10 +1,14 @@
-//! Compiling within bounds: in a child process with limits on memory and time, or one at a time here.
+//! From a file to machine code. Files are not trusted and the tools that read them were made for
+//! trusted ones (a crafted file can overflow the reader's stack), so this happens in a child process
+//! with limits on memory and time.
 
-use super::{LoadError, config};
+use super::inspect::{self, Inspected, LoadError};
+use super::{artifact, config};
 use nix::sys::resource::{Resource, setrlimit};
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Semaphore;
@@ -29,27 +33,30 @@ impl Compiler {
         }
     }
 
-    /// Machine code of a component.
-    pub(super) async fn compile(
-        &self,
-        engine: &wasmtime::Engine,
-        component: &[u8],
-    ) -> Result<Vec<u8>, LoadError> {
+    /// The artifact of a file: its interfaces and its machine code.
+    pub(super) async fn compile(&self, file: &[u8]) -> Result<Vec<u8>, LoadError> {
+        inspect::glance(file)?;
         let _turn = self.turn.acquire().await;
         match &self.program {
-            Some(program) => in_child(program, component).await,
+            Some(program) => in_child(program, file).await,
             None => {
-                let (engine, component) = (engine.clone(), component.to_vec());
-                let work = move || engine.precompile_component(&component);
-                let joined = tokio::task::spawn_blocking(work).await;
-                let compiled = joined.map_err(|error| LoadError::Compile(error.to_string()))?;
-                compiled.map_err(|error| LoadError::Compile(format!("{error:#}")))
+                let file = file.to_vec();
+                let joined = tokio::task::spawn_blocking(move || here(&file)).await;
+                joined.map_err(|error| LoadError::Invalid(error.to_string()))?
             }
         }
     }
 }
 
-async fn in_child(program: &PathBuf, component: &[u8]) -> Result<Vec<u8>, LoadError> {
+fn here(file: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let failed = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
+    let (Inspected { imports, exports }, component) = inspect::inspect(file)?;
+    let engine = config::compiler().map_err(failed)?;
+    let code = engine.precompile_component(&component).map_err(failed)?;
+    Ok(artifact::join(&Inspected { imports, exports }, &code))
+}
+
+async fn in_child(program: &Path, file: &[u8]) -> Result<Vec<u8>, LoadError> {
     let failed = |what: &str, error: std::io::Error| {
         LoadError::Compile(format!("{what} {}: {error}", program.display()))
     };
@@ -57,15 +64,15 @@ async fn in_child(program: &PathBuf, component: &[u8]) -> Result<Vec<u8>, LoadEr
         .arg("plugin-compile")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed("starting", error))?;
     let input = child.stdin.take();
     let feed = async {
-        // A child that ended early says why on its standard error.
+        // A child that ends early says why in its status.
         if let Some(mut input) = input {
-            let _ = input.write_all(component).await;
+            let _ = input.write_all(file).await;
         }
     };
     let bounded = tokio::time::timeout(Duration::from_secs(CHILD_SECONDS), async {
@@ -73,41 +80,56 @@ async fn in_child(program: &PathBuf, component: &[u8]) -> Result<Vec<u8>, LoadEr
     });
     let output = bounded
         .await
-        .map_err(|_| LoadError::Compile(format!("took longer than {CHILD_SECONDS} s")))?
+        .map_err(|_| LoadError::Compile(format!("it takes longer than {CHILD_SECONDS} s")))?
         .map_err(|error| failed("waiting for", error))?;
-    if output.status.success() {
-        return Ok(output.stdout);
+    match output.status.code() {
+        Some(0) => Ok(output.stdout),
+        Some(REFUSED) => Err(serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| LoadError::Compile(error.to_string()))),
+        _ => Err(died(output.status)),
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said
-        .lines()
-        .last()
-        .unwrap_or("it ran out of memory or time")
-        .to_owned();
-    Err(LoadError::Compile(said))
 }
 
-/// The whole of a compiler's process: WebAssembly from standard input, machine code to standard
-/// output, within limits it sets itself.
-///
-/// # Errors
-/// One line for the parent to show.
-pub fn compile_main() -> Result<(), String> {
-    for (resource, most) in [
+fn died(status: ExitStatus) -> LoadError {
+    match status.signal() {
+        Some(libc_signal) if libc_signal == nix::libc::SIGXCPU => LoadError::Compile(format!(
+            "it takes more than {CHILD_SECONDS} s of processor time"
+        )),
+        Some(_) => LoadError::Invalid("reading it crashes the compiler".to_owned()),
+        None => LoadError::Compile(format!(
+            "the compiler ended with {status}; it may have run out of its {} MiB of memory",
+            CHILD_BYTES >> 20
+        )),
+    }
+}
+
+/// Exit code of a child that refuses the file and says why.
+const REFUSED: i32 = 3;
+
+/// The whole of a compiler's process, called with `plugin-compile`: a file from standard input, its
+/// artifact to standard output, within limits it sets itself. Returns the exit code.
+#[must_use]
+pub fn compile_main() -> i32 {
+    let limits = [
         (Resource::RLIMIT_AS, CHILD_BYTES),
         (Resource::RLIMIT_CPU, CHILD_SECONDS),
-    ] {
-        setrlimit(resource, most, most).map_err(|error| format!("setting limits: {error}"))?;
+        (Resource::RLIMIT_CORE, 0),
+    ];
+    for (resource, most) in limits {
+        if setrlimit(resource, most, most).is_err() {
+            return 1;
+        }
     }
-    let mut component = Vec::new();
-    std::io::stdin()
-        .read_to_end(&mut component)
-        .map_err(|error| format!("reading: {error}"))?;
-    let engine = config::compiler().map_err(|error| format!("{error:#}"))?;
-    let compiled = engine
-        .precompile_component(&component)
-        .map_err(|error| format!("{error:#}"))?;
-    std::io::stdout()
-        .write_all(&compiled)
-        .map_err(|error| format!("writing: {error}"))
+    let mut file = Vec::new();
+    if std::io::stdin().read_to_end(&mut file).is_err() {
+        return 1;
+    }
+    let (bytes, code) = match here(&file) {
+        Ok(artifact) => (artifact, 0),
+        Err(error) => (serde_json::to_vec(&error).unwrap_or_default(), REFUSED),
+    };
+    match std::io::stdout().write_all(&bytes) {
+        Ok(()) => code,
+        Err(_) => 1,
+    }
 }

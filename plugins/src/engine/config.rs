@@ -5,7 +5,7 @@ use crate::grants::MEMORY_BYTES;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// Calls at once, over all plugins.
-const SLOTS: u32 = 64;
+pub(super) const SLOTS: u32 = 64;
 /// Memory of a slot that is wiped instead of given back, which makes the next call faster.
 const KEEP_RESIDENT: usize = 64 << 10;
 
@@ -44,9 +44,9 @@ fn tunables() -> Config {
 fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(SLOTS)
-        .total_core_instances(SLOTS * 4)
+        .total_core_instances(SLOTS * 8)
         .total_memories(SLOTS)
-        .total_tables(SLOTS * 4)
+        .total_tables(SLOTS * 8)
         .total_stacks(SLOTS)
         .max_memory_size(MEMORY_BYTES)
         .max_memories_per_component(1)

@@ -1,6 +1,8 @@
 //! Looks at a file before any of its code runs, so that what is wrong can be said in plain words.
 
 use davit_api::Interface;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use wit_component::{ComponentEncoder, DecodedWasm};
 
@@ -8,10 +10,11 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 pub(crate) const MAX_FILE_BYTES: usize = 16 << 20;
 /// Versions of davit's packages that this davit speaks: `0.1.x`.
 const SPOKEN: (u64, u64) = (0, 1);
+const NO_WASI: &str = "davit offers no WASI; build for wasm32-unknown-unknown";
 
 /// What is wrong with a plugin file or with what it was given. Loading it again does not help
 /// before the file or the `Plugin` is changed, except where noted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read. It may appear later.
     #[error("cannot read {path}: {cause}")]
@@ -52,7 +55,7 @@ pub enum LoadError {
         /// The import.
         import: String,
         /// What to do about it.
-        hint: &'static str,
+        hint: Cow<'static, str>,
     },
     /// The component speaks another version of davit's interfaces.
     #[error(
@@ -70,7 +73,7 @@ pub enum LoadError {
         /// The import.
         import: String,
         /// The grant that is missing.
-        grant: &'static str,
+        grant: Cow<'static, str>,
     },
     /// The component cannot do without something that it was not granted.
     #[error("the driver needs grants that it does not have: {0}")]
@@ -127,28 +130,35 @@ impl LoadError {
     }
 }
 
-/// A component and the interfaces it names.
-#[derive(Debug)]
+/// The interfaces that a component names.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Inspected {
-    pub(super) component: Vec<u8>,
     pub(super) imports: Vec<String>,
     pub(super) exports: Vec<String>,
 }
 
-/// Reads a component, or makes one of a core module that carries davit's interfaces.
-pub(super) fn inspect(file: &[u8]) -> Result<Inspected, LoadError> {
+/// What can be said of a file without reading it.
+pub(super) fn glance(file: &[u8]) -> Result<(), LoadError> {
     if file.len() > MAX_FILE_BYTES {
         return Err(LoadError::TooLarge(file.len()));
     }
     if !file.starts_with(b"\0asm") {
         return Err(LoadError::NotWasm);
     }
-    // These readers are meant for trusted tools; a panic of theirs is a defect of the file here.
+    Ok(())
+}
+
+/// Reads a component, or makes one of a core module that carries davit's interfaces.
+///
+/// The readers are meant for trusted files: some crafted ones make them overflow the stack, so this
+/// is for a process that may die.
+pub(super) fn inspect(file: &[u8]) -> Result<(Inspected, Vec<u8>), LoadError> {
+    glance(file)?;
     let read = std::panic::catch_unwind(|| read(file));
     read.unwrap_or_else(|_| Err(LoadError::Invalid("it cannot be decoded".to_owned())))
 }
 
-fn read(file: &[u8]) -> Result<Inspected, LoadError> {
+fn read(file: &[u8]) -> Result<(Inspected, Vec<u8>), LoadError> {
     let invalid = |error: &dyn std::fmt::Display| LoadError::Invalid(format!("{error:#}"));
     let is_core_module = file.get(4..8) == Some(&[1, 0, 0, 0]);
     let component = if is_core_module {
@@ -185,11 +195,7 @@ fn read(file: &[u8]) -> Result<Inspected, LoadError> {
     if is_core_module && exports.is_empty() {
         return Err(LoadError::NoInterfaces);
     }
-    Ok(Inspected {
-        component,
-        imports,
-        exports,
-    })
+    Ok((Inspected { imports, exports }, component))
 }
 
 /// What a core module lacks, if it is one of the usual things.
@@ -201,7 +207,7 @@ fn core_module_error(file: &[u8], error: &dyn std::fmt::Display) -> LoadError {
     if contains("wasi_snapshot_preview1") {
         return LoadError::UnknownImport {
             import: "wasi_snapshot_preview1".to_owned(),
-            hint: "davit offers no WASI; build for wasm32-unknown-unknown",
+            hint: NO_WASI.into(),
         };
     }
     if !contains("component-type") {
@@ -259,9 +265,9 @@ impl Inspected {
 }
 
 fn check_import(import: &str, granted: &BTreeSet<Interface>) -> Result<(), LoadError> {
-    let unknown = |hint| LoadError::UnknownImport {
+    let unknown = |hint: &'static str| LoadError::UnknownImport {
         import: import.to_owned(),
-        hint,
+        hint: hint.into(),
     };
     let gate = match split(import).0 {
         "davit:plugin/types"
@@ -281,9 +287,7 @@ fn check_import(import: &str, granted: &BTreeSet<Interface>) -> Result<(), LoadE
             ));
         }
         name if name.starts_with("wasi:") => {
-            return Err(unknown(
-                "davit offers no WASI; build for wasm32-unknown-unknown",
-            ));
+            return Err(unknown(NO_WASI));
         }
         _ => return Err(unknown("davit has no such interface")),
     };
@@ -292,7 +296,7 @@ fn check_import(import: &str, granted: &BTreeSet<Interface>) -> Result<(), LoadE
     }
     Err(LoadError::NotGranted {
         import: import.to_owned(),
-        grant: gate.as_str(),
+        grant: gate.as_str().into(),
     })
 }
 

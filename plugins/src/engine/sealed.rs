@@ -85,6 +85,7 @@ async fn ask<R>(
             UpdateDeadline::Yield(1)
         })
     });
+    let _slot = engine.slot().await;
     let _running = engine.ticker().run();
     let work = async {
         let instance = pre.instantiate_async(&mut store).await?;

@@ -79,6 +79,7 @@ impl Host {
     /// caller holds the scope's lock.
     pub(super) async fn release_scope(&self, scope: &ScopeId) -> Result<(), CallError> {
         let Some(record) = self.store.get(scope) else {
+            self.settled(scope);
             return Ok(());
         };
         let releasing = Record {

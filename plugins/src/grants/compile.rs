@@ -10,7 +10,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 /// A value in `spec.grants` that cannot be used. Editing the `Plugin` is the remedy.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 #[error("spec.grants.{field}: {value:?}: {reason}")]
 pub struct InvalidGrant {
     /// The field.

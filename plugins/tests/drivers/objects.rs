@@ -205,3 +205,41 @@ async fn grants_that_cannot_be_read_are_named() {
         "{status:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_files_harm_nobody() {
+    let world = World::new().await;
+    let whole = bridge();
+    let mut files: Vec<Vec<u8>> = (0..20)
+        .map(|n| whole[..whole.len() * n / 20].to_vec())
+        .collect();
+    // A package that depends on itself makes the reader of interfaces recurse for ever.
+    let mut cycle = whole.clone();
+    let name = b"davit:plugin/log@0.1.0";
+    for at in 0..cycle.len() - name.len() {
+        if cycle[at..].starts_with(name) {
+            cycle[at + name.len() - 3] = b'9';
+        }
+    }
+    files.push(cycle);
+    for n in 0..20 {
+        let mut flipped = whole.clone();
+        let at = whole.len() * n / 20 + 11;
+        flipped[at] ^= 0x55;
+        files.push(flipped);
+    }
+    files.push(vec![0; (16 << 20) + 1]);
+    for (n, bytes) in files.into_iter().enumerate() {
+        let status = world
+            .reconcile(&granted("broken", world.file("broken.wasm", &bytes)))
+            .await;
+        let (is_ready, reason, message) = ready(&status);
+        // A flipped byte in a name or a constant may leave a driver that loads.
+        assert!(is_ready == "True" || !message.is_empty(), "{n}: {reason}");
+        if n <= 20 {
+            assert_eq!(is_ready, "False", "{n}");
+        }
+        world.plugins.forget("broken").await;
+    }
+    world.host.node_up(node_up(network(BRIDGE))).await.unwrap();
+}

@@ -29,7 +29,7 @@ impl World {
             // Shared between runs: compiling is what takes time.
             cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins"),
             volumes_dir: "/var/lib/davit/volumes".into(),
-            compiler: None,
+            compiler: Some(env!("CARGO_BIN_EXE_davit-plugin-compile").into()),
         };
         let plugins = PluginHost::start(config).await.unwrap();
         for driver in [BRIDGE, LOCAL_PATH] {

@@ -23,7 +23,11 @@ struct BridgeConfig {
 
 impl Default for BridgeConfig {
     fn default() -> Self {
-        Self { bridge: None, hairpin: true, masquerade: true }
+        Self {
+            bridge: None,
+            hairpin: true,
+            masquerade: true,
+        }
     }
 }
 
@@ -50,9 +54,21 @@ impl NetworkDriver for Bridge {
             .want("links.kinds", "veth", "links to pods")
             .want("links.create", "davit-*", "the bridge")
             .want("links.create", "dv*", "the host's ends of links to pods")
-            .want("sysctls.host", "net.ipv4.ip_forward", "packets between pods and the world")
-            .can_use("sysctls.host", "net.ipv6.conf.all.forwarding", "the same for IPv6")
-            .can_use("nft.masquerade", "the networks' subnets", "packets to the world")
+            .want(
+                "sysctls.host",
+                "net.ipv4.ip_forward",
+                "packets between pods and the world",
+            )
+            .can_use(
+                "sysctls.host",
+                "net.ipv6.conf.all.forwarding",
+                "the same for IPv6",
+            )
+            .can_use(
+                "nft.masquerade",
+                "the networks' subnets",
+                "packets to the world",
+            )
     }
 
     fn node_up(cx: &Cx<Self>, net: &Network, _: &Node, _: &[Node]) -> Result<Plan> {
@@ -61,7 +77,10 @@ impl NetworkDriver for Bridge {
         if pools.is_empty() {
             return Err(Error::new(
                 Code::FailedPrecondition,
-                format!("network {}: this node has no slice of its subnets yet", net.name),
+                format!(
+                    "network {}: this node has no slice of its subnets yet",
+                    net.name
+                ),
             ));
         }
         let bridge = Link::host("br", config.bridge_name(net)).mtu(net.mtu);
@@ -96,7 +115,10 @@ impl NetworkDriver for Bridge {
             .option("hairpin", if config.hairpin { "true" } else { "false" });
         let mut plan = Plan::new().veth(pod.mac(attachment.want_mac.clone()), host);
         for family in families(&cx.ipam().pools()?) {
-            let wanted = attachment.want_ips.iter().find(|ip| family_of(ip) == family);
+            let wanted = attachment
+                .want_ips
+                .iter()
+                .find(|ip| family_of(ip) == family);
             let lease = match wanted {
                 Some(ip) => cx.ipam().allocate_this(family, &attachment.ifname, ip)?,
                 None => cx.ipam().allocate(family, &attachment.ifname)?,
@@ -113,7 +135,11 @@ impl NetworkDriver for Bridge {
 davit_plugin::network_driver!(Bridge);
 
 fn family_of(address: &str) -> &'static str {
-    if address.contains(':') { "ipv6" } else { "ipv4" }
+    if address.contains(':') {
+        "ipv6"
+    } else {
+        "ipv4"
+    }
 }
 
 /// The families of the pools, each once, in the order of the pools.
@@ -135,7 +161,11 @@ fn with_prefix_of(address: &str, cidr: &str) -> String {
 }
 
 fn same_family(subnets: &[String], cidr: &str) -> Vec<String> {
-    subnets.iter().filter(|subnet| family_of(subnet) == family_of(cidr)).cloned().collect()
+    subnets
+        .iter()
+        .filter(|subnet| family_of(subnet) == family_of(cidr))
+        .cloned()
+        .collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,12 @@ fn network(config: &str) -> Network {
 }
 
 fn me() -> Node {
-    Node { name: "node-1".into(), addresses: vec![], slices: vec![], published: vec![] }
+    Node {
+        name: "node-1".into(),
+        addresses: vec![],
+        slices: vec![],
+        published: vec![],
+    }
 }
 
 fn attachment(want_ips: &[&str]) -> Attachment {
@@ -37,7 +42,9 @@ fn attachment(want_ips: &[&str]) -> Attachment {
 }
 
 fn dual() -> FakeHost {
-    FakeHost::new().pool("10.42.3.0/24", "10.42.3.1").pool("fd42:0:0:3::/64", "fd42:0:0:3::1")
+    FakeHost::new()
+        .pool("10.42.3.0/24", "10.42.3.1")
+        .pool("fd42:0:0:3::/64", "fd42:0:0:3::1")
 }
 
 fn keys(plan: &Plan) -> Vec<String> {
@@ -51,7 +58,11 @@ fn keys(plan: &Plan) -> Vec<String> {
             peer.options
         ),
         Op::Address { link, cidr, .. } => format!("address {link} {cidr}"),
-        Op::Route(route) => format!("route {} via {}", route.dst, route.via.clone().unwrap_or_default()),
+        Op::Route(route) => format!(
+            "route {} via {}",
+            route.dst,
+            route.via.clone().unwrap_or_default()
+        ),
         Op::Sysctl { key, value, .. } => format!("sysctl {key}={value}"),
         Op::Masquerade { src, except } => format!("masquerade {src} but to {}", except.join(" ")),
         other => format!("{other:?}"),
@@ -112,11 +123,20 @@ fn configuration_is_strict() {
     let off = network(r#"{"masquerade": false, "bridge": "davit-x"}"#);
     let plan = Bridge::node_up(&dual().cx().unwrap(), &off, &me(), &[]).unwrap();
     assert_eq!(keys(&plan)[0], "bridge davit-x");
-    assert!(!plan.ops.iter().any(|op| matches!(op, Op::Masquerade { .. })));
+    assert!(
+        !plan
+            .ops
+            .iter()
+            .any(|op| matches!(op, Op::Masquerade { .. }))
+    );
     let wrong = network(r#"{"masqurade": false}"#);
     let error = Bridge::node_up(&dual().cx().unwrap(), &wrong, &me(), &[]).unwrap_err();
     assert_eq!(error.code, Code::InvalidArgument);
-    assert!(error.message.contains("Network default spec.config"), "{}", error.message);
+    assert!(
+        error.message.contains("Network default spec.config"),
+        "{}",
+        error.message
+    );
     assert!(error.message.contains("masqurade"), "{}", error.message);
 }
 

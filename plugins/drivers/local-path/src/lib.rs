@@ -27,7 +27,9 @@ impl StorageDriver for LocalPath {
         check(request)?;
         let space = cx.space(ROOT)?;
         let bytes = if request.required_bytes == 0 {
-            request.limit_bytes.map_or(DEFAULT_BYTES, |limit| limit.min(DEFAULT_BYTES))
+            request
+                .limit_bytes
+                .map_or(DEFAULT_BYTES, |limit| limit.min(DEFAULT_BYTES))
         } else {
             request.required_bytes
         };
@@ -64,7 +66,10 @@ impl StorageDriver for LocalPath {
                 volume.id, space.available_bytes
             )));
         }
-        let expanded = Expanded { capacity_bytes: bytes, node_expansion: false };
+        let expanded = Expanded {
+            capacity_bytes: bytes,
+            node_expansion: false,
+        };
         Ok((expanded, plan(&volume.id, bytes, &space)))
     }
 
@@ -73,13 +78,21 @@ impl StorageDriver for LocalPath {
         _: &[(String, String)],
         segment: &[(String, String)],
     ) -> Result<u64> {
-        let elsewhere =
-            segment.iter().any(|(k, v)| k == "kubernetes.io/hostname" && *v != cx.node_name());
-        if elsewhere { Ok(0) } else { Ok(cx.space(ROOT)?.available_bytes) }
+        let elsewhere = segment
+            .iter()
+            .any(|(k, v)| k == "kubernetes.io/hostname" && *v != cx.node_name());
+        if elsewhere {
+            Ok(0)
+        } else {
+            Ok(cx.space(ROOT)?.available_bytes)
+        }
     }
 
     fn publish(_: &Cx<Self>, request: &PublishRequest) -> Result<Plan> {
-        Ok(Plan::new().expose(format!("volume/{}#data", request.volume.id), request.read_only))
+        Ok(Plan::new().expose(
+            format!("volume/{}#data", request.volume.id),
+            request.read_only,
+        ))
     }
 }
 
@@ -101,7 +114,10 @@ fn check(request: &CreateRequest) -> Result<()> {
             "volume {name}: local-path volumes are directories; set volumeMode: Filesystem"
         )));
     }
-    if request.limit_bytes.is_some_and(|limit| limit < request.required_bytes) {
+    if request
+        .limit_bytes
+        .is_some_and(|limit| limit < request.required_bytes)
+    {
         return Err(Error::new(
             Code::OutOfRange,
             format!("volume {name}: the limit is below the size asked for"),
@@ -118,7 +134,11 @@ fn check(request: &CreateRequest) -> Result<()> {
 fn plan(id: &str, bytes: u64, space: &SpaceInfo) -> Plan {
     // Pods of any user write here, as they do in an emptyDir.
     let plan = Plan::new().data_directory("data", ROOT, id, 0o777);
-    if space.project_quota { plan.quota("quota", "data", bytes) } else { plan }
+    if space.project_quota {
+        plan.quota("quota", "data", bytes)
+    } else {
+        plan
+    }
 }
 
 #[cfg(test)]

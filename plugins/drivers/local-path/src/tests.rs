@@ -41,16 +41,26 @@ fn a_volume_is_a_directory_on_its_node() {
     assert_eq!(volume.capacity_bytes, 5 << 30);
     assert_eq!(
         volume.topology,
-        [vec![("kubernetes.io/hostname".to_owned(), "node-1".to_owned())]]
+        [vec![(
+            "kubernetes.io/hostname".to_owned(),
+            "node-1".to_owned()
+        )]]
     );
-    assert_eq!(plan, Plan::new().data_directory("data", "volumes", "pvc-1", 0o777));
+    assert_eq!(
+        plan,
+        Plan::new().data_directory("data", "volumes", "pvc-1", 0o777)
+    );
 }
 
 #[test]
 fn quotas_where_the_file_system_has_them() {
     let (_, plan) = LocalPath::create(&host(true).cx().unwrap(), &request(5 << 30)).unwrap();
     assert_eq!(plan.ops.len(), 2);
-    let volume = VolumeRef { id: "pvc-1".into(), capacity_bytes: 5 << 30, context: vec![] };
+    let volume = VolumeRef {
+        id: "pvc-1".into(),
+        capacity_bytes: 5 << 30,
+        context: vec![],
+    };
     let how = request(0).uses.remove(0);
     let cx = host(true).cx().unwrap();
     let (expanded, plan) = LocalPath::expand(&cx, &volume, 6 << 30, None, &how).unwrap();
@@ -66,11 +76,23 @@ fn what_a_directory_cannot_do_is_refused() {
         change(&mut request);
         LocalPath::create(&cx, &request).unwrap_err().code
     };
-    assert_eq!(refuse(&|r| r.required_bytes = 11 << 30), Code::ResourceExhausted);
-    assert_eq!(refuse(&|r| r.source = Source::Volume("pvc-0".into())), Code::Unimplemented);
-    assert_eq!(refuse(&|r| r.uses[0].mode = VolumeMode::Block), Code::InvalidArgument);
+    assert_eq!(
+        refuse(&|r| r.required_bytes = 11 << 30),
+        Code::ResourceExhausted
+    );
+    assert_eq!(
+        refuse(&|r| r.source = Source::Volume("pvc-0".into())),
+        Code::Unimplemented
+    );
+    assert_eq!(
+        refuse(&|r| r.uses[0].mode = VolumeMode::Block),
+        Code::InvalidArgument
+    );
     assert_eq!(refuse(&|r| r.limit_bytes = Some(1)), Code::OutOfRange);
-    assert_eq!(refuse(&|r| r.parameters = vec![("x".into(), "y".into())]), Code::InvalidArgument);
+    assert_eq!(
+        refuse(&|r| r.parameters = vec![("x".into(), "y".into())]),
+        Code::InvalidArgument
+    );
     assert_eq!(refuse(&|r| r.name.clear()), Code::InvalidArgument);
 }
 
@@ -88,7 +110,11 @@ fn capacity_is_this_nodes() {
 #[test]
 fn a_pod_gets_the_directory() {
     let publish = PublishRequest {
-        volume: VolumeRef { id: "pvc-1".into(), capacity_bytes: 1, context: vec![] },
+        volume: VolumeRef {
+            id: "pvc-1".into(),
+            capacity_bytes: 1,
+            context: vec![],
+        },
         use_as: request(1).uses.remove(0),
         publish_context: vec![],
         read_only: true,

@@ -20,7 +20,10 @@ impl StorageDriver for Etc {
             context: Vec::new(),
             topology: Vec::new(),
         };
-        Ok((volume, Plan::new().data_directory("data", "/etc", ".", 0o777)))
+        Ok((
+            volume,
+            Plan::new().data_directory("data", "/etc", ".", 0o777),
+        ))
     }
 
     fn capacity(_: &Cx<Self>, _: &[(String, String)], _: &[(String, String)]) -> Result<u64> {

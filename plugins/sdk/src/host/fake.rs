@@ -78,7 +78,9 @@ impl FakeHost {
     /// # Errors
     /// When the configuration is not what the driver reads.
     pub fn cx<C: DeserializeOwned>(&self) -> Result<Context<C>> {
-        Context::new(Host { shared: self.clone() })
+        Context::new(Host {
+            shared: self.clone(),
+        })
     }
 
     /// Lines that the driver logged.
@@ -163,15 +165,29 @@ impl Host {
         Ok(lease)
     }
     pub(crate) fn state_get(&self, area: Area, key: &str) -> Result<Option<Vec<u8>>> {
-        Ok(self.shared.0.borrow().values.get(&(area as u8, key.to_owned())).cloned())
+        Ok(self
+            .shared
+            .0
+            .borrow()
+            .values
+            .get(&(area as u8, key.to_owned()))
+            .cloned())
     }
     pub(crate) fn state_put(&self, area: Area, key: &str, value: &[u8]) -> Result<()> {
         let key = (area as u8, key.to_owned());
-        self.shared.0.borrow_mut().values.insert(key, value.to_vec());
+        self.shared
+            .0
+            .borrow_mut()
+            .values
+            .insert(key, value.to_vec());
         Ok(())
     }
     pub(crate) fn state_delete(&self, area: Area, key: &str) -> Result<()> {
-        self.shared.0.borrow_mut().values.remove(&(area as u8, key.to_owned()));
+        self.shared
+            .0
+            .borrow_mut()
+            .values
+            .remove(&(area as u8, key.to_owned()));
         Ok(())
     }
     pub(crate) fn state_keys(
@@ -182,8 +198,13 @@ impl Host {
         limit: u32,
     ) -> Result<Vec<String>> {
         let shared = self.shared.0.borrow();
-        let keys = shared.values.keys().filter(|(a, _)| *a == area as u8).map(|(_, key)| key);
-        let wanted = keys.filter(|key| key.starts_with(prefix))
+        let keys = shared
+            .values
+            .keys()
+            .filter(|(a, _)| *a == area as u8)
+            .map(|(_, key)| key);
+        let wanted = keys
+            .filter(|key| key.starts_with(prefix))
             .filter(|key| after.is_none_or(|after| key.as_str() > after));
         Ok(wanted.take(limit as usize).cloned().collect())
     }

@@ -2,8 +2,8 @@
 
 use super::Area;
 use crate::Result;
-use crate::bindings::network::davit::network::{inspect as links, ipam};
 use crate::bindings::base::davit::plugin::{context, log, state};
+use crate::bindings::network::davit::network::{inspect as links, ipam};
 use crate::bindings::storage::davit::storage::inspect as volumes;
 use crate::context::ObjectRef;
 use crate::network::{Lease, LinkInfo, Pool};

@@ -1,11 +1,11 @@
 //! The component's exports, made of a [`NetworkDriver`]: plans are replayed to the host.
 
 use super::{NetworkDriver, Op, Plan};
+use crate::bindings::base::davit::plugin::types::Error;
+use crate::bindings::base::exports::davit::plugin::lifecycle;
 use crate::bindings::network::davit::network::plan as wit;
 use crate::bindings::network::davit::network::types as net;
-use crate::bindings::base::davit::plugin::types::Error;
 use crate::bindings::network::exports::davit::network::driver;
-use crate::bindings::base::exports::davit::plugin::lifecycle;
 use crate::context::{Context, parse_config};
 use crate::host::Host;
 use crate::host::wasm::report_panics;
@@ -39,7 +39,10 @@ impl<D: NetworkDriver + 'static> driver::Guest for Export<D> {
         plan: &wit::Plan,
     ) -> Result<net::AttachResult> {
         let planned = replay(D::attach(&context()?, &attachment, &me)?, plan)?;
-        Ok(net::AttachResult { dns: planned.dns, published: planned.published })
+        Ok(net::AttachResult {
+            dns: planned.dns,
+            published: planned.published,
+        })
     }
 
     fn released(scope: String) -> Result<()> {
@@ -49,8 +52,15 @@ impl<D: NetworkDriver + 'static> driver::Guest for Export<D> {
 
 impl<D: NetworkDriver + 'static> lifecycle::Guest for Export<D> {
     fn describe() -> lifecycle::Manifest {
-        let Manifest { driver, version, description, state_version, schemas, wants, features } =
-            D::manifest();
+        let Manifest {
+            driver,
+            version,
+            description,
+            state_version,
+            schemas,
+            wants,
+            features,
+        } = D::manifest();
         let wants = wants.into_iter().map(|want| lifecycle::Want {
             capability: want.capability,
             value: want.value,
@@ -58,7 +68,15 @@ impl<D: NetworkDriver + 'static> lifecycle::Guest for Export<D> {
             why: want.why,
         });
         let wants = wants.collect();
-        lifecycle::Manifest { driver, version, description, state_version, schemas, wants, features }
+        lifecycle::Manifest {
+            driver,
+            version,
+            description,
+            state_version,
+            schemas,
+            wants,
+            features,
+        }
     }
 
     fn validate(kind: String, config: String) -> Result<()> {
@@ -90,17 +108,28 @@ fn replay(mut planned: Plan, plan: &wit::Plan) -> Result<Plan> {
 
 fn step(op: Op, plan: &wit::Plan) -> Result<()> {
     match op {
-        Op::Bridge { link, vlan_filtering } => plan.bridge(&link, vlan_filtering),
+        Op::Bridge {
+            link,
+            vlan_filtering,
+        } => plan.bridge(&link, vlan_filtering),
         Op::Veth { link, peer } => plan.veth(&link, &peer),
         Op::Macvlan { link, parent, mode } => plan.macvlan(&link, &parent, &mode),
         Op::Ipvlan { link, parent, mode } => plan.ipvlan(&link, &parent, &mode),
         Op::Vlan { link, parent, id } => plan.vlan(&link, &parent, id),
         Op::Dummy { link } => plan.dummy(&link),
         Op::HostDevice { link, device } => plan.host_device(&link, &device),
-        Op::Vxlan { link, vni, port, local, dev } => {
-            plan.vxlan(&link, vni, port, local.as_deref(), dev.as_deref(), false)
-        }
-        Op::Address { link, cidr, options } => plan.address(&link, &cidr, &options),
+        Op::Vxlan {
+            link,
+            vni,
+            port,
+            local,
+            dev,
+        } => plan.vxlan(&link, vni, port, local.as_deref(), dev.as_deref(), false),
+        Op::Address {
+            link,
+            cidr,
+            options,
+        } => plan.address(&link, &cidr, &options),
         Op::Route(route) => plan.route(&route),
         Op::Rule(rule) => plan.rule(&rule),
         Op::Neighbor { link, ip, mac } => plan.neighbor(&link, &ip, &mac),

@@ -16,26 +16,80 @@ pub struct Plan {
 
 /// One step. Links are named by key: `eth` in this scope, `node/<network>#br` in another.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "fields have the names and meanings of the WIT's parameters")]
+#[allow(
+    missing_docs,
+    reason = "fields have the names and meanings of the WIT's parameters"
+)]
 pub enum Op {
-    Bridge { link: Link, vlan_filtering: bool },
-    Veth { link: Link, peer: Link },
-    Macvlan { link: Link, parent: String, mode: String },
-    Ipvlan { link: Link, parent: String, mode: String },
-    Vlan { link: Link, parent: String, id: u16 },
-    Dummy { link: Link },
-    HostDevice { link: Link, device: String },
-    Vxlan { link: Link, vni: u32, port: u16, local: Option<String>, dev: Option<String> },
-    Address { link: String, cidr: String, options: Vec<(String, String)> },
+    Bridge {
+        link: Link,
+        vlan_filtering: bool,
+    },
+    Veth {
+        link: Link,
+        peer: Link,
+    },
+    Macvlan {
+        link: Link,
+        parent: String,
+        mode: String,
+    },
+    Ipvlan {
+        link: Link,
+        parent: String,
+        mode: String,
+    },
+    Vlan {
+        link: Link,
+        parent: String,
+        id: u16,
+    },
+    Dummy {
+        link: Link,
+    },
+    HostDevice {
+        link: Link,
+        device: String,
+    },
+    Vxlan {
+        link: Link,
+        vni: u32,
+        port: u16,
+        local: Option<String>,
+        dev: Option<String>,
+    },
+    Address {
+        link: String,
+        cidr: String,
+        options: Vec<(String, String)>,
+    },
     Route(Route),
     Rule(PolicyRule),
-    Neighbor { link: String, ip: String, mac: String },
-    Fdb { link: String, mac: String, dst: Option<String> },
-    Sysctl { place: Place, key: String, value: String },
-    Masquerade { src: String, except: Vec<String> },
+    Neighbor {
+        link: String,
+        ip: String,
+        mac: String,
+    },
+    Fdb {
+        link: String,
+        mac: String,
+        dst: Option<String>,
+    },
+    Sysctl {
+        place: Place,
+        key: String,
+        value: String,
+    },
+    Masquerade {
+        src: String,
+        except: Vec<String>,
+    },
     Forward(Forward),
     Filter(Filter),
-    Shape { link: String, rate: Rate },
+    Shape {
+        link: String,
+        rate: Rate,
+    },
 }
 
 impl Plan {
@@ -55,7 +109,10 @@ impl Plan {
     /// A bridge.
     #[must_use]
     pub fn bridge(self, link: Link) -> Self {
-        self.with(Op::Bridge { link, vlan_filtering: false })
+        self.with(Op::Bridge {
+            link,
+            vlan_filtering: false,
+        })
     }
 
     /// A pair of links: the pod's side and the host's.
@@ -67,7 +124,11 @@ impl Plan {
     /// An address with its prefix length on a link.
     #[must_use]
     pub fn address(self, link: &str, cidr: &str) -> Self {
-        self.with(Op::Address { link: link.to_owned(), cidr: cidr.to_owned(), options: Vec::new() })
+        self.with(Op::Address {
+            link: link.to_owned(),
+            cidr: cidr.to_owned(),
+            options: Vec::new(),
+        })
     }
 
     /// A route.
@@ -79,20 +140,31 @@ impl Plan {
     /// The pod's default route through a link, of the gateway's family.
     #[must_use]
     pub fn default_via(self, link: &str, gateway: &str) -> Self {
-        let dst = if gateway.contains(':') { "::/0" } else { "0.0.0.0/0" };
+        let dst = if gateway.contains(':') {
+            "::/0"
+        } else {
+            "0.0.0.0/0"
+        };
         self.route(Route::pod(dst).via(gateway).dev(link))
     }
 
     /// Traffic from `src` to anywhere but `except` leaves the node with the node's address.
     #[must_use]
     pub fn masquerade(self, src: &str, except: &[String]) -> Self {
-        self.with(Op::Masquerade { src: src.to_owned(), except: except.to_vec() })
+        self.with(Op::Masquerade {
+            src: src.to_owned(),
+            except: except.to_vec(),
+        })
     }
 
     /// A kernel setting by its dotted name.
     #[must_use]
     pub fn sysctl(self, place: Place, key: &str, value: &str) -> Self {
-        self.with(Op::Sysctl { place, key: key.to_owned(), value: value.to_owned() })
+        self.with(Op::Sysctl {
+            place,
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
     }
 
     /// Name resolution for the pod.

@@ -1,9 +1,9 @@
 //! The component's exports, made of a [`StorageDriver`]: plans are replayed to the host.
 
 use super::{Op, Plan, StorageDriver};
+use crate::bindings::base::exports::davit::plugin::lifecycle;
 use crate::bindings::storage::davit::storage::plan as wit;
 use crate::bindings::storage::davit::storage::types as vol;
-use crate::bindings::base::exports::davit::plugin::lifecycle;
 use crate::bindings::storage::exports::davit::storage::{controller, node};
 use crate::context::{Context, parse_config};
 use crate::host::Host;
@@ -54,7 +54,9 @@ impl<D: StorageDriver + 'static> controller::Guest for Export<D> {
     }
 
     fn get(id: String) -> Result<vol::Volume> {
-        Err(Error::unimplemented(format!("volume {id}: the driver keeps no list of volumes")))
+        Err(Error::unimplemented(format!(
+            "volume {id}: the driver keeps no list of volumes"
+        )))
     }
 
     fn list_volumes(_after: Option<String>, _limit: u32) -> Result<Vec<vol::Volume>> {
@@ -90,8 +92,15 @@ impl<D: StorageDriver + 'static> node::Guest for Export<D> {
 
 impl<D: StorageDriver + 'static> lifecycle::Guest for Export<D> {
     fn describe() -> lifecycle::Manifest {
-        let Manifest { driver, version, description, state_version, schemas, wants, features } =
-            D::manifest();
+        let Manifest {
+            driver,
+            version,
+            description,
+            state_version,
+            schemas,
+            wants,
+            features,
+        } = D::manifest();
         let wants = wants.into_iter().map(|want| lifecycle::Want {
             capability: want.capability,
             value: want.value,
@@ -99,7 +108,15 @@ impl<D: StorageDriver + 'static> lifecycle::Guest for Export<D> {
             why: want.why,
         });
         let wants = wants.collect();
-        lifecycle::Manifest { driver, version, description, state_version, schemas, wants, features }
+        lifecycle::Manifest {
+            driver,
+            version,
+            description,
+            state_version,
+            schemas,
+            wants,
+            features,
+        }
     }
 
     fn validate(kind: String, config: String) -> Result<()> {
@@ -127,33 +144,84 @@ fn replay(planned: Plan, plan: &wit::Plan) -> Result<()> {
 
 fn step(op: Op, plan: &wit::Plan) -> Result<()> {
     match op {
-        Op::Directory { key, root, path, owner, data } => {
-            plan.directory(&key, &root, &path, owner, data)
-        }
-        Op::Quota { key, directory, bytes, inodes } => plan.quota(&key, &directory, bytes, inodes),
-        Op::Image { key, root, path, bytes, preallocate } => {
-            plan.image(&key, &root, &path, bytes, preallocate)
-        }
-        Op::ImageCopy { key, root, path, source, bytes, mode } => {
-            plan.image_copy(&key, &root, &path, &source, bytes, mode)
-        }
-        Op::TreeCopy { key, root, path, source, mode } => {
-            plan.tree_copy(&key, &root, &path, &source, mode)
-        }
-        Op::LoopDevice { key, image, sector_bytes, direct_io, read_only } => {
-            plan.loop_device(&key, &image, sector_bytes, direct_io, read_only)
-        }
+        Op::Directory {
+            key,
+            root,
+            path,
+            owner,
+            data,
+        } => plan.directory(&key, &root, &path, owner, data),
+        Op::Quota {
+            key,
+            directory,
+            bytes,
+            inodes,
+        } => plan.quota(&key, &directory, bytes, inodes),
+        Op::Image {
+            key,
+            root,
+            path,
+            bytes,
+            preallocate,
+        } => plan.image(&key, &root, &path, bytes, preallocate),
+        Op::ImageCopy {
+            key,
+            root,
+            path,
+            source,
+            bytes,
+            mode,
+        } => plan.image_copy(&key, &root, &path, &source, bytes, mode),
+        Op::TreeCopy {
+            key,
+            root,
+            path,
+            source,
+            mode,
+        } => plan.tree_copy(&key, &root, &path, &source, mode),
+        Op::LoopDevice {
+            key,
+            image,
+            sector_bytes,
+            direct_io,
+            read_only,
+        } => plan.loop_device(&key, &image, sector_bytes, direct_io, read_only),
         Op::Device { key, path_glob } => plan.device(&key, &path_glob),
-        Op::Filesystem { key, device, fs_type, label, options } => {
-            plan.filesystem(&key, &device, &fs_type, &label, &options)
-        }
-        Op::Mount { key, filesystem, options } => plan.mount(&key, &filesystem, &options),
-        Op::Tmpfs { key, bytes, options } => plan.tmpfs(&key, bytes, &options),
-        Op::RemoteMount { key, fs_type, server, path, options } => {
-            plan.remote_mount(&key, &fs_type, &server, &path, &options, None)
-        }
-        Op::Overlay { key, lower, upper, work } => plan.overlay(&key, &lower, &upper, &work),
-        Op::Expose { source, sub_path, read_only } => plan.expose(&source, &sub_path, read_only),
+        Op::Filesystem {
+            key,
+            device,
+            fs_type,
+            label,
+            options,
+        } => plan.filesystem(&key, &device, &fs_type, &label, &options),
+        Op::Mount {
+            key,
+            filesystem,
+            options,
+        } => plan.mount(&key, &filesystem, &options),
+        Op::Tmpfs {
+            key,
+            bytes,
+            options,
+        } => plan.tmpfs(&key, bytes, &options),
+        Op::RemoteMount {
+            key,
+            fs_type,
+            server,
+            path,
+            options,
+        } => plan.remote_mount(&key, &fs_type, &server, &path, &options, None),
+        Op::Overlay {
+            key,
+            lower,
+            upper,
+            work,
+        } => plan.overlay(&key, &lower, &upper, &work),
+        Op::Expose {
+            source,
+            sub_path,
+            read_only,
+        } => plan.expose(&source, &sub_path, read_only),
         Op::ExposeBlock { source, read_only } => plan.expose_block(&source, read_only),
     }
 }
