@@ -184,7 +184,7 @@ fn applied(
     })
 }
 
-fn conflicts(call: &Call, error: ApplyError) -> StatusError {
+fn conflicts(_call: &Call, error: ApplyError) -> StatusError {
     match error {
         ApplyError::Conflicts(ref conflicts) => {
             let message = error.to_string();
