@@ -78,7 +78,7 @@ pub enum DecodeError {
     WrongType {
         /// The kind of the object.
         kind: String,
-        /// `v1` or `apps/v1`.
+        /// `v1`
         version: String,
         /// The field, what was found and what was expected.
         detail: String,
@@ -91,7 +91,7 @@ pub enum DecodeError {
     Strict {
         /// The kind of the object.
         kind: String,
-        /// `v1` or `apps/v1`.
+        /// `v1`
         version: String,
         /// `unknown field "spec.foo"` and the like.
         fields: Vec<String>,
@@ -209,7 +209,7 @@ impl Schema {
         report: Report,
         validation: FieldValidation,
     ) -> Result<Decoded, DecodeError> {
-        let (kind, version) = (self.kind.clone(), self.api_version());
+        let (kind, version) = (self.kind.clone(), self.version.clone());
         if let Some(detail) = report.wrong_type {
             return Err(DecodeError::WrongType {
                 kind,
@@ -264,7 +264,13 @@ impl Schema {
             checks::walk(&self.root, value, &Path::ROOT, &mut errors);
             return errors;
         }
-        validate::validate(&self.root, value, old)
+        let errors = validate::validate(&self.root, value, old);
+        // Rules may rely on what the schema promises.
+        if errors.is_empty() {
+            cel::validate(&self.root, value, old)
+        } else {
+            errors
+        }
     }
 }
 

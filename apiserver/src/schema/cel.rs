@@ -1,25 +1,167 @@
 //! `x-kubernetes-validations`: CEL rules of custom schemas.
+//!
+//! Rules are compiled once. Their cost is bounded before they run, from the shape of the expression
+//! and the size of the lists and maps in the object, so that no rule can stall the server.
 
+mod convert;
+mod cost;
+mod library;
+mod walk;
+
+use cel::Program;
 use serde_json::{Map, Value};
+
+use super::field::{FieldError, FieldErrorKind, Path};
+pub(crate) use walk::validate;
+
+/// Longer expressions are refused.
+const MAX_BYTES: usize = 8 * 1024;
+/// Expressions with more operators and brackets are refused: they are evaluated recursively.
+const MAX_TOKENS: usize = 600;
 
 /// One rule.
 #[derive(Debug)]
 pub(crate) struct Rule {
-    pub(crate) source: Box<str>,
+    source: Box<str>,
+    message: Option<Box<str>>,
+    /// An expression that gives the message.
+    message_expression: Option<Program>,
+    reason: FieldErrorKind,
+    /// The field under the rule's own that the error is about.
+    field_path: Box<str>,
+    /// Runs without an old value too.
+    optional_old: bool,
+    program: Program,
+    /// Speaks of the old value.
+    pub(super) transition: bool,
 }
 
-/// The rules of one schema node.
+/// The rules of one schema node; those that do not compile are left out, since the definition was
+/// refused for them.
 pub(crate) fn rules(schema: &Map<String, Value>) -> Vec<Rule> {
     let rules = schema
         .get("x-kubernetes-validations")
         .and_then(Value::as_array);
-    let sources = rules
+    rules
         .into_iter()
         .flatten()
-        .filter_map(|r| r.get("rule")?.as_str());
-    sources
-        .map(|source| Rule {
-            source: source.into(),
-        })
+        .filter_map(|rule| compile(rule).ok())
         .collect()
 }
+
+/// Complains about rules that cannot be used.
+pub(crate) fn check(schema: &Map<String, Value>, at: &Path<'_>, out: &mut Vec<FieldError>) {
+    let at = at.field("x-kubernetes-validations");
+    let rules = schema
+        .get("x-kubernetes-validations")
+        .and_then(Value::as_array);
+    for (index, rule) in rules.into_iter().flatten().enumerate() {
+        let at = at.index(index);
+        let source = rule.get("rule").and_then(Value::as_str).unwrap_or_default();
+        if source.trim().is_empty() {
+            out.push(FieldError::required(
+                at.field("rule"),
+                "rule is not specified",
+            ));
+        } else if let Err((field, reason)) = compile(rule) {
+            let detail = format!("compilation failed: {reason}");
+            out.push(FieldError::invalid(at.field(field), rule.clone(), detail));
+        }
+        let message = rule
+            .get("message")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        if message.contains('\n') {
+            out.push(FieldError::invalid(
+                at.field("message"),
+                message,
+                "message must not contain line breaks",
+            ));
+        }
+    }
+}
+
+fn compile(rule: &Value) -> Result<Rule, (&'static str, String)> {
+    let text = |key: &str| {
+        rule.get(key)
+            .and_then(Value::as_str)
+            .filter(|t| !t.is_empty())
+    };
+    let source = text("rule").unwrap_or_default();
+    let program = program(source).map_err(|e| ("rule", e))?;
+    let message_expression = match text("messageExpression") {
+        Some(source) => Some(self::program(source).map_err(|e| ("messageExpression", e))?),
+        None => None,
+    };
+    let reason = match text("reason") {
+        None | Some("FieldValueInvalid") => FieldErrorKind::Invalid,
+        Some("FieldValueForbidden") => FieldErrorKind::Forbidden,
+        Some("FieldValueRequired") => FieldErrorKind::Required,
+        Some("FieldValueDuplicate") => FieldErrorKind::Duplicate,
+        Some(other) => return Err(("reason", format!("unknown reason {other:?}"))),
+    };
+    Ok(Rule {
+        source: source.into(),
+        message: text("message").map(Box::from),
+        message_expression,
+        reason,
+        field_path: text("fieldPath").unwrap_or_default().into(),
+        optional_old: rule
+            .get("optionalOldSelf")
+            .and_then(Value::as_bool)
+            .unwrap_or_default(),
+        transition: program.references().has_variable("oldSelf"),
+        program,
+    })
+}
+
+/// Compiles an expression over `self` and `oldSelf`.
+fn program(source: &str) -> Result<Program, String> {
+    if source.len() > MAX_BYTES {
+        return Err(format!("the expression is longer than {MAX_BYTES} bytes"));
+    }
+    let tokens = source
+        .bytes()
+        .filter(|b| !b.is_ascii_alphanumeric() && !matches!(b, b' ' | b'_'));
+    if tokens.count() > MAX_TOKENS {
+        return Err(format!(
+            "the expression has more than {MAX_TOKENS} operators"
+        ));
+    }
+    let program = shielded(|| Program::compile(source).map_err(|e| first_line(&e.to_string())))?;
+    let references = program.references();
+    let known = |name: &&str| matches!(*name, "self" | "oldSelf") || !is_plain(name);
+    if let Some(unknown) = references.variables().into_iter().find(|name| !known(name)) {
+        let declared = cost::declared(program.expression());
+        if !declared.contains(unknown) && !library::is_type(unknown) {
+            return Err(format!(
+                "undeclared reference to '{unknown}' (in container '')"
+            ));
+        }
+    }
+    Ok(program)
+}
+
+/// The parser shows the source under its errors; the first line says all.
+fn first_line(text: &str) -> String {
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(300)
+        .collect()
+}
+
+/// Whether a name could be a user's; the parser makes others for itself.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with("__")
+}
+
+/// Runs foreign code that might panic; a panic becomes an error.
+fn shielded<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err("the expression cannot be evaluated".to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::cel;
 use super::field::{FieldError, Path};
 use super::rules::Pattern;
 
@@ -129,6 +130,7 @@ impl Checker<'_> {
         self.keywords(node, at);
         self.kind(node, at, place);
         self.extensions(node, at);
+        cel::check(node, at, self.errors);
         self.lists(node, at);
         self.junctors(node, at);
         self.children(node, at, place);
