@@ -29,10 +29,13 @@ struct Durations {
     seconds: f64,
 }
 
+/// Answers of one kind of request: their number by status code, and how long they took.
+type Answered = (BTreeMap<u16, u64>, Durations);
+
 /// Requests answered since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    requests: Mutex<BTreeMap<Labels, (BTreeMap<u16, u64>, Durations)>>,
+    requests: Mutex<BTreeMap<Labels, Answered>>,
 }
 
 impl Metrics {

@@ -11,7 +11,9 @@
         clippy::unwrap_used,
         clippy::expect_used,
         clippy::panic,
-        reason = "tests fail by panicking"
+        clippy::too_many_lines,
+        clippy::type_complexity,
+        reason = "tests fail by panicking and hold long tables"
     )
 )]
 

@@ -59,7 +59,7 @@ impl Snapshot {
         for group in &mut snapshot.groups {
             group
                 .versions
-                .sort_by(|a, b| version_order(&b.name).cmp(&version_order(&a.name)));
+                .sort_by_key(|version| std::cmp::Reverse(version_order(&version.name)));
         }
         snapshot
     }

@@ -26,10 +26,11 @@ fn fill(object: &ObjectNode, map: &mut Map<String, Value>) {
             Some(default) if is_vacant(field, map) => {
                 map.insert(field.name.to_string(), default.value.clone());
             }
-            None if !field.node.typed && !field.node.nullable => {
-                if map.get(&*field.name).is_some_and(Value::is_null) {
-                    map.shift_remove(&*field.name);
-                }
+            None if !field.node.typed
+                && !field.node.nullable
+                && map.get(&*field.name).is_some_and(Value::is_null) =>
+            {
+                map.shift_remove(&*field.name);
             }
             _ => {}
         }

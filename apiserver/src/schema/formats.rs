@@ -20,40 +20,6 @@ pub(crate) fn base64_fault(text: &str) -> Option<usize> {
     (!whole).then_some(bytes.len())
 }
 
-/// Whether `format` is one the API server knows; others are ignored.
-pub(crate) fn supported(format: &str) -> bool {
-    matches!(
-        format,
-        "bsonobjectid"
-            | "uri"
-            | "email"
-            | "hostname"
-            | "ipv4"
-            | "ipv6"
-            | "cidr"
-            | "mac"
-            | "uuid"
-            | "uuid3"
-            | "uuid4"
-            | "uuid5"
-            | "isbn"
-            | "isbn10"
-            | "isbn13"
-            | "creditcard"
-            | "ssn"
-            | "hexcolor"
-            | "rgbcolor"
-            | "byte"
-            | "password"
-            | "date"
-            | "duration"
-            | "datetime"
-            | "date-time"
-            | "k8s-short-name"
-            | "k8s-long-name"
-    )
-}
-
 /// Whether `text` has the named format. Formats that nobody knows are always satisfied.
 pub(crate) fn matches(format: &str, text: &str) -> bool {
     match format {
@@ -220,7 +186,7 @@ fn isbn13(text: &str) -> bool {
             .enumerate()
             .map(|(i, d)| if i % 2 == 0 { *d } else { d * 3 })
             .sum();
-        v.len() == 13 && sum % 10 == 0
+        v.len() == 13 && sum.is_multiple_of(10)
     })
 }
 
@@ -232,7 +198,7 @@ fn credit_card(text: &str) -> bool {
             _ => d * 2,
         };
         let sum: u32 = v.iter().rev().enumerate().map(doubled).sum();
-        (13..=19).contains(&v.len()) && sum % 10 == 0
+        (13..=19).contains(&v.len()) && sum.is_multiple_of(10)
     })
 }
 
@@ -277,7 +243,6 @@ mod tests {
             ("ssn", "111-22-3333", "111-2-3333"),
         ];
         for (format, good, bad) in table {
-            assert!(supported(format), "{format}");
             assert!(matches(format, good), "{format} {good}");
             assert!(!matches(format, bad), "{format} {bad}");
         }

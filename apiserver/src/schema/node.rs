@@ -12,7 +12,7 @@ use super::rules::Rules;
 
 /// One type. Built-in definitions are compiled once and shared between kinds.
 #[derive(Debug, Default)]
-pub struct Node {
+pub(crate) struct Node {
     pub(crate) shape: Shape,
     /// Built-in types refuse wrong types while decoding and drop nulls; custom types keep both for
     /// validation.
@@ -93,14 +93,6 @@ impl ObjectNode {
     pub(crate) fn field(&self, name: &str) -> Option<&Field> {
         let at = self.fields.binary_search_by(|f| (*f.name).cmp(name)).ok()?;
         self.fields.get(at)
-    }
-
-    /// The type of the value under `name`: a field's, or the one of map values.
-    pub(crate) fn child(&self, name: &str) -> Option<&Node> {
-        match self.field(name) {
-            Some(field) => Some(&field.node),
-            None => self.values.as_deref(),
-        }
     }
 }
 

@@ -18,7 +18,7 @@ static DEFAULTS: LazyLock<HashMap<String, FieldDefault>> = LazyLock::new(|| {
 
 static CHECKS: LazyLock<HashMap<&'static str, Vec<Check>>> = LazyLock::new(|| {
     let lines = lines(include_str!("checks.txt"));
-    lines.filter_map(|line| parse_checks(line)).collect()
+    lines.filter_map(parse_checks).collect()
 });
 
 fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {

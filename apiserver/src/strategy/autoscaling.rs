@@ -67,7 +67,7 @@ pub(super) fn spec(spec: &Value, at: &Path<'_>, out: &mut Errors) {
             _ => continue,
         };
         if !metric.has(key) {
-            let detail = format!("must populate information for the given metric source");
+            let detail = "must populate information for the given metric source";
             out.push(FieldError::required(at.field(key), detail));
             continue;
         }

@@ -8,6 +8,12 @@ use super::{
     volumes, webhook, workload,
 };
 
+/// What a user should know of a new object, beside the old one.
+pub(crate) type Warn = fn(&Value, Option<&Value>) -> Vec<String>;
+
+/// Compares the new with the old object.
+pub(crate) type CheckUpdate = fn(&Context<'_>, &Value, &Value, &mut Errors);
+
 /// One kind's behaviour. Functions see whole objects.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Behavior {
@@ -24,8 +30,8 @@ pub(crate) struct Behavior {
     pub(crate) create: Option<fn(&Context<'_>, &mut Value)>,
     pub(crate) update: Option<fn(&Context<'_>, &mut Value, &Value)>,
     pub(crate) check: Option<fn(&Context<'_>, &Value, &mut Errors)>,
-    pub(crate) check_update: Option<fn(&Context<'_>, &Value, &Value, &mut Errors)>,
-    pub(crate) warnings: Option<fn(&Value, Option<&Value>) -> Vec<String>>,
+    pub(crate) check_update: Option<CheckUpdate>,
+    pub(crate) warnings: Option<Warn>,
     pub(crate) create_on_update: bool,
     pub(crate) unconditional_update: bool,
     pub(crate) grace: Option<fn(&Value) -> Option<i64>>,

@@ -51,7 +51,13 @@ fn files_and_functions_stay_short() {
                 source.path
             ));
         }
-        for function in source.functions() {
+        // Tables of cases may be long.
+        let functions = if source.is_test() {
+            Vec::new()
+        } else {
+            source.functions()
+        };
+        for function in functions {
             if function.lines > LONGEST_FUNCTION {
                 long.push(format!(
                     "{}:{}: fn {} has {} lines (at most {LONGEST_FUNCTION})",
