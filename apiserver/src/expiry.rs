@@ -46,7 +46,10 @@ fn expired(server: &ApiServer, now: Timestamp) -> Vec<Value> {
     server.cache.catch_up();
     let kind = server.cache.kind(&resource.prefix);
     let page = kind.page(&Selection::all(&resource, ""), None, 0, 0);
-    let events = page.objects.iter().filter_map(|object| object::parse(&object.bytes).ok());
+    let events = page
+        .objects
+        .iter()
+        .filter_map(|object| object::parse(&object.bytes).ok());
     events.filter(|event| is_expired(event, now)).collect()
 }
 
@@ -57,8 +60,12 @@ fn is_expired(event: &Value, now: Timestamp) -> bool {
         &event["eventTime"],
         &event["series"]["lastObservedTime"],
     ];
-    let times = times.into_iter().filter_map(|time| time.as_str()?.parse::<Timestamp>().ok());
-    times.max().is_some_and(|seen| now.duration_since(seen) > KEPT)
+    let times = times
+        .into_iter()
+        .filter_map(|time| time.as_str()?.parse::<Timestamp>().ok());
+    times
+        .max()
+        .is_some_and(|seen| now.duration_since(seen) > KEPT)
 }
 
 #[cfg(test)]
@@ -68,11 +75,15 @@ mod tests {
     #[test]
     fn an_event_ages_from_its_last_sighting() {
         let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
-        let event = |created: &str, last: &str| {
-            json!({"metadata": {"creationTimestamp": created}, "lastTimestamp": last})
-        };
-        assert!(is_expired(&event("2026-01-01T10:00:00Z", "2026-01-01T10:30:00Z"), now));
-        assert!(!is_expired(&event("2026-01-01T10:00:00Z", "2026-01-01T11:30:00Z"), now));
+        let event = |created: &str, last: &str| json!({"metadata": {"creationTimestamp": created}, "lastTimestamp": last});
+        assert!(is_expired(
+            &event("2026-01-01T10:00:00Z", "2026-01-01T10:30:00Z"),
+            now
+        ));
+        assert!(!is_expired(
+            &event("2026-01-01T10:00:00Z", "2026-01-01T11:30:00Z"),
+            now
+        ));
         assert!(!is_expired(&json!({}), now));
     }
 }

@@ -22,7 +22,11 @@ const MAGIC: &[u8] = b"k8s\0";
 const MAX_DEPTH: usize = 64;
 
 /// Text fields in which empty is not the same as absent.
-const KEEP_EMPTY: &[&str] = &["storageClassName", "volumeAttributesClassName", "fieldsType"];
+const KEEP_EMPTY: &[&str] = &[
+    "storageClassName",
+    "volumeAttributesClassName",
+    "fieldsType",
+];
 /// Numbers in which zero is the same as absent.
 const DROP_ZERO: &[&str] = &[
     "hostPort",
@@ -95,7 +99,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, Error> {
 }
 
 fn utf8(bytes: &[u8]) -> Result<String, Error> {
-    String::from_utf8(bytes.to_vec()).map_err(|error| Error::Malformed(error.utf8_error().valid_up_to()))
+    String::from_utf8(bytes.to_vec())
+        .map_err(|error| Error::Malformed(error.utf8_error().valid_up_to()))
 }
 
 /// Reads the fields of a message into an object.
@@ -108,7 +113,9 @@ fn fields(
     let depth = depth.checked_sub(1).ok_or(Error::TooDeep)?;
     let mut reader = Reader::new(bytes);
     while let Some((number, wire)) = reader.field()? {
-        let Some(field) = message.field(number) else { continue };
+        let Some(field) = message.field(number) else {
+            continue;
+        };
         if field.name == "~" {
             if let (Type::Message(inner), Wire::Bytes(bytes)) = (&field.kind, wire) {
                 let inner = messages::by_name(inner).ok_or(Error::Malformed(reader.position()))?;
@@ -146,8 +153,12 @@ fn append(
     wire: Wire<'_>,
     depth: usize,
 ) -> Result<(), Error> {
-    let list = object.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
-    let Value::Array(list) = list else { return Ok(()) };
+    let list = object
+        .entry(field.name)
+        .or_insert_with(|| Value::Array(Vec::new()));
+    let Value::Array(list) = list else {
+        return Ok(());
+    };
     if let (Type::Scalar(Scalar::Integer), Wire::Bytes(packed)) = (&field.kind, wire) {
         let mut reader = Reader::new(packed);
         while !reader.is_at_end() {
@@ -165,9 +176,15 @@ fn insert(
     wire: Wire<'_>,
     depth: usize,
 ) -> Result<(), Error> {
-    let Wire::Bytes(entry) = wire else { return Err(Error::Malformed(0)) };
-    let map = object.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
-    let Value::Object(map) = map else { return Ok(()) };
+    let Wire::Bytes(entry) = wire else {
+        return Err(Error::Malformed(0));
+    };
+    let map = object
+        .entry(field.name)
+        .or_insert_with(|| Value::Object(Map::new()));
+    let Value::Object(map) = map else {
+        return Ok(());
+    };
     let (mut key, mut found) = (String::new(), None);
     let mut reader = Reader::new(entry);
     while let Some((number, wire)) = reader.field()? {
@@ -244,14 +261,21 @@ fn special(message: &Message, bytes: &[u8], depth: usize) -> Result<Value, Error
 }
 
 fn embedded(encoded: &str) -> Result<Value, Error> {
-    let bytes = STANDARD.decode(encoded).map_err(|error| Error::Json(error.to_string()))?;
+    let bytes = STANDARD
+        .decode(encoded)
+        .map_err(|error| Error::Json(error.to_string()))?;
     serde_json::from_slice(&bytes).map_err(|error| Error::Json(error.to_string()))
 }
 
 /// An unset time is an empty message.
 fn time(seconds: &Value, nanos: &Value, micros: bool) -> Value {
-    let Some(seconds) = seconds.as_i64() else { return Value::Null };
-    let nanos = nanos.as_i64().and_then(|nanos| i32::try_from(nanos).ok()).unwrap_or(0);
+    let Some(seconds) = seconds.as_i64() else {
+        return Value::Null;
+    };
+    let nanos = nanos
+        .as_i64()
+        .and_then(|nanos| i32::try_from(nanos).ok())
+        .unwrap_or(0);
     match jiff::Timestamp::new(seconds, if micros { nanos } else { 0 }) {
         Ok(time) if micros => format!("{time:.6}").into(),
         Ok(time) => time.to_string().into(),

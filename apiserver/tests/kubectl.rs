@@ -77,7 +77,12 @@ impl Kubectl {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
         let output = child.wait_with_output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(text).unwrap())
@@ -95,17 +100,26 @@ async fn serve(stop: CancellationToken) -> (Arc<ApiServer>, Kubectl) {
     let mut config = Config::new(dir.path().to_owned(), address);
     config.store = StoreKind::Memory;
     let server = ApiServer::open(config).await.unwrap();
-    let purpose = Purpose::Client { user: "admin".into(), group: "system:masters".into() };
+    let purpose = Purpose::Client {
+        user: "admin".into(),
+        group: "system:masters".into(),
+    };
     let leaf = server.authority().leaf("admin", purpose).unwrap();
     let kubectl = Kubectl { dir };
     let url = format!("https://{address}");
-    server.authority().keep_kubeconfig(kubectl.kubeconfig(), url, leaf).unwrap();
+    server
+        .authority()
+        .keep_kubeconfig(kubectl.kubeconfig(), url, leaf)
+        .unwrap();
     tokio::spawn(server.clone().serve(listener, stop));
     (server, kubectl)
 }
 
 fn has_kubectl() -> bool {
-    let found = Command::new("kubectl").args(["version", "--client"]).output().is_ok();
+    let found = Command::new("kubectl")
+        .args(["version", "--client"])
+        .output()
+        .is_ok();
     if !found {
         println!("kubectl is not installed: nothing was tested");
     }
@@ -138,27 +152,55 @@ fn apply_and_look(kubectl: &Kubectl) {
     let changed = MANIFEST.replace("color: red", "color: blue");
     let server_side = kubectl.ok("apply --server-side --force-conflicts -f -", &changed);
     assert!(!server_side.contains("Warning"), "{server_side}");
-    assert!(kubectl.ok("get cm settings -o jsonpath={.data.color}", "").contains("blue"));
+    assert!(
+        kubectl
+            .ok("get cm settings -o jsonpath={.data.color}", "")
+            .contains("blue")
+    );
     kubectl.ok("diff -f -", &changed);
     let wide = kubectl.ok("get all -o wide", "");
-    for column in ["READINESS GATES", "SELECTOR", "IMAGES", "deployment.apps/web", "NodePort"] {
+    for column in [
+        "READINESS GATES",
+        "SELECTOR",
+        "IMAGES",
+        "deployment.apps/web",
+        "NodePort",
+    ] {
         assert!(wide.contains(column), "no {column} in {wide}");
     }
     assert!(kubectl.ok("describe deploy web", "").contains("3 desired"));
-    assert!(kubectl.ok("explain pod.spec.containers", "").contains("List of containers"));
-    assert!(kubectl.ok("explain deploy.spec --recursive", "").contains("replicas"));
+    assert!(
+        kubectl
+            .ok("explain pod.spec.containers", "")
+            .contains("List of containers")
+    );
+    assert!(
+        kubectl
+            .ok("explain deploy.spec --recursive", "")
+            .contains("replicas")
+    );
     assert!(kubectl.ok("api-resources", "").contains("plugins"));
-    let (_, strict) = kubectl.run("create -f -", "{kind: ConfigMap, apiVersion: v1, metadata: {name: x}, date: {}}");
+    let (_, strict) = kubectl.run(
+        "create -f -",
+        "{kind: ConfigMap, apiVersion: v1, metadata: {name: x}, date: {}}",
+    );
     assert!(strict.contains("unknown field \"date\""), "{strict}");
 }
 
 fn change(kubectl: &Kubectl) {
     kubectl.ok("scale deploy web --replicas=5", "");
-    assert_eq!(kubectl.ok("get deploy web -o jsonpath={.spec.replicas}", ""), "5");
+    assert_eq!(
+        kubectl.ok("get deploy web -o jsonpath={.spec.replicas}", ""),
+        "5"
+    );
     kubectl.ok("label pod alone tier=x", "");
     kubectl.ok("annotate pod alone note=y", "");
     kubectl.ok("edit deploy web", "");
-    assert!(kubectl.ok("get deploy web -o wide", "").contains("nginx:1.26"));
+    assert!(
+        kubectl
+            .ok("get deploy web -o wide", "")
+            .contains("nginx:1.26")
+    );
     kubectl.ok("set image deploy/web web=nginx:1.27", "");
     kubectl.ok("set env deploy/web A=B", "");
     kubectl.ok("rollout restart deploy/web", "");
@@ -193,13 +235,23 @@ fn make_by_command(kubectl: &Kubectl) {
     assert!(kubectl.ok("create token made", "").starts_with("eyJ"));
     assert!(kubectl.ok("auth whoami", "").contains("admin"));
     let made = "--as=system:serviceaccount:demo:made";
-    assert_eq!(kubectl.ok(&format!("auth can-i get pods {made}"), "").lines().next(), Some("yes"));
+    assert_eq!(
+        kubectl
+            .ok(&format!("auth can-i get pods {made}"), "")
+            .lines()
+            .next(),
+        Some("yes")
+    );
     let (allowed, _) = kubectl.run(&format!("auth can-i delete pods {made}"), "");
     assert!(!allowed);
 }
 
 fn delete(kubectl: &Kubectl) {
-    assert!(kubectl.ok("delete pod alone --timeout=10s", "").contains("deleted"));
+    assert!(
+        kubectl
+            .ok("delete pod alone --timeout=10s", "")
+            .contains("deleted")
+    );
     kubectl.ok("delete cm,secret,sa --all --timeout=10s", "");
     let gone = kubectl.ok("delete deploy web --cascade=foreground --wait=false", "");
     assert!(gone.contains("deleted"));

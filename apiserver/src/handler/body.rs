@@ -110,7 +110,9 @@ fn decode_with(
 ) -> Result<(Value, Vec<String>), StatusError> {
     match syntax {
         Syntax::Text(media) => {
-            let decoded = schema.decode_checked(body, media, validation).map_err(refused)?;
+            let decoded = schema
+                .decode_checked(body, media, validation)
+                .map_err(refused)?;
             Ok((decoded.value, decoded.warnings))
         }
         Syntax::Protobuf => {

@@ -51,7 +51,9 @@ pub(super) enum Shape {
     /// A number or text.
     IntOrString,
     /// Text; with microseconds or without a fraction.
-    Time { micros: bool },
+    Time {
+        micros: bool,
+    },
     /// Any JSON value, embedded as bytes.
     Raw,
     /// The list of its items.
@@ -77,8 +79,12 @@ pub(super) fn of(api_version: &str, kind: &str) -> Option<&'static Message> {
 }
 
 pub(super) fn by_name(name: &str) -> Option<&'static Message> {
-    static TABLE: LazyLock<HashMap<&'static str, Message>> =
-        LazyLock::new(|| include_str!("messages.txt").lines().filter_map(message).collect());
+    static TABLE: LazyLock<HashMap<&'static str, Message>> = LazyLock::new(|| {
+        include_str!("messages.txt")
+            .lines()
+            .filter_map(message)
+            .collect()
+    });
     TABLE.get(name)
 }
 
@@ -86,7 +92,13 @@ fn message(line: &'static str) -> Option<(&'static str, Message)> {
     let mut parts = line.split('|');
     let name = parts.next()?;
     let fields = parts.filter_map(field).collect();
-    Some((name, Message { fields, shape: shape(name) }))
+    Some((
+        name,
+        Message {
+            fields,
+            shape: shape(name),
+        },
+    ))
 }
 
 fn field(text: &'static str) -> Option<Field> {
@@ -105,7 +117,12 @@ fn field(text: &'static str) -> Option<Field> {
         "y" => Type::Scalar(Scalar::Bytes),
         message => Type::Message(message.strip_prefix('>')?),
     };
-    Some(Field { number, name, repeat, kind })
+    Some(Field {
+        number,
+        name,
+        repeat,
+        kind,
+    })
 }
 
 fn shape(name: &str) -> Shape {
@@ -134,7 +151,11 @@ mod tests {
             assert_eq!(message.fields.len(), line.matches('|').count(), "{name}");
             for field in &message.fields {
                 if let Type::Message(other) = field.kind {
-                    assert!(by_name(other).is_some(), "{name}.{} is a {other}", field.name);
+                    assert!(
+                        by_name(other).is_some(),
+                        "{name}.{} is a {other}",
+                        field.name
+                    );
                 }
             }
         }

@@ -35,7 +35,13 @@ fn an_object_reads_as_its_json() {
         bytes(11, &[bytes(1, b"app"), bytes(2, b"x")].concat()),
     ]
     .concat();
-    let port = [bytes(1, b"http"), varint(3, 80), bytes(4, &[varint(1, 1), bytes(3, b"web")].concat()), varint(5, 0)].concat();
+    let port = [
+        bytes(1, b"http"),
+        varint(3, 80),
+        bytes(4, &[varint(1, 1), bytes(3, b"web")].concat()),
+        varint(5, 0),
+    ]
+    .concat();
     let spec = [bytes(1, &port), bytes(4, b"ClusterIP")].concat();
     let service = [bytes(1, &metadata), bytes(2, &spec), bytes(3, &[])].concat();
     let value = decode(&enveloped("v1", "Service", &service)).unwrap();
@@ -58,8 +64,14 @@ fn embedded_parts_belong_to_their_parent() {
     let container = [bytes(1, b"c"), bytes(8, &limits)].concat();
     let spec = [bytes(1, &volume), bytes(2, &container)].concat();
     let value = decode(&enveloped("v1", "Pod", &bytes(2, &spec))).unwrap();
-    assert_eq!(value["spec"]["volumes"], json!([{"name": "v", "emptyDir": {}}]));
-    assert_eq!(value["spec"]["containers"][0]["resources"]["limits"], json!({"cpu": "2"}));
+    assert_eq!(
+        value["spec"]["volumes"],
+        json!([{"name": "v", "emptyDir": {}}])
+    );
+    assert_eq!(
+        value["spec"]["containers"][0]["resources"]["limits"],
+        json!({"cpu": "2"})
+    );
 }
 
 #[test]

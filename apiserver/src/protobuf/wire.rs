@@ -65,8 +65,14 @@ impl<'b> Reader<'b> {
     }
 
     fn take(&mut self, length: usize) -> Result<&'b [u8], Error> {
-        let end = self.at.checked_add(length).ok_or_else(|| self.malformed())?;
-        let taken = self.bytes.get(self.at..end).ok_or_else(|| self.malformed())?;
+        let end = self
+            .at
+            .checked_add(length)
+            .ok_or_else(|| self.malformed())?;
+        let taken = self
+            .bytes
+            .get(self.at..end)
+            .ok_or_else(|| self.malformed())?;
         self.at = end;
         Ok(taken)
     }
