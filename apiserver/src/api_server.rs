@@ -27,7 +27,7 @@ use crate::paths::OpenApiCache;
 use crate::pki::{Authority, NameFacts, Purpose, server_names};
 use crate::resource::Registry;
 use crate::storage::{self, Store};
-use crate::{Config, Error, StoreKind, addresses, admission, bootstrap, crd, handler};
+use crate::{Config, Error, StoreKind, addresses, admission, bootstrap, crd, expiry, handler};
 
 /// The API server of one process.
 pub struct ApiServer {
@@ -85,12 +85,22 @@ impl ApiServer {
             .map_err(Error::Store)?;
         let server = Arc::new(Self::assemble(config, store, registry, cache, authority)?);
         crd::sync(&server);
-        tokio::spawn(server.cache.clone().run());
-        tokio::spawn(crd::follow(server.clone()));
-        tokio::spawn(server.authority.clone().maintain(server.shutdown.clone()));
-        bootstrap::run(&server).await?;
+        server.start_tasks();
+        if let Err(error) = bootstrap::run(&server).await {
+            server.stop_streams();
+            return Err(error);
+        }
         server.ready.store(true, Ordering::Release);
         Ok(server)
+    }
+
+    /// Starts what runs until [`ApiServer::stop_streams`].
+    fn start_tasks(self: &Arc<Self>) {
+        let (cache, shutdown) = (self.cache.clone(), self.shutdown.clone());
+        tokio::spawn(async move { shutdown.run_until_cancelled(cache.run()).await });
+        tokio::spawn(crd::follow(self.clone()));
+        tokio::spawn(self.authority.clone().maintain(self.shutdown.clone()));
+        tokio::spawn(expiry::run(self.clone()));
     }
 
     fn assemble(

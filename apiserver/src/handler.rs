@@ -90,7 +90,6 @@ async fn route(
     let options = Options::parse(parts.uri.query().unwrap_or_default())?;
     match Target::parse(parts.uri.path())? {
         Target::Other(path) => {
-            labels.verb = parts.method.as_str().to_owned();
             let method = parts.method.as_str().to_ascii_lowercase();
             authorize(&server, &user, &Attributes::path(&method, &path)).await?;
             server.other_path(&path, &parts, &options).await
@@ -99,12 +98,14 @@ async fn route(
             let verb = path.verb(&parts.method, options.watch);
             let verb = verb.ok_or_else(StatusError::method_not_allowed)?;
             labels.verb = verb.to_owned();
-            labels.resource.clone_from(&path.resource);
-            labels.subresource.clone_from(&path.subresource);
             let pinned = options.pinned_name(verb);
             let attributes = path.attributes(verb, pinned.as_deref());
             authorize(&server, &user, &attributes).await?;
             let call = call(server, path, options, user, &parts)?;
+            labels.resource = call.resource.plural.to_string();
+            if call.resource.subresource(&call.path.subresource).is_some() {
+                labels.subresource.clone_from(&call.path.subresource);
+            }
             dispatch(call, verb, parts, body).await
         }
     }

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use crate::cache::Cache;
 use crate::storage::Status;
 
-/// What a request is counted under.
+/// What a request is counted under: only names that the server itself knows, or a scanner would fill the
+/// memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Labels {
     pub(crate) verb: String,
@@ -42,10 +43,6 @@ impl Metrics {
     pub(crate) fn observe(&self, labels: &Labels, code: u16, took: Duration) {
         let seconds = took.as_secs_f64();
         let mut requests = self.requests.lock();
-        // Unknown paths are not labels, or a scanner would fill the memory.
-        let known = code != 404 || requests.contains_key(labels);
-        let other = Labels::default();
-        let labels = if known { labels } else { &other };
         if !requests.contains_key(labels) {
             requests.insert(labels.clone(), Default::default());
         }

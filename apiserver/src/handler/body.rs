@@ -7,12 +7,21 @@ use serde_json::Value;
 
 use super::Call;
 use crate::error::StatusError;
+use crate::protobuf;
 use crate::schema::{DecodeError, FieldValidation, Media, Schema};
 
 /// Largest body, as Kubernetes has it.
 const LIMIT: usize = 3 << 20;
 
-pub(super) const JSON_AND_YAML: &str = "application/json, application/yaml";
+/// What bodies may be.
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// The syntax of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Syntax {
+    Text(Media),
+    Protobuf,
+}
 
 /// Reads a whole body.
 ///
@@ -31,12 +40,13 @@ pub(super) async fn read(body: Body) -> Result<Bytes, StatusError> {
 }
 
 /// The syntax a content type names; JSON when there is none.
-pub(super) fn media(content_type: &str) -> Result<Media, StatusError> {
+fn syntax(content_type: &str) -> Result<Syntax, StatusError> {
     let media = content_type.split(';').next().unwrap_or_default().trim();
     match media.to_ascii_lowercase().as_str() {
-        "" | "*/*" | "application/json" => Ok(Media::Json),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Media::Yaml),
-        _ => Err(StatusError::unsupported_media_type(JSON_AND_YAML)),
+        "" | "*/*" | "application/json" => Ok(Syntax::Text(Media::Json)),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Syntax::Text(Media::Yaml)),
+        protobuf::MEDIA => Ok(Syntax::Protobuf),
+        _ => Err(StatusError::unsupported_media_type(ACCEPTED)),
     }
 }
 
@@ -47,8 +57,9 @@ pub(super) fn validation(call: &Call) -> FieldValidation {
 
 /// An object of the call's kind, checked against its schema, with texts for `Warning` headers.
 pub(super) fn decode(call: &Call, body: &[u8]) -> Result<(Value, Vec<String>), StatusError> {
-    let media = media(&call.content_type)?;
-    let (mut value, warnings) = decode_with(call.resource.schema(), body, media, validation(call))?;
+    let syntax = syntax(&call.content_type)?;
+    let schema = call.resource.schema();
+    let (mut value, warnings) = decode_with(schema, body, syntax, validation(call))?;
     check_kind(
         &mut value,
         &call.resource.api_version(),
@@ -65,10 +76,10 @@ pub(super) fn decode_other(
     version: &str,
     kind: &str,
 ) -> Result<Value, StatusError> {
-    let media = media(&call.content_type)?;
+    let syntax = syntax(&call.content_type)?;
     let schema =
         Schema::builtin(group, version, kind).unwrap_or_else(|| Schema::open(group, version, kind));
-    let (mut value, _) = decode_with(&schema, body, media, FieldValidation::Ignore)?;
+    let (mut value, _) = decode_with(&schema, body, syntax, FieldValidation::Ignore)?;
     let api_version = if group.is_empty() {
         version.to_owned()
     } else {
@@ -78,16 +89,39 @@ pub(super) fn decode_other(
     Ok(value)
 }
 
+/// DeleteOptions, under whatever version the client names them.
+pub(super) fn decode_options(call: &Call, body: &[u8]) -> Result<Value, StatusError> {
+    let syntax = syntax(&call.content_type)?;
+    let schema = Schema::open("", "v1", "DeleteOptions");
+    let (value, _) = decode_with(&schema, body, syntax, FieldValidation::Ignore)?;
+    match value["kind"].as_str() {
+        None | Some("" | "DeleteOptions") => Ok(value),
+        Some(other) => Err(StatusError::bad_request(format!(
+            "the body of a delete must be DeleteOptions, not {other}"
+        ))),
+    }
+}
+
 fn decode_with(
     schema: &Schema,
     body: &[u8],
-    media: Media,
+    syntax: Syntax,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), StatusError> {
-    let decoded = schema
-        .decode_checked(body, media, validation)
-        .map_err(refused)?;
-    Ok((decoded.value, decoded.warnings))
+    match syntax {
+        Syntax::Text(media) => {
+            let decoded = schema
+                .decode_checked(body, media, validation)
+                .map_err(refused)?;
+            Ok((decoded.value, decoded.warnings))
+        }
+        Syntax::Protobuf => {
+            let mut value = protobuf::decode(body)
+                .map_err(|error| StatusError::bad_request(error.to_string()))?;
+            let warnings = schema.check(&mut value, validation).map_err(refused)?;
+            Ok((value, warnings))
+        }
+    }
 }
 
 fn refused(error: DecodeError) -> StatusError {

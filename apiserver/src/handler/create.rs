@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::write::{self, Draft, Outcome};
-use super::{Call, body, metadata, object_answer};
+use super::{Call, body, get, metadata, object_answer};
 use crate::error::StatusError;
 
 pub(super) async fn create(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
@@ -32,7 +32,8 @@ pub(super) async fn create_object(
     refuse_terminating(call)?;
     metadata::check_place(call, &mut draft.object)?;
     let generates = metadata::text(&draft.object, "name").is_empty();
-    let original = generates.then(|| draft.object.clone());
+    let retries = generates || call.resource.companion.is_some();
+    let original = retries.then(|| draft.object.clone());
     for _ in 0..write::TRIES {
         metadata::begin(call, &mut draft.object)?;
         let name = metadata::text(&draft.object, "name").to_owned();
@@ -41,10 +42,13 @@ pub(super) async fn create_object(
             Outcome::Stored(bytes) | Outcome::Removed(bytes) => {
                 return object_answer(call, StatusCode::CREATED, &bytes, draft.warnings);
             }
-            Outcome::Raced => match &original {
-                Some(original) => draft.object = original.clone(),
-                None => return Err(StatusError::already_exists(&call.resource, &name)),
-            },
+            Outcome::Raced => {}
+        }
+        // The name, or only something that goes with the object, such as the address of a Service.
+        let taken = get::read(call, &name).await?.is_some();
+        match &original {
+            Some(original) if generates || !taken => draft.object = original.clone(),
+            _ => return Err(StatusError::already_exists(&call.resource, &name)),
         }
     }
     Err(StatusError::already_exists(&call.resource, "").with_cause(

@@ -32,13 +32,7 @@ impl DeleteOptions {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(options);
         }
-        let value = match body::media(&call.content_type)? {
-            crate::schema::Media::Json => serde_json::from_slice(body).map_err(|e| e.to_string()),
-            crate::schema::Media::Yaml => serde_saphyr::from_slice(body).map_err(|e| e.to_string()),
-        };
-        let value: Value = value.map_err(|error| {
-            StatusError::bad_request(format!("the body is not DeleteOptions: {error}"))
-        })?;
+        let value = body::decode_options(call, body)?;
         options.merge(&value)?;
         Ok(options)
     }

@@ -11,11 +11,11 @@ use crate::error::StatusError;
 use crate::schema::FieldError;
 
 pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
-    let (mut object, warnings) = body::decode(call, &body)?;
-    metadata::check_place(call, &mut object)?;
     let name = &call.path.name;
-    let wanted = metadata::text(&object, "resourceVersion").to_owned();
     for _ in 0..write::TRIES {
+        let (mut object, warnings) = body::decode(call, &body)?;
+        metadata::check_place(call, &mut object)?;
+        let wanted = metadata::text(&object, "resourceVersion").to_owned();
         let Some(current) = write::current(call, name).await? else {
             let creates = call.resource.strategy().allow_create_on_update()
                 && call.path.subresource.is_empty()
@@ -35,8 +35,8 @@ pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, S
         };
         check_revision(call, &current, &wanted)?;
         let mut draft = Draft {
-            object: object.clone(),
-            warnings: warnings.clone(),
+            object,
+            warnings,
             tracked: false,
         };
         match write::update(call, &current, &mut draft).await? {

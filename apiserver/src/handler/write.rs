@@ -58,6 +58,10 @@ pub(super) async fn prepare_new(call: &Call, draft: &mut Draft) -> Result<(), St
     let name = metadata::text(object, "name").to_owned();
     let context = call.context();
     strategy.default(object);
+    // What admission adds belongs to nobody, so that the next apply does not take it away.
+    if !draft.tracked {
+        track(call, None, object);
+    }
     let request = call.admission(Operation::Create, &name, None);
     let refused = |error| StatusError::admission(&call.resource, &name, error);
     call.server
@@ -67,9 +71,6 @@ pub(super) async fn prepare_new(call: &Call, draft: &mut Draft) -> Result<(), St
         .map_err(refused)?;
     strategy.prepare_create(&context, object);
     strategy.default(object);
-    if !draft.tracked {
-        track(call, None, object);
-    }
     let errors = strategy.validate(&context, object);
     if !errors.is_empty() {
         return Err(StatusError::invalid(&call.resource, &name, &errors));
@@ -138,6 +139,9 @@ async fn prepare_change(
     let object = &mut draft.object;
     let context = call.context();
     strategy.default(object);
+    if !draft.tracked {
+        track(call, Some(old), object);
+    }
     let request = call.admission(Operation::Update, name, Some(old));
     let refused = |error| StatusError::admission(&call.resource, name, error);
     call.server
@@ -147,9 +151,6 @@ async fn prepare_change(
         .map_err(refused)?;
     strategy.prepare_update(&context, object, old);
     strategy.default(object);
-    if !draft.tracked {
-        track(call, Some(old), object);
-    }
     let errors = strategy.validate_update(&context, object, old);
     if !errors.is_empty() {
         return Err(StatusError::invalid(&call.resource, name, &errors));
