@@ -1,6 +1,12 @@
 //! kube-rs against davit: typed and dynamic objects, watches, every kind of patch, CRDs, conflicts.
 #![allow(clippy::disallowed_methods, reason = "the tests run real programs")]
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "tests fail by panicking"
+)]
 mod harness;
 
 use std::time::Duration;

@@ -1,6 +1,12 @@
 //! Nothing acknowledged is lost and no container dies when davit does.
 #![allow(clippy::disallowed_methods, reason = "the tests run real programs")]
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "tests fail by panicking"
+)]
 mod harness;
 
 use harness::{Cluster, image, on_a_machine, wait_for};

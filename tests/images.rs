@@ -1,6 +1,12 @@
 //! Images from a real registry, a real server out of Debian's packages, and archives that are bad.
 #![allow(clippy::disallowed_methods, reason = "the tests run real programs")]
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "tests fail by panicking"
+)]
 mod harness;
 
 use std::net::TcpStream;

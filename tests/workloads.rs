@@ -1,7 +1,13 @@
 //! The main job with stock kubectl: manifests applied, containers answering, rolled out, scaled,
 //! looked at, and deleted.
 #![allow(clippy::disallowed_methods, reason = "the tests run real programs")]
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    reason = "tests fail by panicking"
+)]
 mod harness;
 
 use std::io::{BufRead, BufReader};

@@ -264,7 +264,7 @@ fn kept(
 fn quantities(amounts: &BTreeMap<String, Quantity>) -> BTreeMap<String, ApiQuantity> {
     amounts
         .iter()
-        .map(|(name, amount)| (name.clone(), amount.clone().into()))
+        .map(|(name, amount)| (name.clone(), (*amount).into()))
         .collect()
 }
 
