@@ -12,6 +12,7 @@ use nix::unistd::Uid;
 
 use crate::connect::DEFAULT_DATA_DIR;
 use crate::fault::Fault;
+use crate::images;
 use crate::parts::{Parts, Stage};
 
 /// Where the node API listens unless told otherwise; kubelet's port.
@@ -130,6 +131,12 @@ impl Settings {
             tracing::warn!(%error, "davit could not make its own image");
         }
         let stop = parts.stop_token(Stage::Client);
+        let socket = images::socket::listen(data_dir)?;
+        let (store, stop_images) = (agent.images(), stop.clone());
+        parts.start(Stage::Client, "image service", async move {
+            images::socket::serve(socket, store, stop_images).await;
+            Ok(())
+        });
         parts.start(Stage::Client, "node agent", async move {
             agent
                 .run(stop)

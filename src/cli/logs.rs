@@ -42,18 +42,12 @@ pub(super) struct Args {
 impl Args {
     pub(super) async fn run(self) -> Result<(), Fault> {
         let connection = self.target.connect().await?;
+        let pods = Api::<Pod>::namespaced(connection.client.clone(), &connection.namespace);
         let name = match self.pod.split_once('/') {
-            None => self.pod.as_str(),
-            Some(("pod" | "pods" | "po", name)) => name,
-            Some((kind, _)) => {
-                return Err(Fault::told(
-                    "",
-                    format!("a {kind} has no log"),
-                    "name one of its pods",
-                ));
-            }
+            None => self.pod.clone(),
+            Some(("pod" | "pods" | "po", name)) => name.to_owned(),
+            Some((kind, name)) => pod_of(&connection, &pods, kind, name).await?,
         };
-        let pods = Api::<Pod>::namespaced(connection.client, &connection.namespace);
         let params = LogParams {
             container: self.container,
             follow: self.follow,
