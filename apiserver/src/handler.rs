@@ -8,9 +8,9 @@ mod collection;
 mod create;
 mod delete;
 mod eviction;
+mod field_manager;
 mod get;
 mod list;
-mod manager;
 mod metadata;
 pub(crate) mod page;
 mod patch;
@@ -157,7 +157,7 @@ fn call(
     check_scope(&resource, &path, &parts.method)?;
     Ok(Call {
         accept: Accept::parse(header(header::ACCEPT))?,
-        manager: manager::name(options.field_manager.as_deref(), header(header::USER_AGENT)),
+        manager: field_manager::name(options.field_manager.as_deref(), header(header::USER_AGENT)),
         content_type: header(header::CONTENT_TYPE).to_owned(),
         server,
         resource,

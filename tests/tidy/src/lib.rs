@@ -85,7 +85,10 @@ impl Source {
             };
             let indent = line.len() - line.trim_start().len();
             let closing = format!("{}}}", " ".repeat(indent));
-            let one_line = line.ends_with('}') || line.ends_with(';');
+            // A method without a body, or one on a single line.
+            let mut rest = lines.iter().skip(index);
+            let opening = rest.find(|line| line.ends_with(['{', '}', ';']));
+            let one_line = !opening.is_some_and(|line| line.ends_with('{'));
             let end = lines.iter().skip(index).position(|line| *line == closing);
             if let (false, Some(length)) = (one_line, end) {
                 found.push(Function {
