@@ -251,6 +251,11 @@ impl Agent {
             self.images.clone(),
             shutdown.clone(),
         ));
+        tasks.spawn(housekeeping::mend(
+            Arc::clone(&self.host),
+            recorder.clone(),
+            shutdown.clone(),
+        ));
         let address = self.listener.local_addr();
         let address = address.map_err(|source| Error::Listen {
             address: self.config.listen,

@@ -2,11 +2,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Event, EventSource, Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -93,19 +93,13 @@ impl Recorder {
         let _ = self.sender.send(said);
     }
 
-    /// Records an Event about this node.
-    pub(super) fn about_node(
-        &self,
-        node: &Node,
-        severity: Severity,
-        reason: &str,
-        message: String,
-    ) {
+    /// Records an Event about this node. Its UID is the name, as kubelet has it and `kubectl describe node` looks for.
+    pub(super) fn about_node(&self, severity: Severity, reason: &str, message: String) {
         let object = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Node".into()),
             name: Some(self.node.to_string()),
-            uid: node.uid(),
+            uid: Some(self.node.to_string()),
             ..ObjectReference::default()
         };
         self.about(object, severity, reason, message);

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +57,6 @@ impl Heartbeat {
                 Ok((seen, wrote)) => {
                     if !std::mem::replace(&mut started, true) {
                         self.recorder.about_node(
-                            &seen,
                             Severity::Normal,
                             "Starting",
                             "Starting davit's node agent.".into(),
@@ -129,7 +128,14 @@ impl Heartbeat {
         nodes: &Api<Node>,
         status: &NodeStatus,
     ) -> Result<Node, kube::Error> {
-        let patch = json!({ "status": status });
+        let mut patch = json!({ "status": status });
+        // Addresses are merged by type, of which there may be several: the list is replaced.
+        if let Some(addresses) = patch
+            .pointer_mut("/status/addresses")
+            .and_then(Value::as_array_mut)
+        {
+            addresses.insert(0, json!({ "$patch": "replace" }));
+        }
         nodes
             .patch_status(
                 &self.config.node_name,

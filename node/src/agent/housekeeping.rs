@@ -1,13 +1,17 @@
-//! What the node tidies up by itself: images that are in the way, roots of containers that are gone.
+//! What the node tidies up by itself: images that are in the way, roots of containers that are gone, and what somebody took
+//! away from under it.
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use davit_plugins::executor::Host;
 use tokio_util::sync::CancellationToken;
 
+use super::events::Recorder;
 use crate::image::{GarbagePolicy, ImageStore};
 use crate::pod::observed::Phase;
 use crate::pod::record::Record;
-use crate::pod::services::chain;
+use crate::pod::services::{Severity, chain};
 
 /// How often the disk is looked at, as kubelet does.
 const EVERY: Duration = Duration::from_secs(5 * 60);
@@ -34,6 +38,37 @@ pub(super) async fn collect_images(images: ImageStore, shutdown: CancellationTok
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(error = chain(&error), "images could not be collected"),
+        }
+    }
+}
+
+/// How often the kernel is compared with the ledger: links, rules and mounts that others removed come back by then.
+const MEND_EVERY: Duration = Duration::from_secs(60);
+
+/// Puts back what is in the ledger and no longer in the kernel, until shutdown; Events say what it was.
+pub(super) async fn mend(host: Arc<Host>, recorder: Recorder, shutdown: CancellationToken) {
+    let start = tokio::time::Instant::now() + MEND_EVERY;
+    let mut due = tokio::time::interval_at(start, MEND_EVERY);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = due.tick() => {}
+        }
+        let report = host.replay().await;
+        for (scope, what) in report.mended {
+            let message = format!("{scope}: {what}; it was put back");
+            recorder.about_node(Severity::Warning, "NetworkDrift", message);
+        }
+        for (scope, cause) in report.failed {
+            tracing::warn!(%scope, cause, "the ledger and the kernel differ");
+        }
+        for mark in report.collected {
+            recorder.about_node(
+                Severity::Normal,
+                "ScopeCollected",
+                format!("{mark}: nobody owned it; it was removed"),
+            );
         }
     }
 }

@@ -139,11 +139,11 @@ impl NetworkObjects {
                     },
                     status: None,
                 };
-                nodes
-                    .create(&PostParams::default(), &object)
-                    .await
-                    .map(drop)
-                    .map_err(|error| chain(&error))
+                match nodes.create(&PostParams::default(), &object).await {
+                    // Made by the run before this one; the cache shows it in a moment.
+                    Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+                    other => other.map(drop).map_err(|error| chain(&error)),
+                }
             }
             Change::GiveBack { object, .. } => nodes
                 .delete(object, &Default::default())

@@ -261,13 +261,17 @@ impl std::fmt::Debug for Services {
 pub(crate) const HOOK_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// An error with all its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    // The client's errors print their sources themselves; of an answer only the message is for people.
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => return status.message.clone(),
+        Some(error) => return error.to_string(),
+        None => {}
+    }
     let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
+    if let Some(cause) = error.source() {
         text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+        text.push_str(&chain(cause));
     }
     text
 }
