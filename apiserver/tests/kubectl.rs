@@ -180,10 +180,8 @@ fn apply_and_look(kubectl: &Kubectl) {
             .contains("replicas")
     );
     assert!(kubectl.ok("api-resources", "").contains("plugins"));
-    let (_, strict) = kubectl.run(
-        "create -f -",
-        "{kind: ConfigMap, apiVersion: v1, metadata: {name: x}, date: {}}",
-    );
+    let typo = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: x}\ndate: {}\n";
+    let (_, strict) = kubectl.run("create -f -", typo);
     assert!(strict.contains("unknown field \"date\""), "{strict}");
 }
 

@@ -173,7 +173,7 @@ fn applied(
     let based_on = metadata::text(&config, "resourceVersion").to_owned();
     let writer = call.writer(&api_version);
     let mut object = apply::apply(schema, live, config, &writer, call.options.force)
-        .map_err(|error| conflicts(call, error))?;
+        .map_err(conflicts)?;
     if !based_on.is_empty() {
         metadata::of_mut(&mut object)?.insert("resourceVersion".into(), based_on.into());
     }
@@ -184,7 +184,7 @@ fn applied(
     })
 }
 
-fn conflicts(_call: &Call, error: ApplyError) -> StatusError {
+fn conflicts(error: ApplyError) -> StatusError {
     match error {
         ApplyError::Conflicts(ref conflicts) => {
             let message = error.to_string();
