@@ -19,7 +19,7 @@ pub(crate) struct Document {
     pub(crate) api_version: String,
     /// `kind`.
     pub(crate) kind: String,
-    /// `metadata.name`; may be empty with `generateName`.
+    /// `metadata.name`.
     pub(crate) name: String,
     /// `metadata.namespace`, if there is one.
     pub(crate) namespace: Option<String>,

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{Patch, PatchParams, ValidationDirective};
 use kube::core::DynamicObject;
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, ResourceExt};
+use serde_json::Value;
 
 use crate::catalog::{Catalog, Kind};
 use crate::connect::{Connection, Target};
@@ -91,7 +93,7 @@ impl Applier<'_> {
         );
         let api = kind.api(self.connection, document.namespace.as_deref());
         let failed = |error| Fault::request(&what, &error);
-        let before = api.get_metadata_opt(&document.name).await.map_err(failed)?;
+        let before = api.get_opt(&document.name).await.map_err(failed)?;
         let params = PatchParams {
             field_validation: Some(ValidationDirective::Strict),
             force: self.force,
@@ -104,7 +106,7 @@ impl Applier<'_> {
             .map_err(|error| conflict(&what, &error).unwrap_or_else(|| failed(error)))?;
         let outcome = match before {
             None => "created",
-            Some(before) if before.resource_version() == after.resource_version() => "unchanged",
+            Some(before) if is_same(&before, &after, &object) => "unchanged",
             Some(_) => "configured",
         };
         if document.kind == "CustomResourceDefinition" {
@@ -169,7 +171,7 @@ impl Kind {
 }
 
 /// The object without what only the server writes, so that the output of `get -o yaml` can be applied.
-fn without_server_fields(document: &Document) -> serde_json::Value {
+fn without_server_fields(document: &Document) -> Value {
     let mut object = document.object.clone();
     if let Some(metadata) = object.get_mut("metadata").and_then(|m| m.as_object_mut()) {
         for field in [
@@ -184,6 +186,36 @@ fn without_server_fields(document: &Document) -> serde_json::Value {
     object
 }
 
+/// Whether applying `wanted` left the object as it was. Somebody else may have written it meanwhile, so a
+/// new revision alone does not mean that this apply changed something.
+fn is_same(before: &DynamicObject, after: &DynamicObject, wanted: &Value) -> bool {
+    if before.resource_version() == after.resource_version() {
+        return true;
+    }
+    let is_ours = |entry: &&ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Apply")
+    };
+    let owned = |object: &DynamicObject| {
+        let entry = object.managed_fields().iter().find(is_ours);
+        entry.and_then(|entry| entry.fields_v1.clone())
+    };
+    owned(before) == owned(after)
+        && serde_json::to_value(before).is_ok_and(|before| is_within(wanted, &before))
+}
+
+/// Whether `object` says everything that `wanted` says.
+fn is_within(wanted: &Value, object: &Value) -> bool {
+    match (wanted, object) {
+        (Value::Object(wanted), Value::Object(have)) => wanted
+            .iter()
+            .all(|(key, value)| have.get(key).is_some_and(|have| is_within(value, have))),
+        (Value::Array(wanted), Value::Array(have)) => {
+            wanted.len() == have.len() && wanted.iter().zip(have).all(|(w, h)| is_within(w, h))
+        }
+        (wanted, have) => wanted == have,
+    }
+}
+
 /// Somebody else owns fields: the message lists them.
 fn conflict(what: &str, error: &kube::Error) -> Option<Fault> {
     match error {
@@ -194,5 +226,37 @@ fn conflict(what: &str, error: &kube::Error) -> Option<Fault> {
             Some(Fault::told(what, status.message.clone(), remedy))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_write_of_somebody_else_is_no_change_of_ours() {
+        let object = |revision: &str, replicas: i64, fields: Value| -> DynamicObject {
+            serde_json::from_value(json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {
+                    "name": "web", "resourceVersion": revision,
+                    "managedFields": [{"manager": "davit", "operation": "Apply", "fieldsV1": fields}],
+                },
+                "spec": {"replicas": replicas, "paused": false},
+            }))
+            .unwrap()
+        };
+        let (one, two) = (json!({"f:spec": {}}), json!({"f:spec": {"f:replicas": {}}}));
+        let wanted = json!({"metadata": {"name": "web"}, "spec": {"replicas": 3}});
+        let cases = [
+            (object("1", 3, one.clone()), object("1", 3, one.clone()), true),
+            (object("1", 3, one.clone()), object("2", 3, one.clone()), true),
+            (object("1", 2, one.clone()), object("2", 3, one.clone()), false),
+            (object("1", 3, one.clone()), object("2", 3, two), false),
+        ];
+        for (before, after, same) in cases {
+            assert_eq!(is_same(&before, &after, &wanted), same, "{before:?} {after:?}");
+        }
     }
 }
