@@ -41,18 +41,34 @@ pub use garbage::{Collected, GarbagePolicy};
 pub use selfmade::build_self;
 
 /// How the store behaves. `Default` is right for ordinary nodes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// `host[:port]` of registries to be spoken to over plain http. Loopback addresses always are.
     pub insecure_registries: Vec<String>,
     /// Additional certificate authorities, PEM; the system's are always trusted.
     pub extra_roots: Vec<PathBuf>,
-    /// The proxy for registries that are not on loopback: `http://[user:password@]host:port`.
+    /// Where `<host[:port]>/*.crt` hold authorities for one registry, as Docker has them.
+    pub certs_dir: PathBuf,
+    /// The proxy for registries that are not on loopback, `http://[user:password@]host:port`; without one, the
+    /// process's `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` count, as for other container tools.
     pub proxy: Option<String>,
-    /// Hosts, domains and networks the proxy is not used for, separated by commas.
+    /// Hosts, domains and networks `proxy` is not used for, separated by commas.
     pub no_proxy: Option<String>,
     /// What images may cost.
     pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            insecure_registries: Vec::new(),
+            extra_roots: Vec::new(),
+            certs_dir: PathBuf::from("/etc/docker/certs.d"),
+            proxy: None,
+            no_proxy: None,
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// What one image may cost this machine.
@@ -157,6 +173,7 @@ impl ImageStore {
     }
 
     /// Fetches an image unless it is here in the same version, trying `credentials` in turn (none: anonymously).
+    /// `davit.local` is this machine: its images are not fetched, and `davit.local/hello` is made ([`build_self`]).
     ///
     /// # Errors
     /// See [`Error`]; nothing half-done is listed. Dropping the future is safe.
@@ -234,11 +251,6 @@ impl ImageStore {
     /// Keys of all prepared root file systems, so that those of vanished containers can be discarded.
     pub fn prepared(&self) -> Vec<String> {
         self.inner.state.lock().prepared.keys().cloned().collect()
-    }
-
-    /// The layers of an image as directories to be mounted read-only, top first, for image volumes.
-    pub fn layers(&self, image: &Image) -> Vec<PathBuf> {
-        self.inner.layout.lower(&image.layers)
     }
 
     /// Removes images by policy, and whatever no image needs.

@@ -358,3 +358,53 @@ async fn nobody_listening_is_said_at_once() {
             .starts_with(&format!("cannot reach registry {address}"))
     );
 }
+
+#[tokio::test]
+async fn a_loopback_registry_may_speak_tls_with_an_authority_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let answer = hyper::service::service_fn(|_| async {
+                    Ok::<_, std::convert::Infallible>(http::Response::new("{}".to_owned()))
+                });
+                let stream = hyper_util::rt::TokioIo::new(stream);
+                let _ended = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(stream, answer)
+                    .await;
+            });
+        }
+    });
+    let options = Options {
+        certs_dir: dir.path().to_owned(),
+        ..Options::default()
+    };
+    let transport = Transport::new(Arc::new(options));
+    let stranger = repository(&transport, address, None)
+        .await
+        .manifest("1")
+        .await
+        .unwrap_err();
+    assert!(matches!(stranger, Error::Unreachable { .. }), "{stranger}");
+    let authorities = dir.path().join(address.to_string());
+    std::fs::create_dir(&authorities).unwrap();
+    std::fs::write(authorities.join("ca.crt"), made.cert.pem()).unwrap();
+    let known = repository(&transport, address, None).await;
+    assert_eq!(known.manifest("1").await.unwrap().bytes, b"{}");
+}

@@ -1,15 +1,19 @@
 //! Connections to registries: TLS with the system's authorities, plain http for loopback, and an optional proxy.
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
+use std::fs;
 use std::future::Future;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderValue, USER_AGENT};
+use http::header::{HeaderMap, HeaderValue, USER_AGENT};
+use http::uri::Authority;
 use http::{Method, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -19,6 +23,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
@@ -38,14 +43,15 @@ type HttpClient = Client<HttpsConnector<Dial>, Full<Bytes>>;
 #[derive(Debug)]
 pub(in crate::image) struct Transport {
     options: Arc<Options>,
-    client: OnceLock<HttpClient>,
+    /// By directory of additional authorities; most registries have none and share one.
+    clients: Mutex<HashMap<Option<PathBuf>, HttpClient>>,
 }
 
 impl Transport {
     pub(in crate::image) fn new(options: Arc<Options>) -> Self {
         Self {
             options,
-            client: OnceLock::new(),
+            clients: Mutex::default(),
         }
     }
 
@@ -83,49 +89,69 @@ impl Transport {
         request
             .headers_mut()
             .insert(USER_AGENT, HeaderValue::from_static(agent));
-        if let Some(host) = uri
-            .authority()
-            .and_then(|a| HeaderValue::from_str(a.as_str()).ok())
-        {
-            request.headers_mut().insert(HOST, host);
-        }
-        Ok(self.client()?.request(request).await?)
+        Ok(self.client(uri)?.request(request).await?)
     }
 
-    fn client(&self) -> Result<&HttpClient, BoxError> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
+    /// The client whose authorities fit the host.
+    fn client(&self, uri: &Uri) -> Result<HttpClient, BoxError> {
+        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
+        let dir = self.options.certs_dir.join(authority);
+        let dir = (uri.scheme_str() == Some("https") && dir.is_dir()).then_some(dir);
+        let mut clients = self.clients.lock();
+        if let Some(client) = clients.get(&dir) {
+            return Ok(client.clone());
         }
+        let client = self.make(dir.as_deref())?;
+        clients.insert(dir, client.clone());
+        Ok(client)
+    }
+
+    fn make(&self, authorities: Option<&Path>) -> Result<HttpClient, BoxError> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let proxy = self.options.proxy.as_ref().map(|proxy| {
-            let no_proxy = self.options.no_proxy.as_deref().unwrap_or_default();
-            Arc::new(Matcher::builder().all(proxy.as_str()).no(no_proxy).build())
-        });
+        let proxy = match &self.options.proxy {
+            None => Matcher::from_env(),
+            Some(proxy) => {
+                let no_proxy = self.options.no_proxy.as_deref().unwrap_or_default();
+                Matcher::builder().all(proxy.as_str()).no(no_proxy).build()
+            }
+        };
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(self.tls()?)
+            .with_tls_config(self.tls(authorities)?)
             .https_or_http()
             .enable_all_versions()
-            .wrap_connector(Dial { http, proxy });
-        let client = Client::builder(TokioExecutor::new())
+            .wrap_connector(Dial {
+                http,
+                proxy: Arc::new(proxy),
+            });
+        Ok(Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
-            .set_host(false)
-            .build(connector);
-        Ok(self.client.get_or_init(|| client))
+            .build(connector))
     }
 
-    fn tls(&self) -> Result<rustls::ClientConfig, BoxError> {
+    fn tls(&self, authorities: Option<&Path>) -> Result<rustls::ClientConfig, BoxError> {
         let mut roots = rustls::RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();
         for error in &native.errors {
             tracing::warn!(%error, "some of the system's certificate authorities cannot be read");
         }
         roots.add_parsable_certificates(native.certs);
-        for path in &self.options.extra_roots {
+        let mut files = self.options.extra_roots.clone();
+        if let Some(dir) = authorities {
+            for entry in fs::read_dir(dir)? {
+                let path = entry?.path();
+                files.extend(
+                    path.extension()
+                        .is_some_and(|end| end == "crt")
+                        .then_some(path),
+                );
+            }
+        }
+        for path in &files {
             let named = |reason: BoxError| -> BoxError {
                 format!("certificate authority {}: {reason}", path.display()).into()
             };
@@ -162,7 +188,7 @@ pub(super) fn is_refused(error: &Error) -> bool {
 #[derive(Clone, Debug)]
 struct Dial {
     http: HttpConnector,
-    proxy: Option<Arc<Matcher>>,
+    proxy: Arc<Matcher>,
 }
 
 impl Service<Uri> for Dial {
@@ -176,11 +202,11 @@ impl Service<Uri> for Dial {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let direct = uri.host().is_some_and(is_loopback);
-        let intercept = self
-            .proxy
-            .as_ref()
-            .filter(|_| !direct)
-            .and_then(|p| p.intercept(&uri));
+        let intercept = if direct {
+            None
+        } else {
+            self.proxy.intercept(&uri)
+        };
         let Some(intercept) = intercept else {
             let connecting = self.http.call(uri);
             return Box::pin(async move { Ok(connecting.await?) });

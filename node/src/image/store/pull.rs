@@ -10,7 +10,7 @@ use oci_spec::image::ImageConfiguration;
 
 use super::index::{self, Record};
 use super::layers::{self, Pins, Source, Wanted};
-use super::{Image, Inner, blocking};
+use super::{Image, Inner, blocking, selfmade};
 use crate::image::auth::Credentials;
 use crate::image::client::{RawManifest, Repository};
 use crate::image::config;
@@ -40,6 +40,9 @@ pub(super) async fn pull(
     credentials: &[Credentials],
     progress: &dyn Progress,
 ) -> Result<Image, Error> {
+    if reference.registry() == selfmade::REGISTRY {
+        return local(inner, reference).await;
+    }
     let mut refused = None;
     let anonymous = credentials.is_empty().then_some(None);
     for credentials in credentials.iter().cloned().map(Some).chain(anonymous) {
@@ -51,6 +54,17 @@ pub(super) async fn pull(
     Err(refused.unwrap_or_else(|| Error::NotFound {
         reference: reference.to_string(),
     }))
+}
+
+/// `davit.local` is this machine: its images were imported, and one is made when somebody wants it.
+async fn local(inner: &Arc<Inner>, reference: &Reference) -> Result<Image, Error> {
+    if reference.to_string() == selfmade::NAME {
+        return selfmade::build_running(inner).await;
+    }
+    let known = inner.state.lock().find(reference).map(Record::image);
+    known.ok_or_else(|| Error::Unknown {
+        name: reference.to_string(),
+    })
 }
 
 async fn pull_as(

@@ -25,7 +25,9 @@ mod linked;
 #[cfg(test)]
 mod tests;
 
-const NAME: &str = "davit.local/hello:latest";
+/// The registry that is this machine.
+pub(super) const REGISTRY: &str = "davit.local";
+pub(super) const NAME: &str = "davit.local/hello:latest";
 const BINARY: &str = "bin/davit";
 const PASSWD: &str =
     "root:x:0:0:root:/:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n";
@@ -52,9 +54,12 @@ struct Made {
 /// # Errors
 /// The binary or a library cannot be read, or the store cannot be written.
 pub async fn build_self(store: &ImageStore) -> Result<Image, Error> {
-    let inner = Arc::clone(&store.inner);
+    build_running(&store.inner).await
+}
+
+pub(super) async fn build_running(inner: &Arc<Inner>) -> Result<Image, Error> {
     let program = blocking("look at the running binary", linked::running).await?;
-    build(&inner, program).await
+    build(inner, program).await
 }
 
 async fn build(inner: &Arc<Inner>, program: Program) -> Result<Image, Error> {

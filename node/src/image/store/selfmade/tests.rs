@@ -117,3 +117,35 @@ fn add_to(archive: &mut ::tar::Builder<Vec<u8>>, path: &Path, item: &Item, _to: 
         .append_data(&mut header, path, data.as_slice())
         .unwrap();
 }
+
+#[tokio::test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the image's program is run to see that it lacks nothing"
+)]
+async fn pulling_it_makes_it_and_it_runs_with_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ImageStore::open(&dir.path().join("store"), Options::default()).unwrap();
+    let name = Reference::parse("davit.local/hello").unwrap();
+    let image = store.pull(&name, &[], &crate::image::Silent).await.unwrap();
+    let root = store.prepare(&image, "run").unwrap().lower.remove(0);
+    let listed = std::process::Command::new("chroot")
+        .arg(&root)
+        .args(["/bin/davit", "--list", "the_same_files_make_the_same_image"])
+        .env_clear()
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&listed.stdout);
+    assert!(
+        text.contains("the_same_files_make_the_same_image: test"),
+        "{listed:?}"
+    );
+    let again = store.pull(&name, &[], &crate::image::Silent).await.unwrap();
+    assert_eq!(again.id, image.id);
+    let other = Reference::parse("davit.local/other").unwrap();
+    let error = store
+        .pull(&other, &[], &crate::image::Silent)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Unknown { .. }), "{error}");
+}

@@ -166,3 +166,70 @@ async fn broken_archives_are_refused_with_their_reason() {
     assert!(matches!(error, Error::Io { .. }), "{error}");
     assert!(store.list().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the archives are to be those of another tool"
+)]
+async fn archives_of_skopeo_are_the_image_that_is_pulled() {
+    let registry = Registry::start().await;
+    let built = image(
+        &[layer(&[("f", b"1")]), layer(&[("g", b"2")])],
+        json!({ "Cmd": ["x"] }),
+    );
+    registry.push("team/app", "1", &built).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let source = format!("docker://{}/team/app:1", registry.address);
+    let flags = [
+        "--insecure-policy",
+        "copy",
+        "--src-tls-verify=false",
+        "--quiet",
+    ];
+    for (kind, compressed) in [("oci-archive", true), ("docker-archive", false)] {
+        let path = dir.path().join(kind);
+        let to = format!("{kind}:{}:example.com/team/app:1", path.display());
+        let mut skopeo = std::process::Command::new("skopeo");
+        skopeo
+            .args(flags)
+            .args(compressed.then_some("--dest-compress"))
+            .args([&source, &to]);
+        let copied = skopeo.output().expect("install skopeo");
+        assert!(copied.status.success(), "{copied:?}");
+        let images = store.import(&path, &Silent).await.unwrap();
+        assert_eq!(images.len(), 1);
+        assert_eq!(images[0].id, built.id, "{kind}");
+        assert!(
+            images[0]
+                .names
+                .contains(&"example.com/team/app:1".to_owned()),
+            "{kind}"
+        );
+    }
+    let pulled = reference(&format!("{}/team/app:1", registry.address));
+    assert_eq!(
+        store.pull(&pulled, &[], &Silent).await.unwrap().id,
+        built.id
+    );
+    assert_eq!(store.list().len(), 1);
+}
+
+#[tokio::test]
+async fn more_layers_than_overlayfs_stacks_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let path = write(
+        &dir,
+        "high.tar",
+        &oci(&[(&image(&vec![layer(&[]); 501], json!({})), "a:1")]),
+    );
+    let error = store.import(&path, &Silent).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("it has 501 layers; davit stacks at most 500"),
+        "{error}"
+    );
+}
