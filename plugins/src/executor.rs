@@ -125,6 +125,7 @@ impl Host {
             pools: Pools::default(),
             operation_id,
             attempt,
+            dry_run: false,
             subject,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),

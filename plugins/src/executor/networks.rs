@@ -5,7 +5,7 @@ use super::{AttachPod, Attached, Host, NetworkAttachment, NodeUp, Phase, digest}
 use crate::capabilities::ObjectRef;
 use crate::error::{CallError, Code};
 use crate::network::{AttachResult, Attachment, Driver, NodeResult};
-use crate::plan::{NetworkOp, Place, ScopeId};
+use crate::plan::{NetworkOp, NetworkPlan, Place, ScopeId};
 use crate::registry::Planned;
 use crate::scope::{Record, ScopePlan};
 use serde::{Deserialize, Serialize};
@@ -189,6 +189,20 @@ impl Host {
             before: None,
             session,
         }))
+    }
+
+    /// What would be done to attach a pod, step by step. Nothing is done, and no address is kept.
+    ///
+    /// # Errors
+    /// The driver's refusal.
+    pub async fn plan_attachment(&self, one: &NetworkAttachment) -> Result<NetworkPlan, CallError> {
+        let NetworkAttachment { attachment, node } = one;
+        let driver = Driver::new(self.registry.get(&attachment.network.driver)?)?;
+        let scope = ScopeId::net(&attachment.pod.uid, &attachment.ifname);
+        let mut input = self.input(scope.clone(), "dry-run", Some(pod_subject(attachment)));
+        self.settled(&scope);
+        input.dry_run = true;
+        Ok(driver.attach(input, attachment, node).await?.plan)
     }
 
     /// What is in force for an attachment.

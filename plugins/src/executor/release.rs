@@ -146,6 +146,7 @@ fn released_input<'a>(
         pools: Pools::default(),
         operation_id: format!("released/{scope}"),
         attempt,
+        dry_run: false,
         subject: None,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),

@@ -50,6 +50,8 @@ pub(crate) struct CallInput<'a> {
     pub(crate) pools: Pools,
     pub(crate) operation_id: String,
     pub(crate) attempt: u32,
+    /// Whether the plan is only looked at.
+    pub(crate) dry_run: bool,
     pub(crate) subject: Option<ObjectRef>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
@@ -110,7 +112,7 @@ impl Serving {
             driver: self.driver().into(),
             operation_id: input.operation_id,
             attempt: input.attempt,
-            dry_run: false,
+            dry_run: input.dry_run,
             node: self.granted.node.clone(),
             config: self.granted.config.clone(),
             subject: input.subject,

@@ -298,3 +298,16 @@ async fn a_bridge_outside_the_grants_is_refused() {
     );
     assert_eq!(world.machine.present(), [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_can_be_looked_at() {
+    let world = World::new().await;
+    world.host.node_up(node_up(network(BRIDGE))).await.unwrap();
+    let before = world.machine.present();
+    let one = attachment("uid-1", "eth0", network(BRIDGE));
+    let plan = world.host.plan_attachment(&one).await.unwrap();
+    assert_eq!(plan.ops.len(), 3);
+    assert_eq!(world.host.plan_attachment(&one).await.unwrap().ops.len(), 3);
+    assert_eq!(world.machine.present(), before);
+    assert_eq!(world.host.scopes()[0].leases, []);
+}
