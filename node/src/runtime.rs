@@ -40,8 +40,12 @@ use crate::kernel::program::Program;
 use crate::shim::protocol::Begin;
 use crate::shim::record::Records;
 use client::{Client, dial};
+use futures::StreamExt;
 use prepare::Preparer;
 use sandbox::Inner;
+
+/// How many shims are talked to at once when they are adopted.
+const ADOPTED_AT_ONCE: usize = 32;
 
 /// Starts and finds sandboxes. Cheap to share; holds the executable that all its shims run.
 #[derive(Debug)]
@@ -133,21 +137,24 @@ impl Runtime {
                 })];
             }
         };
-        let mut found = Vec::new();
-        for entry in entries.flatten() {
+        let found = entries.flatten().filter_map(|entry| {
             let records = Records::of_pod(&entry.path());
-            if !records.dir().exists() {
-                continue;
-            }
-            match records.read_sandbox() {
-                Ok(begin) => found.push(Ok(self.reconnect(begin, records).await)),
-                Err(source) => {
-                    let path = records.dir().join("sandbox.json");
-                    found.push(Err(Error::File { path, source }));
-                }
+            records.dir().exists().then(|| self.adopt_one(records))
+        });
+        futures::stream::iter(found)
+            .buffered(ADOPTED_AT_ONCE)
+            .collect()
+            .await
+    }
+
+    async fn adopt_one(&self, records: Records) -> Result<Sandbox, Error> {
+        match records.read_sandbox() {
+            Ok(begin) => Ok(self.reconnect(begin, records).await),
+            Err(source) => {
+                let path = records.dir().join("sandbox.json");
+                Err(Error::File { path, source })
             }
         }
-        found
     }
 
     /// Removes the cgroup that held all pods, once they are shut down. Safe to repeat.

@@ -68,6 +68,10 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(code).unwrap_or(1));
         }
         Some("agent") => return survival::agent_process(args.skip(1).collect()),
+        Some("peer") => {
+            bench::peer_process(args.skip(1).collect());
+            return ExitCode::SUCCESS;
+        }
         _ => {}
     }
     let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();

@@ -37,6 +37,7 @@ fn v2_limits_land_in_their_files() {
         pids_max: Some(100),
         oom_score_adj: None,
     };
+    cgroups.create("davit/pod/c").unwrap();
     cgroups.limit("davit/pod/c", &resources).unwrap();
     let read = |file: &str| fs::read_to_string(dir.path().join("davit/pod/c").join(file)).unwrap();
     assert_eq!(read("memory.max"), "67108864");

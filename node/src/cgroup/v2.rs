@@ -75,15 +75,20 @@ impl Cgroups for Unified {
     }
 
     fn create(&self, group: &str) -> Result<(), StepError> {
-        super::make_directory(&self.directory(group))
+        let directory = self.directory(group);
+        super::make_directory(&directory)?;
+        // The whole container goes when memory runs out, as with the kubelet, not a random process of it.
+        let together = directory.join("memory.oom.group");
+        if together.exists() {
+            super::write(&together, "1")
+        } else {
+            Ok(())
+        }
     }
 
     fn limit(&self, group: &str, resources: &Resources) -> Result<(), StepError> {
         if let Some(bytes) = resources.memory_bytes {
-            let place = self.place(group, "memory")?;
-            place.memory(bytes)?;
-            // The whole container goes when memory runs out, as with the kubelet, not a random process of it.
-            super::write(&place.directory.join("memory.oom.group"), "1")?;
+            self.place(group, "memory")?.memory(bytes)?;
         }
         if let Some(shares) = resources.cpu_shares {
             self.place(group, "cpu")?.cpu_shares(shares)?;

@@ -136,7 +136,7 @@ pub struct ContainerConfig {
     pub rlimits: Vec<(String, u64, u64)>,
     /// Where the log goes, in the CRI format.
     pub log_path: PathBuf,
-    /// Size at which a log file is put aside.
+    /// Size at which a log file is put aside; 0 for never.
     pub log_max_bytes: u64,
     /// Most log files kept, the current one counted.
     pub log_max_files: u32,

@@ -26,7 +26,7 @@ pub(crate) struct HostFacts {
     pub(crate) devices: Vec<LinuxDevice>,
     /// Capabilities the container is granted.
     pub(crate) capabilities: CapsHashSet,
-    /// Paths of the pod's namespaces, for those containers do not make themselves.
+    /// Process whose namespaces are the pod's.
     pub(crate) shim_pid: i32,
 }
 

@@ -108,7 +108,12 @@ impl LogWriter {
 
     fn add(&mut self, time: &str, stream: Stream, tag: char, text: &[u8]) {
         let length = (time.len() + stream.name().len() + text.len() + 5) as u64;
-        let full = self.size + self.pending.len() as u64 + length > self.plan.max_bytes;
+        let limit = if self.plan.max_bytes == 0 {
+            u64::MAX
+        } else {
+            self.plan.max_bytes
+        };
+        let full = self.size + self.pending.len() as u64 + length > limit;
         if full && self.size + self.pending.len() as u64 > 0 {
             self.flush();
             self.put_aside();

@@ -282,7 +282,7 @@ pub(crate) struct CapabilityBits {
 pub(crate) struct LogPlan {
     /// The current file.
     pub(crate) path: PathBuf,
-    /// Put aside when it would grow beyond this.
+    /// Put aside when it would grow beyond this; never if 0.
     pub(crate) max_bytes: u64,
     /// Files kept, the current one counted.
     pub(crate) max_files: u32,

@@ -1,4 +1,5 @@
 //! `cargo test --test runtime -- bench`: a container's whole life beside crun and runc, where they are installed.
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -72,15 +73,33 @@ pub(crate) async fn run() {
 
     for runtime in ["/usr/bin/crun", "/usr/sbin/runc"] {
         if Path::new(runtime).exists() {
-            match peer(runtime) {
-                Some(time) => println!("{runtime:30} {time:6.2} ms"),
-                None => println!("{runtime:30} does not run on this host"),
-            }
+            in_private_mounts(runtime);
         }
     }
 }
 
+/// crun refuses hybrid cgroups unless the unified hierarchy is hidden from it, so peers run in mounts of their own.
+fn in_private_mounts(runtime: &str) {
+    let own = std::env::current_exe().unwrap();
+    let script = format!(
+        "umount /sys/fs/cgroup/unified 2>/dev/null; exec {} peer {runtime}",
+        own.display()
+    );
+    let status = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .status();
+    assert!(status.is_ok_and(|status| status.success()));
+}
+
 /// The same by another runtime's command line, on a plain directory as root.
+pub(crate) fn peer_process(args: Vec<OsString>) {
+    let runtime = args[0].to_string_lossy().into_owned();
+    match peer(&runtime) {
+        Some(time) => println!("{runtime:30} {time:6.2} ms"),
+        None => println!("{runtime:30} does not run on this host"),
+    }
+}
+
 fn peer(runtime: &str) -> Option<f64> {
     let bundle = tempfile::tempdir().unwrap();
     let root = bundle.path().join("rootfs");
@@ -104,24 +123,12 @@ fn peer(runtime: &str) -> Option<f64> {
     for round in 0..ROUNDS + 5 {
         let id = format!("davit-bench-{}-{round}", std::process::id());
         let begun = Instant::now();
-        // crun refuses hybrid cgroups unless the unified hierarchy is hidden from it.
-        let script = format!(
-            "umount /sys/fs/cgroup/unified 2>/dev/null; exec {runtime} run --bundle {} {id}",
-            bundle.path().display()
-        );
-        let status = if runtime.ends_with("crun") {
-            Command::new("unshare")
-                .args(["-m", "sh", "-c", &script])
-                .stderr(Stdio::null())
-                .status()
-        } else {
-            Command::new(runtime)
-                .args(["run", "--bundle"])
-                .arg(bundle.path())
-                .arg(&id)
-                .stderr(Stdio::null())
-                .status()
-        };
+        let status = Command::new(runtime)
+            .args(["run", "--bundle"])
+            .arg(bundle.path())
+            .arg(&id)
+            .stderr(Stdio::null())
+            .status();
         if !status.ok()?.success() {
             return None;
         }

@@ -270,9 +270,18 @@ pub(crate) fn leftovers() -> Result<(), String> {
         return Ok(());
     }
     let temp = tempfile::tempdir().unwrap();
-    runtime_at(temp.path())
-        .remove_root_cgroup()
-        .map_err(|e| chain(&e))?;
+    let runtime = runtime_at(temp.path());
+    if let Err(error) = runtime.remove_root_cgroup() {
+        // Reported, but not left for the next run to trip over.
+        kill_all();
+        for _ in 0..200 {
+            if runtime.remove_root_cgroup().is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        return Err(chain(&error));
+    }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let ours: Vec<&str> = mounts
         .lines()
@@ -285,4 +294,28 @@ pub(crate) fn leftovers() -> Result<(), String> {
         let _ = std::fs::remove_dir_all(layer.path());
     }
     Ok(())
+}
+
+/// Kills what is in this run's cgroups.
+fn kill_all() {
+    let mut groups = vec![Path::new("/sys/fs/cgroup").to_owned()];
+    let entries = std::fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten();
+    groups.extend(entries.map(|entry| entry.path()));
+    groups.iter_mut().for_each(|path| path.push(cgroup_root()));
+    while let Some(path) = groups.pop() {
+        let pids = std::fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+        for pid in pids.lines().filter_map(|line| line.parse().ok()) {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+        let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
+        groups.extend(
+            entries
+                .map(|entry| entry.path())
+                .filter(|path| path.is_dir()),
+        );
+    }
 }
