@@ -277,4 +277,4 @@ impl Schema {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(crate) use {kinds::KINDS, tests::any_json};
+pub(crate) use {kinds::KINDS, tests::any_json, tests::definitions_of};

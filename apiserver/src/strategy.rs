@@ -113,7 +113,7 @@ pub fn custom(schema: Arc<Schema>, options: CustomOptions) -> Arc<dyn Strategy> 
 /// Complaints found so far.
 type Errors = Vec<FieldError>;
 
-pub(crate) use hooks::of as hooks;
+pub(crate) use hooks::of as hooks_of;
 
 /// Complains if a field differs from what it was.
 fn immutable(new: &Value, old: &Value, key: &str, at: &Path<'_>, out: &mut Errors) {

@@ -181,7 +181,7 @@ fn object(definitions: &Definitions, name: Option<&str>, source: &Value) -> Shap
             .and_then(|n| n.atomic)
             .unwrap_or(false),
         hooks: name
-            .map(|n| crate::strategy::hooks(lists::short(n)))
+            .map(|n| crate::strategy::hooks_of(lists::short(n)))
             .unwrap_or_default(),
         ..ObjectNode::default()
     })

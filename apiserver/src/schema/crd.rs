@@ -1,5 +1,7 @@
 //! Compiles the `openAPIV3Schema` of a CustomResourceDefinition's version.
 
+use std::cell::RefCell;
+
 use serde_json::{Map, Value};
 
 use super::builtin;
@@ -8,7 +10,7 @@ use super::node::{
     Field, FieldDefault, Hooks, ListKind, ListNode, Node, NodeRef, ObjectNode, Shape, Text,
 };
 use super::rules::{Bound, Declared, Logic, Pattern, Rules};
-use super::{cel, structural};
+use super::{cel, decode, structural, validate};
 
 /// Compiles a schema that must be structural.
 pub(crate) fn compile(schema: &Value, at: &Path<'_>) -> Result<NodeRef, Vec<FieldError>> {
@@ -17,8 +19,43 @@ pub(crate) fn compile(schema: &Value, at: &Path<'_>) -> Result<NodeRef, Vec<Fiel
         return Err(errors);
     }
     let empty = Map::new();
-    let node = node(schema.as_object().unwrap_or(&empty), Resource::Yes);
-    Ok(NodeRef::from(node))
+    let root = schema.as_object().unwrap_or(&empty);
+    let mut errors = Vec::new();
+    check_defaults(root, at, &mut errors);
+    if errors.is_empty() { Ok(NodeRef::from(node(root, Resource::Yes))) } else { Err(errors) }
+}
+
+/// Checks that every default is what its own schema allows.
+fn check_defaults(schema: &Map<String, Value>, at: &Path<'_>, out: &mut Vec<FieldError>) {
+    if let Some(default) = schema.get("default").filter(|d| !d.is_null()) {
+        let at = at.field("default");
+        let own = node(schema, Resource::No);
+        let report = RefCell::default();
+        let pruned = decode::decode(&own, default, &report).ok().flatten();
+        if pruned.as_ref() != Some(default) {
+            let detail = "must not have unknown fields";
+            out.push(FieldError::invalid(at, default.clone(), detail));
+        }
+        for error in validate::validate(&own, default, None) {
+            let path = match error.path.as_str() {
+                "" => at.to_string(),
+                inner => format!("{at}.{inner}"),
+            };
+            out.push(FieldError { path, ..error });
+        }
+    }
+    let at_properties = at.field("properties");
+    let properties = schema.get("properties").and_then(Value::as_object);
+    for (name, property) in properties.into_iter().flatten() {
+        if let Some(property) = property.as_object() {
+            check_defaults(property, &at_properties.key(name), out);
+        }
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = schema.get(key).and_then(Value::as_object) {
+            check_defaults(inner, &at.field(key), out);
+        }
+    }
 }
 
 /// The node of a custom kind without a schema: everything is kept.

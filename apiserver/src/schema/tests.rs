@@ -29,6 +29,12 @@ fn every_built_in_kind_compiles_and_knows_its_metadata() {
     }
 }
 
+/// The short names of the types that some kinds are made of.
+pub(crate) fn definitions_of(kinds: &[&kinds::Kind]) -> Vec<String> {
+    let (_, definitions) = builtin::generate(kinds);
+    definitions.keys().map(|name| lists::short(name).to_owned()).collect()
+}
+
 #[test]
 fn the_tables_name_types_and_fields_that_exist() {
     let all: Vec<&kinds::Kind> = kinds::KINDS.iter().collect();
@@ -469,6 +475,16 @@ fn schemas_that_are_not_structural_are_refused() {
             errors.iter().any(|e| e.to_string().contains(part)),
             "{errors:?}"
         );
+    }
+    let defaults = [
+        (json!({"type": "integer", "default": "x"}), "s.properties[a].default: Invalid value: \"string\""),
+        (json!({"type": "integer", "default": 0, "minimum": 1}), "should be greater than or equal to 1"),
+        (json!({"type": "object", "default": {"b": 1}, "properties": {"c": {"type": "integer"}}}), "must not have unknown fields"),
+    ];
+    for (property, part) in defaults {
+        let schema = json!({"type": "object", "properties": {"a": property}});
+        let errors = Schema::from_crd("x.io", "v1", "Foo", &schema, &Path::new("s")).unwrap_err();
+        assert!(errors[0].to_string().contains(part), "{errors:?}");
     }
     let mut deep = json!({"type": "string"});
     for _ in 0..100 {

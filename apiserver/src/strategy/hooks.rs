@@ -1,109 +1,105 @@
 //! Which types have code beside the tables of defaults and checks.
 
+use serde_json::{Map, Value};
+
 use super::{
-    autoscaling, batch, cluster, config, crd, devices, labels, networking, pod, rbac, resources,
-    service, volumes, webhook, workload,
+    Errors, autoscaling, batch, cluster, config, crd, devices, labels, networking, pod, rbac,
+    resources, service, volumes, webhook, workload,
 };
+use crate::schema::Path;
 use crate::schema::node::Hooks;
 
-type Default = fn(&mut serde_json::Map<String, serde_json::Value>);
-type Check = fn(&serde_json::Value, &crate::schema::Path<'_>, &mut super::Errors);
+type Default = fn(&mut Map<String, Value>);
+type Check = fn(&Value, &Path<'_>, &mut Errors);
+
+/// A type by its short name, and its code.
+type Entry = (&'static str, Hooks);
+
+const fn default(name: &'static str, default: Default) -> Entry {
+    (name, Hooks { default: Some(default), check: None })
+}
+
+const fn check(name: &'static str, check: Check) -> Entry {
+    (name, Hooks { default: None, check: Some(check) })
+}
+
+const fn both(name: &'static str, default: Default, check: Check) -> Entry {
+    (name, Hooks { default: Some(default), check: Some(check) })
+}
 
 /// The code of a type by its short name, such as `core.v1.PodSpec`.
 pub(crate) fn of(definition: &str) -> Hooks {
-    let (default, check): (Option<Default>, Option<Check>) = match definition {
-        "meta.v1.LabelSelector" => (None, Some(labels::selector)),
-
-        "core.v1.Container" | "core.v1.EphemeralContainer" => {
-            (Some(pod::container::defaults), Some(container))
-        }
-        "core.v1.EnvFromSource" => (None, Some(pod::env::source)),
-        "core.v1.EnvVar" => (None, Some(pod::env::variable)),
-        "core.v1.DownwardAPIVolumeFile" => (None, Some(pod::volume::downward_file)),
-        "core.v1.NodeSelector" => (None, Some(pod::scheduling::node_selector)),
-        "core.v1.NodeSelectorRequirement" => (None, Some(pod::scheduling::node_requirement)),
-        "core.v1.Pod" => (Some(pod::defaults), None),
-        "core.v1.PodAffinityTerm" => (None, Some(pod::scheduling::pod_term)),
-        "core.v1.PodSecurityContext" => (None, Some(pod::security::pod)),
-        "core.v1.PodSpec" => (Some(pod::spec_defaults), Some(pod::spec::check)),
-        "core.v1.PodTemplateSpec" => (None, Some(pod::check_template)),
-        "core.v1.ResourceRequirements" => (None, Some(resources::requirements)),
-        "core.v1.SecurityContext" => (None, Some(pod::security::container)),
-        "core.v1.Toleration" => (None, Some(pod::scheduling::toleration)),
-        "core.v1.Volume" => (Some(pod::volume::defaults), Some(pod::volume::check)),
-
-        "core.v1.LimitRangeItem" => (Some(cluster::limit_defaults), Some(cluster::limit_item)),
-        "core.v1.Namespace" => (Some(cluster::namespace_defaults), None),
-        "core.v1.NodeSpec" => (None, Some(cluster::node_spec)),
-        "core.v1.NodeStatus" => (Some(cluster::node_status_defaults), None),
-        "core.v1.PersistentVolumeClaim" => (Some(volumes::claim_defaults), None),
-        "core.v1.PersistentVolumeClaimSpec" => (
-            Some(volumes::claim_spec_defaults),
-            Some(volumes::claim_spec),
-        ),
-        "core.v1.PersistentVolumeSpec" => (None, Some(volumes::volume_spec)),
-        "core.v1.ReplicationController" => (Some(workload::controller_defaults), None),
-        "core.v1.ReplicationControllerSpec" => (None, Some(workload::replication_controller)),
-        "core.v1.ResourceQuotaSpec" => (None, Some(cluster::quota_spec)),
-        "core.v1.Secret" => (Some(config::secret_defaults), None),
-        "core.v1.ServicePort" => (Some(service::port_defaults), None),
-        "core.v1.ServiceSpec" => (Some(service::spec_defaults), Some(service::spec)),
-
-        "apps.v1.DaemonSetSpec" => (None, Some(workload::daemon_set)),
-        "apps.v1.DaemonSetUpdateStrategy"
-        | "apps.v1.DeploymentStrategy"
-        | "apps.v1.StatefulSetUpdateStrategy" => (Some(workload::rolling_defaults), None),
-        "apps.v1.DeploymentSpec" => (None, Some(workload::deployment)),
-        "apps.v1.ReplicaSetSpec" => (None, Some(workload::replica_set)),
-        "apps.v1.StatefulSetSpec" => (None, Some(workload::stateful_set)),
-
-        "batch.v1.CronJobSpec" => (None, Some(batch::cron_spec)),
-        "batch.v1.Job" => (Some(batch::defaults), None),
-        "batch.v1.JobSpec" => (Some(batch::spec_defaults), Some(batch::spec)),
-
-        "autoscaling.v1.HorizontalPodAutoscalerSpec" => {
-            (Some(autoscaling::v1_defaults), Some(autoscaling::spec))
-        }
-        "autoscaling.v2.HorizontalPodAutoscalerSpec" => {
-            (Some(autoscaling::v2_defaults), Some(autoscaling::spec))
-        }
-        "policy.v1.PodDisruptionBudgetSpec" => (None, Some(autoscaling::budget_spec)),
-
-        "networking.v1.IngressClassParametersReference" => (
-            Some(networking::class_parameter_defaults),
-            Some(networking::class_parameters),
-        ),
-        "networking.v1.IngressSpec" => (None, Some(networking::ingress_spec)),
-        "networking.v1.NetworkPolicySpec" => (
-            Some(networking::policy_defaults),
-            Some(networking::policy_spec),
-        ),
-
-        "rbac.v1.Subject" => (Some(rbac::subject_defaults), None),
-        "storage.v1.CSIDriverSpec" => (None, Some(volumes::driver_spec)),
-        "storage.v1.VolumeAttachmentSpec" => (None, Some(volumes::attachment_spec)),
-        "certificates.v1.CertificateSigningRequestSpec" => (None, Some(webhook::request_spec)),
-        "admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec" => {
-            (None, Some(webhook::binding_spec))
-        }
-        "admissionregistration.v1.ValidatingAdmissionPolicySpec" => {
-            (None, Some(webhook::policy_spec))
-        }
-        "apiextensions.v1.CustomResourceDefinition" => (Some(crd::defaults), None),
-        "apiextensions.v1.CustomResourceDefinitionNames" => (Some(crd::name_defaults), None),
-        "flowcontrol.v1.PriorityLevelConfigurationSpec" => {
-            (Some(devices::level_defaults), Some(devices::level))
-        }
-        "resource.v1.DeviceRequest" => (None, Some(devices::request)),
-        "resource.v1.DeviceSubRequest" | "resource.v1.ExactDeviceRequest" => {
-            (Some(devices::request_defaults), None)
-        }
-        _ => (None, None),
-    };
-    Hooks { default, check }
+    let found = TABLE.iter().find(|(name, _)| *name == definition);
+    found.map(|(_, hooks)| *hooks).unwrap_or_default()
 }
 
-fn container(value: &serde_json::Value, at: &crate::schema::Path<'_>, out: &mut super::Errors) {
+const TABLE: &[Entry] = &[
+    check("admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec", webhook::binding_spec),
+    check("admissionregistration.v1.ValidatingAdmissionPolicySpec", webhook::policy_spec),
+    default("apiextensions.v1.CustomResourceDefinition", crd::defaults),
+    default("apiextensions.v1.CustomResourceDefinitionNames", crd::name_defaults),
+    check("apps.v1.DaemonSetSpec", workload::daemon_set),
+    default("apps.v1.DaemonSetUpdateStrategy", workload::rolling_defaults),
+    check("apps.v1.DeploymentSpec", workload::deployment),
+    default("apps.v1.DeploymentStrategy", workload::rolling_defaults),
+    check("apps.v1.ReplicaSetSpec", workload::replica_set),
+    check("apps.v1.StatefulSetSpec", workload::stateful_set),
+    default("apps.v1.StatefulSetUpdateStrategy", workload::rolling_defaults),
+    both("autoscaling.v1.HorizontalPodAutoscalerSpec", autoscaling::v1_defaults, autoscaling::spec),
+    both("autoscaling.v2.HorizontalPodAutoscalerSpec", autoscaling::v2_defaults, autoscaling::spec),
+    check("batch.v1.CronJobSpec", batch::cron_spec),
+    default("batch.v1.Job", batch::defaults),
+    both("batch.v1.JobSpec", batch::spec_defaults, batch::spec),
+    check("certificates.v1.CertificateSigningRequestSpec", webhook::request_spec),
+    both("core.v1.Container", pod::container::defaults, container),
+    check("core.v1.DownwardAPIVolumeFile", pod::volume::downward_file),
+    check("core.v1.EnvFromSource", pod::env::source),
+    check("core.v1.EnvVar", pod::env::variable),
+    both("core.v1.EphemeralContainer", pod::container::defaults, container),
+    both("core.v1.LimitRangeItem", cluster::limit_defaults, cluster::limit_item),
+    default("core.v1.Namespace", cluster::namespace_defaults),
+    check("core.v1.NodeSelector", pod::scheduling::node_selector),
+    check("core.v1.NodeSelectorRequirement", pod::scheduling::node_requirement),
+    check("core.v1.NodeSpec", cluster::node_spec),
+    default("core.v1.NodeStatus", cluster::node_status_defaults),
+    default("core.v1.PersistentVolumeClaim", volumes::claim_defaults),
+    both("core.v1.PersistentVolumeClaimSpec", volumes::claim_spec_defaults, volumes::claim_spec),
+    check("core.v1.PersistentVolumeSpec", volumes::volume_spec),
+    default("core.v1.Pod", pod::defaults),
+    check("core.v1.PodAffinityTerm", pod::scheduling::pod_term),
+    check("core.v1.PodSecurityContext", pod::security::pod),
+    both("core.v1.PodSpec", pod::spec_defaults, pod::spec::check),
+    check("core.v1.PodTemplateSpec", pod::check_template),
+    default("core.v1.ReplicationController", workload::controller_defaults),
+    check("core.v1.ReplicationControllerSpec", workload::replication_controller),
+    check("core.v1.ResourceQuotaSpec", cluster::quota_spec),
+    check("core.v1.ResourceRequirements", resources::requirements),
+    default("core.v1.Secret", config::secret_defaults),
+    check("core.v1.SecurityContext", pod::security::container),
+    default("core.v1.ServicePort", service::port_defaults),
+    both("core.v1.ServiceSpec", service::spec_defaults, service::spec),
+    check("core.v1.Toleration", pod::scheduling::toleration),
+    both("core.v1.Volume", pod::volume::defaults, pod::volume::check),
+    both("flowcontrol.v1.PriorityLevelConfigurationSpec", devices::level_defaults, devices::level),
+    check("meta.v1.LabelSelector", labels::selector),
+    both("networking.v1.IngressClassParametersReference", networking::class_parameter_defaults, networking::class_parameters),
+    check("networking.v1.IngressSpec", networking::ingress_spec),
+    both("networking.v1.NetworkPolicySpec", networking::policy_defaults, networking::policy_spec),
+    check("policy.v1.PodDisruptionBudgetSpec", autoscaling::budget_spec),
+    default("rbac.v1.Subject", rbac::subject_defaults),
+    check("resource.v1.DeviceRequest", devices::request),
+    default("resource.v1.DeviceSubRequest", devices::request_defaults),
+    default("resource.v1.ExactDeviceRequest", devices::request_defaults),
+    check("storage.v1.CSIDriverSpec", volumes::driver_spec),
+    check("storage.v1.VolumeAttachmentSpec", volumes::attachment_spec),
+];
+
+fn container(value: &Value, at: &Path<'_>, out: &mut Errors) {
     pod::container::check(value, at, out);
     pod::probe::check(value, at, out);
+}
+
+#[cfg(test)]
+pub(super) fn types() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, _)| *name)
 }

@@ -64,6 +64,11 @@ const fn cluster(group: &'static str, kind: &'static str) -> Behavior {
     }
 }
 
+/// A reconciled kind that makes pods from a template.
+const fn templated(group: &'static str, kind: &'static str) -> Behavior {
+    Behavior { warnings: Some(super::warnings::workload), ..reconciled(group, kind) }
+}
+
 /// A kind with a status and generations.
 const fn reconciled(group: &'static str, kind: &'static str) -> Behavior {
     Behavior {
@@ -174,7 +179,7 @@ const CORE: &[Behavior] = &[
         check_update: Some(volumes::claim_update),
         ..namespaced("", "PersistentVolumeClaim")
     },
-    reconciled("", "ReplicationController"),
+    templated("", "ReplicationController"),
     Behavior {
         check: Some(cluster::new_event),
         create_on_update: true,
@@ -191,19 +196,19 @@ const CORE: &[Behavior] = &[
 const WORKLOADS: &[Behavior] = &[
     Behavior {
         check_update: Some(workload::selector_immutable),
-        ..reconciled(APPS, "Deployment")
+        ..templated(APPS, "Deployment")
     },
     Behavior {
         check_update: Some(workload::selector_immutable),
-        ..reconciled(APPS, "ReplicaSet")
+        ..templated(APPS, "ReplicaSet")
     },
     Behavior {
         check_update: Some(workload::selector_immutable),
-        ..reconciled(APPS, "DaemonSet")
+        ..templated(APPS, "DaemonSet")
     },
     Behavior {
         check_update: Some(workload::stateful_set_update),
-        ..reconciled(APPS, "StatefulSet")
+        ..templated(APPS, "StatefulSet")
     },
     Behavior {
         check_update: Some(workload::revision_update),
@@ -213,10 +218,11 @@ const WORKLOADS: &[Behavior] = &[
         create: Some(batch::create),
         check: Some(batch::check),
         check_update: Some(batch::update),
-        ..reconciled("batch", "Job")
+        ..templated("batch", "Job")
     },
     Behavior {
         name: cron_job_name,
+        warnings: Some(super::warnings::cron_job),
         ..reconciled("batch", "CronJob")
     },
     Behavior {

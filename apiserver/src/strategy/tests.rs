@@ -60,6 +60,15 @@ fn pod(spec: Value) -> Value {
         "metadata": {"name": "p", "namespace": "default"}, "spec": spec})
 }
 
+#[test]
+fn every_type_with_code_exists() {
+    let kinds: Vec<_> = crate::schema::KINDS.iter().collect();
+    let known = crate::schema::definitions_of(&kinds);
+    let missing: Vec<&str> =
+        super::hooks::types().filter(|name| !known.iter().any(|k| k == name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 fn containers(container: Value) -> Value {
     let mut full = json!({"name": "c", "image": "busybox"});
     for (key, value) in container.as_object().unwrap() {

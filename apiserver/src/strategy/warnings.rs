@@ -11,41 +11,64 @@ pub(super) fn pod(new: &Value, old: Option<&Value>) -> Vec<String> {
     if old.is_some() {
         return out;
     }
-    let name = new.at("metadata").text("name");
-    if name.contains('.') {
+    if new.at("metadata").text("name").contains('.') {
         out.push(
             "metadata.name: this is used in the Pod's hostname, which can result in surprising \
              behavior; a DNS label is recommended: [must not contain dots]"
                 .to_owned(),
         );
     }
-    let spec = new.at("spec");
+    spec(new.at("spec"), "spec", &mut out);
+    out
+}
+
+/// What is odd about the pods of a workload.
+pub(super) fn workload(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let template = |object: &Value| object.at("spec").at("template").at("spec").clone();
+    templated(template(new), old.map(template), "spec.template.spec")
+}
+
+/// What is odd about the pods of a CronJob.
+pub(super) fn cron_job(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let template = |object: &Value| {
+        object.at("spec").at("jobTemplate").at("spec").at("template").at("spec").clone()
+    };
+    templated(template(new), old.map(template), "spec.jobTemplate.spec.template.spec")
+}
+
+fn templated(new: Value, old: Option<Value>, at: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    if old.as_ref() != Some(&new) {
+        spec(&new, at, &mut out);
+    }
+    out
+}
+
+fn spec(spec: &Value, at: &str, out: &mut Vec<String>) {
     for list in LISTS {
         for (index, container) in spec.items(list).iter().enumerate() {
-            let path = format!("spec.{list}[{index}]");
-            environment(container, &path, &mut out);
-            ports(container, &path, &mut out);
-            fractions(container, &path, &mut out);
+            let path = format!("{at}.{list}[{index}]");
+            environment(container, &path, out);
+            ports(container, &path, out);
+            fractions(container, &path, out);
         }
     }
     for (index, volume) in spec.items("volumes").iter().enumerate() {
         if volume.has("gitRepo") {
-            out.push(format!(
-                "spec.volumes[{index}].gitRepo: deprecated in v1.11"
-            ));
+            out.push(format!("{at}.volumes[{index}].gitRepo: deprecated in v1.11"));
         }
     }
-    if spec
-        .int("terminationGracePeriodSeconds")
-        .is_some_and(|s| s < 0)
-    {
-        out.push(
-            "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid \
-                  and will be treated as 1"
-                .to_owned(),
-        );
+    for (key, value) in [("beta.kubernetes.io/arch", "kubernetes.io/arch"), ("beta.kubernetes.io/os", "kubernetes.io/os")] {
+        if spec.at("nodeSelector").has(key) {
+            out.push(format!("{at}.nodeSelector[{key}]: deprecated since v1.14; use \"{value}\" instead"));
+        }
     }
-    out
+    if spec.int("terminationGracePeriodSeconds").is_some_and(|s| s < 0) {
+        out.push(format!(
+            "{at}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and \
+             will be treated as 1"
+        ));
+    }
 }
 
 fn environment(container: &Value, path: &str, out: &mut Vec<String>) {
@@ -56,12 +79,12 @@ fn environment(container: &Value, path: &str, out: &mut Vec<String>) {
             .iter()
             .take(index)
             .position(|v| v.text("name") == name);
-        if let Some(first) = earlier.filter(|_| !variable.text("value").contains("$(")) {
+        let refers = variable.text("value").contains(&format!("$({name})"));
+        if earlier && !refers {
             out.push(format!(
                 "{path}.env[{index}]: hides previous definition of {name:?}, which may be dropped \
                  when using apply"
             ));
-            let _ = first;
         }
     }
 }
@@ -90,5 +113,27 @@ fn fractions(container: &Value, path: &str, out: &mut Vec<String>) {
                 ));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn odd_pods_are_warned_about() {
+        let pod = json!({"metadata": {"name": "a.b"}, "spec": {
+            "containers": [{"name": "c", "env": [{"name": "A"}, {"name": "A", "value": "x"}],
+                "ports": [{"containerPort": 1, "protocol": "TCP"}, {"containerPort": 1, "protocol": "TCP", "name": "x"}],
+                "resources": {"limits": {"memory": "100m"}}}],
+            "nodeSelector": {"beta.kubernetes.io/os": "linux"}, "terminationGracePeriodSeconds": -1}});
+        let warnings = super::pod(&pod, None);
+        assert_eq!(warnings.len(), 6, "{warnings:#?}");
+        assert!(warnings.contains(&"spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply".to_owned()));
+        let deployment = json!({"spec": {"template": {"spec": pod["spec"]}}});
+        assert_eq!(super::workload(&deployment, None).len(), 5);
+        assert!(super::workload(&deployment, Some(&deployment)).is_empty());
     }
 }
