@@ -13,7 +13,7 @@ const WRITERS: usize = 4;
 /// Little more than an empty database takes.
 const SMALL: &str = "7m";
 /// Room for an empty database and the reserve.
-const SMALL_WITH_RESERVE: &str = "24m";
+const SMALL_WITH_RESERVE: &str = "15m";
 const LARGE: &str = "512m";
 /// More than fits.
 const STEPS: u64 = 100_000;
@@ -47,7 +47,7 @@ pub fn run(reserve: bool) -> anyhow::Result<()> {
             .collect();
         let write = workload::write(store, next, move |writer, step| lock(&acked)[writer] = step);
         // A store that waits for ever instead of answering is a failure too.
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), write).await })
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), write).await })
     };
     let full = go_on(&store, STEPS).context("the full store does not answer")?;
     check_refusal(&*store, full, reserve)?;

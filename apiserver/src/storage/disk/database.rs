@@ -4,6 +4,7 @@
 //! some twenty neighbouring values at once. So a piece is small against a segment.
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sled::Batch;
 
@@ -20,6 +21,8 @@ use super::sync;
 const SEGMENT_BYTES: usize = 2 << 20;
 /// How often sled looks for segments worth emptying, and syncs its file, also when nothing happens.
 const CLEAN_EVERY_MS: u64 = 5000;
+/// How long a database that was just closed may stay locked.
+const LET_GO: Duration = Duration::from_secs(10);
 /// Bytes written between two syncs while a database is made.
 const COPY_BYTES: usize = 4 << 20;
 
@@ -98,7 +101,7 @@ impl Database {
             .cache_capacity(options.cache_bytes)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(Some(CLEAN_EVERY_MS));
-        let db = flatten(dir, fenced(|| config.open()))?;
+        let db = open_unlocked(dir, &config)?;
         let database = Self {
             db,
             dir: dir.to_owned(),
@@ -187,6 +190,25 @@ impl Database {
             tracing::warn!(%error, "a failed database could not be closed");
         }
     }
+}
+
+/// Opens sled's files. Its threads may hold the lock of a database that this process has just closed for a moment longer; no
+/// other process can, because the store's own lock is taken before.
+fn open_unlocked(dir: &Path, config: &sled::Config) -> Result<sled::Db, Error> {
+    let begun = Instant::now();
+    loop {
+        match fenced(|| config.open()) {
+            Ok(Err(sled::Error::Io(error))) if is_locked(&error) && begun.elapsed() < LET_GO => {
+                std::thread::sleep(LET_GO / 1000);
+            }
+            opened => return flatten(dir, opened),
+        }
+    }
+}
+
+/// sled says so in words only.
+fn is_locked(error: &std::io::Error) -> bool {
+    error.to_string().starts_with("could not acquire lock")
 }
 
 /// What sled answered, or its panic, as an error of the store.
