@@ -250,13 +250,29 @@ mod tests {
         let (one, two) = (json!({"f:spec": {}}), json!({"f:spec": {"f:replicas": {}}}));
         let wanted = json!({"metadata": {"name": "web"}, "spec": {"replicas": 3}});
         let cases = [
-            (object("1", 3, one.clone()), object("1", 3, one.clone()), true),
-            (object("1", 3, one.clone()), object("2", 3, one.clone()), true),
-            (object("1", 2, one.clone()), object("2", 3, one.clone()), false),
+            (
+                object("1", 3, one.clone()),
+                object("1", 3, one.clone()),
+                true,
+            ),
+            (
+                object("1", 3, one.clone()),
+                object("2", 3, one.clone()),
+                true,
+            ),
+            (
+                object("1", 2, one.clone()),
+                object("2", 3, one.clone()),
+                false,
+            ),
             (object("1", 3, one.clone()), object("2", 3, two), false),
         ];
         for (before, after, same) in cases {
-            assert_eq!(is_same(&before, &after, &wanted), same, "{before:?} {after:?}");
+            assert_eq!(
+                is_same(&before, &after, &wanted),
+                same,
+                "{before:?} {after:?}"
+            );
         }
     }
 }

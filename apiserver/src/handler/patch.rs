@@ -172,8 +172,8 @@ fn applied(
     let live = current.map(|current| &current.object);
     let based_on = metadata::text(&config, "resourceVersion").to_owned();
     let writer = call.writer(&api_version);
-    let mut object = apply::apply(schema, live, config, &writer, call.options.force)
-        .map_err(conflicts)?;
+    let mut object =
+        apply::apply(schema, live, config, &writer, call.options.force).map_err(conflicts)?;
     if !based_on.is_empty() {
         metadata::of_mut(&mut object)?.insert("resourceVersion".into(), based_on.into());
     }

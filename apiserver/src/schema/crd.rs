@@ -22,7 +22,11 @@ pub(crate) fn compile(schema: &Value, at: &Path<'_>) -> Result<NodeRef, Vec<Fiel
     let root = schema.as_object().unwrap_or(&empty);
     let mut errors = Vec::new();
     check_defaults(root, at, &mut errors);
-    if errors.is_empty() { Ok(NodeRef::from(node(root, Resource::Yes))) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(NodeRef::from(node(root, Resource::Yes)))
+    } else {
+        Err(errors)
+    }
 }
 
 /// Checks that every default is what its own schema allows.

@@ -32,7 +32,10 @@ fn every_built_in_kind_compiles_and_knows_its_metadata() {
 /// The short names of the types that some kinds are made of.
 pub(crate) fn definitions_of(kinds: &[&kinds::Kind]) -> Vec<String> {
     let (_, definitions) = builtin::generate(kinds);
-    definitions.keys().map(|name| lists::short(name).to_owned()).collect()
+    definitions
+        .keys()
+        .map(|name| lists::short(name).to_owned())
+        .collect()
 }
 
 #[test]
@@ -477,9 +480,18 @@ fn schemas_that_are_not_structural_are_refused() {
         );
     }
     let defaults = [
-        (json!({"type": "integer", "default": "x"}), "s.properties[a].default: Invalid value: \"string\""),
-        (json!({"type": "integer", "default": 0, "minimum": 1}), "should be greater than or equal to 1"),
-        (json!({"type": "object", "default": {"b": 1}, "properties": {"c": {"type": "integer"}}}), "must not have unknown fields"),
+        (
+            json!({"type": "integer", "default": "x"}),
+            "s.properties[a].default: Invalid value: \"string\"",
+        ),
+        (
+            json!({"type": "integer", "default": 0, "minimum": 1}),
+            "should be greater than or equal to 1",
+        ),
+        (
+            json!({"type": "object", "default": {"b": 1}, "properties": {"c": {"type": "integer"}}}),
+            "must not have unknown fields",
+        ),
     ];
     for (property, part) in defaults {
         let schema = json!({"type": "object", "properties": {"a": property}});

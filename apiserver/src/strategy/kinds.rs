@@ -66,7 +66,10 @@ const fn cluster(group: &'static str, kind: &'static str) -> Behavior {
 
 /// A reconciled kind that makes pods from a template.
 const fn templated(group: &'static str, kind: &'static str) -> Behavior {
-    Behavior { warnings: Some(super::warnings::workload), ..reconciled(group, kind) }
+    Behavior {
+        warnings: Some(super::warnings::workload),
+        ..reconciled(group, kind)
+    }
 }
 
 /// A kind with a status and generations.

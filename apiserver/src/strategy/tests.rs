@@ -64,8 +64,9 @@ fn pod(spec: Value) -> Value {
 fn every_type_with_code_exists() {
     let kinds: Vec<_> = crate::schema::KINDS.iter().collect();
     let known = crate::schema::definitions_of(&kinds);
-    let missing: Vec<&str> =
-        super::hooks::types().filter(|name| !known.iter().any(|k| k == name)).collect();
+    let missing: Vec<&str> = super::hooks::types()
+        .filter(|name| !known.iter().any(|k| k == name))
+        .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

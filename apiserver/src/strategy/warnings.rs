@@ -31,9 +31,19 @@ pub(super) fn workload(new: &Value, old: Option<&Value>) -> Vec<String> {
 /// What is odd about the pods of a CronJob.
 pub(super) fn cron_job(new: &Value, old: Option<&Value>) -> Vec<String> {
     let template = |object: &Value| {
-        object.at("spec").at("jobTemplate").at("spec").at("template").at("spec").clone()
+        object
+            .at("spec")
+            .at("jobTemplate")
+            .at("spec")
+            .at("template")
+            .at("spec")
+            .clone()
     };
-    templated(template(new), old.map(template), "spec.jobTemplate.spec.template.spec")
+    templated(
+        template(new),
+        old.map(template),
+        "spec.jobTemplate.spec.template.spec",
+    )
 }
 
 fn templated(new: Value, old: Option<Value>, at: &str) -> Vec<String> {
@@ -55,15 +65,25 @@ fn spec(spec: &Value, at: &str, out: &mut Vec<String>) {
     }
     for (index, volume) in spec.items("volumes").iter().enumerate() {
         if volume.has("gitRepo") {
-            out.push(format!("{at}.volumes[{index}].gitRepo: deprecated in v1.11"));
+            out.push(format!(
+                "{at}.volumes[{index}].gitRepo: deprecated in v1.11"
+            ));
         }
     }
-    for (key, value) in [("beta.kubernetes.io/arch", "kubernetes.io/arch"), ("beta.kubernetes.io/os", "kubernetes.io/os")] {
+    for (key, value) in [
+        ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+        ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ] {
         if spec.at("nodeSelector").has(key) {
-            out.push(format!("{at}.nodeSelector[{key}]: deprecated since v1.14; use \"{value}\" instead"));
+            out.push(format!(
+                "{at}.nodeSelector[{key}]: deprecated since v1.14; use \"{value}\" instead"
+            ));
         }
     }
-    if spec.int("terminationGracePeriodSeconds").is_some_and(|s| s < 0) {
+    if spec
+        .int("terminationGracePeriodSeconds")
+        .is_some_and(|s| s < 0)
+    {
         out.push(format!(
             "{at}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and \
              will be treated as 1"
@@ -75,10 +95,7 @@ fn environment(container: &Value, path: &str, out: &mut Vec<String>) {
     let variables = container.items("env");
     for (index, variable) in variables.iter().enumerate() {
         let name = variable.text("name");
-        let earlier = variables
-            .iter()
-            .take(index)
-            .position(|v| v.text("name") == name);
+        let earlier = variables.iter().take(index).any(|v| v.text("name") == name);
         let refers = variable.text("value").contains(&format!("$({name})"));
         if earlier && !refers {
             out.push(format!(
@@ -119,8 +136,6 @@ fn fractions(container: &Value, path: &str, out: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-
-    use super::*;
 
     #[test]
     fn odd_pods_are_warned_about() {

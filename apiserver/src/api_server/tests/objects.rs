@@ -296,18 +296,30 @@ async fn one_stored_object_is_served_in_two_versions() {
         "eventTime": "2026-01-01T00:00:00.000000Z",
         "reportingController": "example.com/agent", "reportingInstance": "agent-1",
     });
-    rig.make("/apis/events.k8s.io/v1/namespaces/default/events", event).await;
+    rig.make("/apis/events.k8s.io/v1/namespaces/default/events", event)
+        .await;
     let core = rig.get("/api/v1/namespaces/default/events/e").await.ok();
-    assert_eq!((&core["involvedObject"]["name"], &core["message"]), (&json!("p"), &json!("text")));
+    assert_eq!(
+        (&core["involvedObject"]["name"], &core["message"]),
+        (&json!("p"), &json!("text"))
+    );
     let selected = "/apis/events.k8s.io/v1/events?fieldSelector=regarding.name%3Dp";
     let list = rig.get(selected).await.ok();
     assert_eq!(list["items"][0]["apiVersion"], "events.k8s.io/v1");
 
     let autoscalers = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers";
     let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"});
-    let spec = json!({"maxReplicas": 3, "scaleTargetRef": target, "targetCPUUtilizationPercentage": 70});
-    rig.make(autoscalers, json!({"metadata": {"name": "h"}, "spec": spec})).await;
-    let newer = rig.get(&format!("{}/h", autoscalers.replace("/v1/", "/v2/"))).await.ok();
+    let spec =
+        json!({"maxReplicas": 3, "scaleTargetRef": target, "targetCPUUtilizationPercentage": 70});
+    rig.make(
+        autoscalers,
+        json!({"metadata": {"name": "h"}, "spec": spec}),
+    )
+    .await;
+    let newer = rig
+        .get(&format!("{}/h", autoscalers.replace("/v1/", "/v2/")))
+        .await
+        .ok();
     let metric = &newer["spec"]["metrics"][0]["resource"];
     assert_eq!(metric["target"]["averageUtilization"], 70);
     let older = rig.get(&format!("{autoscalers}/h")).await.ok();
