@@ -16,18 +16,6 @@ use std::process::{Command, Stdio};
 use harness::{Background, Cluster, http_get, image, on_a_machine, run, wait_for};
 use serde_json::json;
 
-/// nginx with everything it is linked to.
-const PACKAGES: [&str; 8] = [
-    "nginx",
-    "nginx-common",
-    "libc6",
-    "libcrypt1",
-    "libpcre2-8-0",
-    "libssl3",
-    "zlib1g",
-    "base-files",
-];
-
 /// Starts Debian's docker-registry on loopback; its address.
 fn registry(folder: &Path) -> (Background, String) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -58,16 +46,12 @@ fn push(archive: &Path, target: &str) {
         .arg(format!("docker://{target}")));
 }
 
-/// An image of Debian's nginx, made without a network but that of the package registry.
+/// An image of Debian's nginx, from the packages that `tests/setup.sh` downloads.
 fn nginx(folder: &Path) -> std::path::PathBuf {
-    let (packages, root) = (folder.join("packages"), folder.join("root"));
-    std::fs::create_dir_all(&packages).unwrap();
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/packages");
+    let root = folder.join("root");
     std::fs::create_dir_all(&root).unwrap();
-    run(Command::new("apt-get")
-        .arg("download")
-        .args(PACKAGES)
-        .current_dir(&packages));
-    for package in std::fs::read_dir(&packages).unwrap() {
+    for package in std::fs::read_dir(&packages).expect("run tests/setup.sh tests") {
         run(Command::new("dpkg-deb")
             .arg("-x")
             .arg(package.unwrap().path())

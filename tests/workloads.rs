@@ -249,7 +249,7 @@ spec:
       echo "file=$(cat /etc/settings/file.txt) mode=$(stat -L -c %a /etc/keys/key)"
       echo "labels=$(cat /etc/info/labels)"
       echo "user=$(id -u) group=$(id -g) groups=$(id -G)"
-      echo "pid=$$ host=$(hostname)"
+      echo "pid=$$$$ host=$(hostname)"
       touch /etc/settings/new 2>/dev/null || echo "readonly=yes"
     volumeMounts:
     - {name: work, mountPath: /work}

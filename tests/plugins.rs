@@ -87,7 +87,7 @@ fn a_hostile_driver_fails_its_own_call_only() {
         let archive = cluster.dir.path().join("busybox.tar");
         image::busybox(&archive, "test.local/busybox:1");
         cluster.davit_ok(&["images", "import", archive.to_str().unwrap()]);
-        for (driver, file) in [("loop", "spin"), ("greedy", "mount-etc")] {
+        for (driver, file) in [("loop", "sample-spin"), ("greedy", "sample-etc")] {
             cluster.apply(&plugin(driver, &guest(file)));
             wait_for("the plugin is loaded", || {
                 (ready(&cluster, driver)?.0 == "True").then_some(())

@@ -227,16 +227,21 @@ fn a_custom_resource_is_served_validated_and_gone_with_its_definition() {
         crds.delete("widgets.example.com", &DeleteParams::default())
             .await
             .unwrap();
+        let uid = made.uid().unwrap();
         let gone = kube::runtime::wait::await_condition(
             crds,
             "widgets.example.com",
-            kube::runtime::conditions::is_deleted(&made.uid().unwrap()),
+            kube::runtime::conditions::is_deleted(&uid),
         );
         tokio::time::timeout(Duration::from_secs(20), gone)
             .await
             .unwrap()
             .unwrap();
-        assert!(api.list(&ListParams::default()).await.is_err());
+        // The path goes as soon as the server has seen its definition go.
+        let unserved = async { while api.list(&ListParams::default()).await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(20), unserved)
+            .await
+            .unwrap();
     });
 }
 
