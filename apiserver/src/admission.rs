@@ -1,7 +1,7 @@
 //! The last word on a write before it is validated and stored: an ordered chain of plugins.
 //!
 //! The handler calls [`Chain::mutate`] after decoding and defaulting, then the kind's strategy, then
-//! [`Chain::validate`], then the store. Plugins see the object as JSON and read other objects through
+//! [`Chain::validate`], then [`Chain::reserve`] with the store. Plugins see the object as JSON and read other objects through
 //! [`ObjectSource`].
 
 use std::sync::Arc;
@@ -15,14 +15,18 @@ mod default_storage_class;
 mod error;
 mod limit_range;
 mod namespace_lifecycle;
+mod notes;
 mod priority;
 mod rbac_escalation;
 mod request;
+mod reservation;
 mod service_account;
 mod tolerations;
 
 pub use error::{Cause, Error};
+pub use notes::Notes;
 pub use request::{Operation, Request};
+pub use reservation::Reservation;
 
 /// One admission plugin.
 #[async_trait]
@@ -43,6 +47,13 @@ pub trait Plugin: Send + Sync + 'static {
     async fn validate(&self, request: &Request<'_>, object: &Value) -> Result<(), Error> {
         let _ = (request, object);
         Ok(())
+    }
+
+    /// What the write takes from other objects, asked last of all and also for dry runs (which take nothing). Must not
+    /// wait. `object` is null for deletes.
+    fn reserve(&self, request: &Request<'_>, object: &Value) -> Result<Vec<Reservation>, Error> {
+        let _ = (request, object);
+        Ok(Vec::new())
     }
 }
 
@@ -92,6 +103,19 @@ impl Chain {
             plugin.validate(request, object).await?;
         }
         Ok(())
+    }
+
+    /// What must happen in the same transaction as the write.
+    pub fn reserve(
+        &self,
+        request: &Request<'_>,
+        object: &Value,
+    ) -> Result<Vec<Reservation>, Error> {
+        let mut all = Vec::new();
+        for plugin in self.plugins.iter().filter(|plugin| plugin.handles(request)) {
+            all.append(&mut plugin.reserve(request, object)?);
+        }
+        Ok(all)
     }
 }
 

@@ -159,6 +159,7 @@ fn call(
         accept: Accept::parse(header(header::ACCEPT))?,
         manager: field_manager::name(options.field_manager.as_deref(), header(header::USER_AGENT)),
         content_type: header(header::CONTENT_TYPE).to_owned(),
+        notes: Arc::default(),
         server,
         resource,
         path,

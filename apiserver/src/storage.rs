@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+mod amend;
 mod backup;
 mod committer;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod record;
 mod state;
 mod watch;
 
+pub use amend::Amend;
 pub use backup::{BackupSummary, backup, restore};
 pub use error::Error;
 pub use watch::WatchStream;
@@ -95,13 +97,21 @@ pub enum Op {
         /// The key.
         key: Arc<str>,
     },
+    /// Replaces the key's value by one made from it at the moment of the commit. The transaction conflicts if the key is
+    /// absent or the change is refused.
+    Amend {
+        /// The key.
+        key: Arc<str>,
+        /// The change.
+        amend: Amend,
+    },
 }
 
 impl Op {
     /// The key this operation writes.
     pub fn key(&self) -> &Arc<str> {
         match self {
-            Self::Put { key, .. } | Self::Delete { key } => key,
+            Self::Put { key, .. } | Self::Delete { key } | Self::Amend { key, .. } => key,
         }
     }
 }
@@ -115,7 +125,7 @@ pub struct Compare {
     pub mod_revision: Revision,
 }
 
-/// All writes happen if all compares hold, at one revision; otherwise none does. A key may be written once in a transaction.
+/// All writes happen if all compares hold and no change is refused, at one revision; otherwise none does. A key may be written once in a transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Txn {
     /// What must hold.
@@ -131,12 +141,12 @@ pub enum TxnOutcome {
     Committed {
         /// Their revision. A transaction that changes nothing takes none and answers the newest.
         revision: Revision,
-        /// What each `Op::Put` wrote, in their order.
+        /// What each `Op::Put` and `Op::Amend` wrote, in their order.
         puts: Vec<KeyValue>,
     },
-    /// A compare did not hold; nothing was written.
+    /// A compare did not hold or a change was refused; nothing was written.
     Conflict {
-        /// The keys whose compare failed, with what they hold instead.
+        /// The keys whose compare failed or whose change was refused, with what they hold.
         current: Vec<(Arc<str>, Option<KeyValue>)>,
     },
 }

@@ -98,6 +98,7 @@ impl Plugin for NamespaceLifecycle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Notes;
     use crate::admission::testing::request;
     use crate::auth::UserInfo;
     use crate::auth::memory::Memory;
@@ -116,7 +117,7 @@ mod tests {
             namespace("dying", "Terminating"),
         ]);
         let plugin = NamespaceLifecycle::new(source);
-        let user = UserInfo::anonymous();
+        let (user, notes) = (UserInfo::anonymous(), Notes::default());
         let cases = [
             (Operation::Create, "pods", "live", Ok(())),
             (Operation::Update, "pods", "dying", Ok(())),
@@ -142,7 +143,7 @@ mod tests {
             ),
         ];
         for (operation, resource, namespace, expected) in cases {
-            let request = request(&user, operation, resource, namespace);
+            let request = request(&user, &notes, operation, resource, namespace);
             assert!(plugin.handles(&request));
             let got = plugin
                 .mutate(&request, &mut Value::Null)
@@ -154,20 +155,20 @@ mod tests {
                 "{operation:?} {namespace}"
             );
         }
-        assert!(!plugin.handles(&request(&user, Operation::Delete, "pods", "dying")));
-        assert!(!plugin.handles(&request(&user, Operation::Create, "namespaces", "")));
+        assert!(!plugin.handles(&request(&user, &notes, Operation::Delete, "pods", "dying")));
+        assert!(!plugin.handles(&request(&user, &notes, Operation::Create, "namespaces", "")));
         let review = "authorization.k8s.io/localsubjectaccessreviews";
-        assert!(!plugin.handles(&request(&user, Operation::Create, review, "dying")));
+        assert!(!plugin.handles(&request(&user, &notes, Operation::Create, review, "dying")));
     }
 
     #[tokio::test]
     async fn system_namespaces_stay() {
         let plugin = NamespaceLifecycle::new(Memory::with([]));
-        let user = UserInfo::anonymous();
+        let (user, notes) = (UserInfo::anonymous(), Notes::default());
         for (name, allowed) in [("default", false), ("kube-system", false), ("mine", true)] {
             let request = Request {
                 name,
-                ..request(&user, Operation::Delete, "namespaces", "")
+                ..request(&user, &notes, Operation::Delete, "namespaces", "")
             };
             assert!(plugin.handles(&request));
             let result = plugin.mutate(&request, &mut Value::Null).await;

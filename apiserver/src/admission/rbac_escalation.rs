@@ -153,6 +153,7 @@ impl Plugin for RbacEscalation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Notes;
     use crate::admission::testing::request;
     use crate::auth::memory::Memory;
     use crate::auth::{Kind, UserInfo, groups};
@@ -216,7 +217,8 @@ mod tests {
         ];
         let plugin = plugin();
         for (user, resource, object, expected) in cases {
-            let request = request(user, Operation::Create, resource, "a");
+            let notes = Notes::default();
+            let request = request(user, &notes, Operation::Create, resource, "a");
             assert!(plugin.handles(&request));
             match (plugin.validate(&request, &object).await, expected) {
                 (Ok(()), Ok(())) => {}
@@ -232,9 +234,10 @@ mod tests {
         let old = json!({"metadata": {}, "rules": [get("secrets")]});
         let new = json!({"metadata": {"labels": {"a": "b"}}, "rules": [get("secrets")]});
         let resource = "rbac.authorization.k8s.io/roles";
+        let notes = Notes::default();
         let request = Request {
             old: Some(&old),
-            ..request(&bob, Operation::Update, resource, "a")
+            ..request(&bob, &notes, Operation::Update, resource, "a")
         };
         assert!(plugin().validate(&request, &new).await.is_ok());
     }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::Notes;
 use crate::auth::UserInfo;
 
 /// What a write does. `CONNECT` (exec, attach, proxy) writes nothing but is admitted too.
@@ -54,6 +55,8 @@ pub struct Request<'a> {
     pub old: Option<&'a Value>,
     /// Whether nothing will be stored.
     pub dry_run: bool,
+    /// Takes warnings and audit annotations.
+    pub notes: &'a Notes,
 }
 
 impl Request<'_> {

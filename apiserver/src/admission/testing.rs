@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-use super::{Error, Operation, Plugin, Request};
+use super::{Error, Notes, Operation, Plugin, Request};
 use crate::auth::UserInfo;
 
 /// A request by `user` for `resource` (`pods` or `apps/deployments`) in `namespace`.
 pub(super) fn request<'a>(
     user: &'a UserInfo,
+    notes: &'a Notes,
     operation: Operation,
     resource: &'a str,
     namespace: &'a str,
@@ -25,6 +26,7 @@ pub(super) fn request<'a>(
         name: "x",
         old: None,
         dry_run: false,
+        notes,
     }
 }
 
@@ -35,7 +37,8 @@ pub(super) async fn create(
     mut object: Value,
 ) -> Result<Value, Error> {
     let user = UserInfo::anonymous();
-    let request = request(&user, Operation::Create, resource, "a");
+    let notes = Notes::default();
+    let request = request(&user, &notes, Operation::Create, resource, "a");
     assert!(
         plugin.handles(&request),
         "{} does not handle {resource}",

@@ -58,8 +58,9 @@ pub(crate) fn object_answer(
     call: &Call,
     code: StatusCode,
     stored: &Bytes,
-    warnings: Vec<String>,
+    mut warnings: Vec<String>,
 ) -> Result<Response<Body>, StatusError> {
+    warnings.append(&mut call.notes.take_warnings());
     let bytes = object_bytes(call, stored)?;
     let mut answer = Answer {
         code,
@@ -124,5 +125,7 @@ pub(super) fn success(call: &Call, code: StatusCode, name: &str, uid: &Value) ->
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
         "details": details,
     });
-    Answer::json(code, &status).into_response()
+    let mut answer = Answer::json(code, &status);
+    answer.warnings = call.notes.take_warnings();
+    answer.into_response()
 }

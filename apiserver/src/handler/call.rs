@@ -26,6 +26,8 @@ pub(crate) struct Call {
     /// Who writes, for `managedFields`.
     pub(crate) manager: String,
     pub(crate) content_type: String,
+    /// What admission noted.
+    pub(crate) notes: Arc<admission::Notes>,
 }
 
 impl Call {
@@ -90,6 +92,7 @@ impl Call {
             name,
             old,
             dry_run: self.options.dry_run,
+            notes: &self.notes,
         }
     }
 
@@ -104,6 +107,7 @@ impl Call {
             user: self.user.clone(),
             manager: self.manager.clone(),
             content_type: self.content_type.clone(),
+            notes: self.notes.clone(),
         }
     }
 

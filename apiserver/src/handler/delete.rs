@@ -135,11 +135,10 @@ pub(super) async fn delete_named(
         options.check(call, &current)?;
         let request = call.admission(Operation::Delete, name, Some(&current.object));
         let refused = |error| StatusError::admission(&call.resource, name, error);
-        call.server
-            .admission
-            .validate(&request, &Value::Null)
-            .await
-            .map_err(refused)?;
+        let chain = &call.server.admission;
+        let nothing = &mut Value::Null;
+        chain.mutate(&request, nothing).await.map_err(refused)?;
+        chain.validate(&request, nothing).await.map_err(refused)?;
         let outcome = match plan(call, &current.object, options) {
             Plan::Remove => write::remove(call, &current, &current.object).await?,
             Plan::Mark(object) => write::replace(call, &current, object).await?,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{Call, answer, get, metadata};
-use crate::admission::Operation;
+use crate::admission::{Operation, Reservation};
 use crate::apply;
 use crate::error::StatusError;
 use crate::object;
@@ -91,6 +91,7 @@ pub(super) async fn store_new(call: &Call, mut object: Value) -> Result<Outcome,
         Some(companion) => companion.plan(&call.server, None, Some(&mut object))?,
         None => Txn::default(),
     };
+    let taken = reserve(call, Operation::Create, None, &object)?;
     let key = call.key(&name);
     if call.options.dry_run {
         if call.server.store.get(&key, None).await?.is_some() {
@@ -104,7 +105,7 @@ pub(super) async fn store_new(call: &Call, mut object: Value) -> Result<Outcome,
     });
     let value = object::encode(&call.stored(object)?);
     txn.ops.insert(0, Op::Put { key, value });
-    commit(call, txn).await
+    commit(call, &name, txn, taken).await
 }
 
 /// Brings a change to the state in which it is stored, and stores it if it changes anything.
@@ -182,6 +183,8 @@ pub(super) async fn replace(
         }
         None => Txn::default(),
     };
+    let taken = reserve(call, Operation::Update, Some(&current.object), &object)?;
+    let name = metadata::text(&current.object, "name");
     let stored = call.stored(object)?;
     if call.options.dry_run {
         return Ok(Outcome::Stored(stored.to_string().into()));
@@ -194,7 +197,7 @@ pub(super) async fn replace(
             value: object::encode(&stored),
         },
     );
-    commit(call, txn).await
+    commit(call, name, txn, taken).await
 }
 
 /// Takes an object out of the store. `last` is what the client is shown.
@@ -207,6 +210,8 @@ pub(super) async fn remove(
         Some(companion) => companion.plan(&call.server, Some(&current.object), None)?,
         None => Txn::default(),
     };
+    let given_back = reserve(call, Operation::Delete, Some(&current.object), &Value::Null)?;
+    let name = metadata::text(&current.object, "name");
     let last = Bytes::from(call.stored(last.clone())?.to_string());
     if call.options.dry_run {
         return Ok(Outcome::Removed(last));
@@ -215,7 +220,7 @@ pub(super) async fn remove(
     txn.ops.push(Op::Delete {
         key: current.kv.key.clone(),
     });
-    match commit(call, txn).await? {
+    match commit(call, name, txn, given_back).await? {
         Outcome::Raced => Ok(Outcome::Raced),
         _ => Ok(Outcome::Removed(last)),
     }
@@ -228,19 +233,55 @@ fn unchanged(current: &Current) -> Compare {
     }
 }
 
-async fn commit(call: &Call, txn: Txn) -> Result<Outcome, StatusError> {
-    match call.server.store.txn(txn).await? {
-        TxnOutcome::Conflict { .. } => Ok(Outcome::Raced),
-        TxnOutcome::Committed { puts, .. } => {
-            if let Some(companion) = call.resource.companion {
-                companion.written(&call.server);
+/// What the write takes from other objects or gives back to them.
+fn reserve(
+    call: &Call,
+    operation: Operation,
+    old: Option<&Value>,
+    object: &Value,
+) -> Result<Vec<Reservation>, StatusError> {
+    let name = metadata::text(old.unwrap_or(object), "name");
+    let request = call.admission(operation, name, old);
+    let refused = |error| StatusError::admission(&call.resource, name, error);
+    let chain = &call.server.admission;
+    chain.reserve(&request, object).map_err(refused)
+}
+
+/// Carries out the transaction together with the reservations.
+async fn commit(
+    call: &Call,
+    name: &str,
+    txn: Txn,
+    mut taken: Vec<Reservation>,
+) -> Result<Outcome, StatusError> {
+    loop {
+        let mut whole = txn.clone();
+        whole.ops.extend(taken.iter().map(Reservation::op));
+        let current = match call.server.store.txn(whole).await? {
+            TxnOutcome::Committed { puts, .. } => {
+                if let Some(companion) = call.resource.companion {
+                    companion.written(&call.server);
+                }
+                let bytes = puts.into_iter().next().map(|kv| kv.value);
+                return Ok(Outcome::Stored(bytes.unwrap_or_default()));
             }
-            let bytes = puts
-                .into_iter()
-                .next()
-                .map(|kv| kv.value)
-                .unwrap_or_default();
-            Ok(Outcome::Stored(bytes))
+            TxnOutcome::Conflict { current } => current,
+        };
+        let before = taken.len();
+        for (key, found) in current {
+            let found = found.filter(|_| taken.iter().any(|one| *one.key() == key));
+            let Some(kv) = found else {
+                // An object to take from that is gone bounds nothing any more.
+                taken.retain(|one| *one.key() != key);
+                continue;
+            };
+            let why = taken.iter().find(|one| *one.key() == key);
+            if let Some(Err(error)) = why.map(|one| one.take(&kv.value)) {
+                return Err(StatusError::admission(&call.resource, name, error));
+            }
+        }
+        if taken.len() == before {
+            return Ok(Outcome::Raced);
         }
     }
 }

@@ -247,6 +247,6 @@ impl Committer {
 fn op_bytes(op: &Op) -> usize {
     match op {
         Op::Put { key, value } => key.len() + value.bytes.len(),
-        Op::Delete { key } => key.len(),
+        Op::Delete { key } | Op::Amend { key, .. } => key.len(),
     }
 }

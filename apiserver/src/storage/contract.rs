@@ -72,6 +72,7 @@ contract! {
     history_stays_within_its_bytes with super::Options { history_bytes: 64 << 10, ..Default::default() },
     history_stays_within_its_age with super::Options { history_age: super::Duration::ZERO, ..Default::default() },
     concurrent_increments_are_all_counted,
+    changes_see_what_was_committed_before,
     large_values_come_back_whole,
 }
 
@@ -399,6 +400,51 @@ async fn increment(store: &dyn Store) {
             TxnOutcome::Conflict { current } => seen = current.into_iter().next().unwrap().1,
         }
     }
+}
+
+async fn changes_see_what_was_committed_before(store: Arc<dyn Store>) {
+    write(&*store, vec![put("/left", "100")]).await;
+    let less = Amend::new(|stored| {
+        let left: u64 = std::str::from_utf8(stored).ok()?.parse().ok()?;
+        Some(Bytes::from(left.checked_sub(1)?.to_string()).into())
+    });
+    let takers = (0..200).map(|n| {
+        let (store, key) = (store.clone(), Arc::from("/left"));
+        let amend = less.clone();
+        async move {
+            let ops = vec![put(&format!("/taken/{n}"), "x"), Op::Amend { key, amend }];
+            let compares = vec![];
+            store.txn(Txn { compares, ops }).await.unwrap()
+        }
+    });
+    let outcomes = futures::future::join_all(takers).await;
+    let mut taken = 0;
+    for outcome in outcomes {
+        match outcome {
+            TxnOutcome::Committed { puts, .. } => {
+                assert_eq!(puts.len(), 2);
+                taken += 1;
+            }
+            TxnOutcome::Conflict { current } => {
+                let [(key, Some(kv))] = &current[..] else {
+                    panic!("{current:?}")
+                };
+                assert_eq!((&**key, &kv.value[..]), ("/left", &b"0"[..]));
+            }
+        }
+    }
+    let all = store.range(Range {
+        prefix: "/taken/".to_owned(),
+        ..Range::default()
+    });
+    assert_eq!((taken, all.await.unwrap().kvs.len()), (100, 100));
+    let absent = Op::Amend {
+        key: "/absent".into(),
+        amend: less,
+    };
+    let outcome = compare_and(&*store, &[], vec![put("/x", "1"), absent]).await;
+    assert!(matches!(outcome, TxnOutcome::Conflict { .. }));
+    assert_eq!(value(&*store, "/x", None).await, None);
 }
 
 async fn large_values_come_back_whole(store: Arc<dyn Store>) {

@@ -8,6 +8,9 @@ use super::digest::Digest;
 use super::state::{Change, Place, State};
 use super::{Event, KeyValue, Op, Revision, Txn, TxnOutcome, Value};
 
+/// What an `Op::Amend` came to, by its place in the transaction.
+type Amended = HashMap<usize, Value>;
+
 /// What a group of transactions comes to, before it is durable.
 #[derive(Debug, Default)]
 pub(super) struct Group {
@@ -54,39 +57,59 @@ impl Planner<'_> {
             let found = current.map_or(0, |kv| kv.mod_revision);
             (found != compare.mod_revision).then(|| (compare.key.clone(), current.cloned()))
         });
-        let current: Vec<_> = failed.collect();
+        let mut current: Vec<_> = failed.collect();
+        let amended = self.amend(&txn.ops, &mut current);
         let outcome = if current.is_empty() {
-            self.write(&txn.ops)
+            self.write(&txn.ops, &amended)
         } else {
             TxnOutcome::Conflict { current }
         };
         self.group.outcomes.push(outcome);
     }
 
-    fn write(&mut self, ops: &[Op]) -> TxnOutcome {
+    /// Makes the changes that depend on what is there. Those that are refused go to `failed`.
+    fn amend(&self, ops: &[Op], failed: &mut Vec<(Arc<str>, Option<KeyValue>)>) -> Amended {
+        let mut amended = Amended::new();
+        for (place, op) in ops.iter().enumerate() {
+            let Op::Amend { key, amend } = op else {
+                continue;
+            };
+            let current = self.current(key);
+            match current.and_then(|kv| amend.apply(&kv.value)) {
+                Some(value) => drop(amended.insert(place, value)),
+                None => failed.push((key.clone(), current.cloned())),
+            }
+        }
+        amended
+    }
+
+    fn write(&mut self, ops: &[Op], amended: &Amended) -> TxnOutcome {
         let revision = self.revision + 1;
         let first = self.group.changes.len();
         let mut puts = Vec::new();
-        for op in ops {
+        for (index, op) in ops.iter().enumerate() {
             let place = Place {
                 revision,
                 op: (self.group.changes.len() - first) as u32,
             };
             let prev = self.current(op.key()).cloned();
-            let event = match op {
-                Op::Put { key, value } => {
-                    let kv = put(key, value, prev.as_ref(), revision);
+            let value = match op {
+                Op::Put { value, .. } => Some(value),
+                Op::Amend { .. } => amended.get(&index),
+                Op::Delete { .. } => None,
+            };
+            let event = match (value, prev) {
+                (Some(value), prev) => {
+                    let kv = put(op.key(), value, prev.as_ref(), revision);
                     puts.push(kv.clone());
                     Event::Put { kv, prev }
                 }
-                Op::Delete { key } => match prev {
-                    Some(prev) => Event::Delete {
-                        key: key.clone(),
-                        prev,
-                        revision,
-                    },
-                    None => continue,
+                (None, Some(prev)) => Event::Delete {
+                    key: op.key().clone(),
+                    prev,
+                    revision,
                 },
+                (None, None) => continue,
             };
             self.record(place, event);
         }
