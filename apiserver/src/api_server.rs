@@ -26,13 +26,15 @@ use crate::metrics::Metrics;
 use crate::paths::OpenApiCache;
 use crate::pki::{Authority, NameFacts, Purpose, server_names};
 use crate::resource::Registry;
-use crate::storage::{self, Store};
-use crate::{Config, Error, StoreKind, addresses, admission, bootstrap, crd, expiry, handler};
+use crate::storage::{Keyring, Store};
+use crate::{Config, Error, addresses, admission, bootstrap, crd, expiry, handler, sealing};
 
 /// The API server of one process.
 pub struct ApiServer {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
+    /// What seals confidential values on disk; none in memory.
+    pub(crate) keyring: Option<Arc<Keyring>>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) authority: Arc<Authority>,
@@ -70,20 +72,16 @@ impl ApiServer {
 
     /// The same with another table of built-in kinds.
     pub(crate) async fn open_with(config: Config, registry: Registry) -> Result<Arc<Self>, Error> {
-        let store = match config.store {
-            StoreKind::Sled => {
-                storage::open_sled(&config.data_dir.join("store"), &config.store_options)
-            }
-            StoreKind::Memory => storage::memory(&config.store_options),
-        };
-        let store = store.map_err(Error::Store)?;
+        let (store, keyring) = sealing::open_store(&config).map_err(Error::Store)?;
         let pki = config.data_dir.join("pki");
         let authority = Authority::load_or_create(&pki).map_err(Error::Pki)?;
         let registry = Arc::new(registry);
         let cache = Cache::load(store.clone(), registry.clone())
             .await
             .map_err(Error::Store)?;
-        let server = Arc::new(Self::assemble(config, store, registry, cache, authority)?);
+        let mut server = Self::assemble(config, store, registry, cache, authority)?;
+        server.keyring = keyring;
+        let server = Arc::new(server);
         crd::sync(&server);
         server.start_tasks();
         if let Err(error) = bootstrap::run(&server).await {
@@ -101,6 +99,7 @@ impl ApiServer {
         tokio::spawn(crd::follow(self.clone()));
         tokio::spawn(self.authority.clone().maintain(self.shutdown.clone()));
         tokio::spawn(expiry::run(self.clone()));
+        tokio::spawn(sealing::run(self.clone()));
     }
 
     fn assemble(
@@ -133,6 +132,7 @@ impl ApiServer {
             ready: AtomicBool::new(false),
             config,
             store,
+            keyring: None,
             registry,
             cache,
             authority,

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -39,6 +40,10 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     pub store: StoreKind,
     pub store_options: storage::Options,
+    /// Store prefixes whose values are sealed on disk; empty seals nothing more.
+    pub sealed: Vec<String>,
+    /// A new key seals everything after this time.
+    pub seal_key_age: Duration,
     /// Bearer tokens of a file.
     pub static_tokens: StaticTokens,
 }
@@ -57,6 +62,8 @@ impl Config {
             node_ports: 30_000..=32_767,
             store: StoreKind::Sled,
             store_options: storage::Options::default(),
+            sealed: vec!["/registry/core/secrets/".to_owned()],
+            seal_key_age: Duration::from_secs(90 * 24 * 3600),
             static_tokens: StaticTokens::default(),
         }
     }

@@ -36,6 +36,7 @@ mod protobuf;
 mod request;
 pub mod resource;
 pub mod schema;
+mod sealing;
 mod selection;
 mod server;
 pub mod storage;

@@ -16,6 +16,7 @@ use crate::handler::Answer;
 use crate::request::Options;
 use crate::resource::{Resource, Snapshot};
 use crate::schema::openapi::{self, Document};
+use crate::sealing;
 
 /// The version clients are told. The patch number is davit's own.
 const GIT_VERSION: &str = "v1.37.0+davit";
@@ -45,6 +46,9 @@ impl ApiServer {
         parts: &Parts,
         options: &Options,
     ) -> Result<Response<Body>, StatusError> {
+        if path == sealing::ROTATE && parts.method == http::Method::POST {
+            return sealing::rotate_now(self).await;
+        }
         if !matches!(parts.method, http::Method::GET | http::Method::HEAD) {
             return Err(StatusError::method_not_allowed());
         }

@@ -7,7 +7,7 @@
 
 mod authority;
 mod error;
-mod file;
+pub(crate) mod file;
 mod issue;
 mod kubeconfig;
 mod leaf;

@@ -30,12 +30,14 @@ mod local;
 mod model;
 mod plan;
 mod record;
+mod seal;
 mod state;
 mod watch;
 
 pub use amend::Amend;
 pub use backup::{BackupSummary, backup, restore};
 pub use error::Error;
+pub use seal::Keyring;
 pub use watch::WatchStream;
 
 /// Counts transactions that changed something. An empty store is at 1, so the first write gets 2, as in etcd; it never goes
@@ -279,6 +281,12 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// [`Error::Future`] for a revision that does not exist yet, and those of [`Store::txn`].
     async fn compact(&self, upto: Revision) -> Result<(), Error>;
 
+    /// Writes everything on disk anew, as it would be written now: with the newest key, for instance.
+    ///
+    /// # Errors
+    /// [`Error::Full`] without room for a second copy; what was there stays.
+    async fn rewrite(&self) -> Result<(), Error>;
+
     /// How the store is doing.
     fn status(&self) -> Status;
 }
@@ -294,6 +302,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// Writes are refused while the file system has less room than this.
     pub reserve_bytes: u64,
+    /// Seals confidential values on disk; `None` seals nothing.
+    pub seal: Option<Arc<Keyring>>,
 }
 
 impl Default for Options {
@@ -303,6 +313,7 @@ impl Default for Options {
             history_age: Duration::from_secs(300),
             cache_bytes: 8 << 20,
             reserve_bytes: 64 << 20,
+            seal: None,
         }
     }
 }
@@ -323,7 +334,7 @@ pub fn memory(options: &Options) -> Result<Arc<dyn Store>, Error> {
 /// One process at a time; what is opened is whole and not older than what was acknowledged, or it is refused.
 ///
 /// # Errors
-/// [`Error::Locked`], [`Error::TooNew`], [`Error::Stale`], [`Error::Corrupt`], [`Error::Io`]; each says what to do.
+/// [`Error::Locked`], [`Error::TooNew`], [`Error::Stale`], [`Error::Corrupt`], [`Error::Sealed`], [`Error::Io`]; each says what to do.
 pub fn open_sled(dir: &Path, options: &Options) -> Result<Arc<dyn Store>, Error> {
     Ok(Arc::new(disk::open(dir, options)?))
 }

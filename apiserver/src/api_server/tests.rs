@@ -11,6 +11,7 @@ mod table_entry;
 use http::HeaderMap;
 
 use super::*;
+use crate::StoreKind;
 
 /// A server over a memory store that goes away with the test.
 pub(super) struct Rig {

@@ -32,6 +32,14 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// The file of the keys that confidential values are sealed with cannot be used. It is never replaced.
+    #[error("{} is damaged ({what}); put back your copy of it, without it sealed values cannot be opened", path.display())]
+    DamagedKeys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A certificate could not be made.
     #[error("cannot issue a certificate for {subject}")]
     Issue {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 
 /// Makes `dir` and its parents; `dir` itself is open to its owner only.
-pub(super) fn make_private_dir(dir: &Path) -> Result<(), Error> {
+pub(crate) fn make_private_dir(dir: &Path) -> Result<(), Error> {
     let failed = |source| Error::Write {
         path: dir.to_owned(),
         source,
@@ -22,7 +22,7 @@ pub(super) fn make_private_dir(dir: &Path) -> Result<(), Error> {
 }
 
 /// The content of `path`; `None` when there is no such file.
-pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
+pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -34,7 +34,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
 }
 
 /// Replaces `path` with a file of mode 0600 that holds `text`, durable when this returns.
-pub(super) fn replace(path: &Path, text: &str) -> Result<(), Error> {
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Error> {
     try_replace(path, text).map_err(|source| Error::Write {
         path: path.to_owned(),
         source,

@@ -6,10 +6,10 @@ use std::path::Path;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::digest::Digest;
-use super::record::{Record, largest_bytes};
+use super::record::{Flaw, Record, largest_bytes};
 use super::state::State;
 use super::{
-    Error, KeyValue, MAX_KEY_BYTES, MAX_VALUE_BYTES, Options, Range, Revision, Store, disk,
+    Error, KeyValue, Keyring, MAX_KEY_BYTES, MAX_VALUE_BYTES, Options, Range, Revision, Store, disk,
 };
 
 const TITLE: &[u8] = b"davit-backup 1\n";
@@ -23,12 +23,14 @@ pub struct BackupSummary {
     pub keys: u64,
 }
 
-/// Writes all keys as they are at one revision. Writers and readers of the store are not held up.
+/// Writes all keys as they are at one revision, confidential values sealed with the ring's newest key. Writers and readers of
+/// the store are not held up. Restoring needs the ring's file too.
 ///
 /// # Errors
 /// [`Error::Io`] when `out` fails, and those of [`Store::range`].
 pub async fn backup(
     store: &dyn Store,
+    seal: Option<&Keyring>,
     out: &mut (impl AsyncWrite + Unpin + Send),
 ) -> Result<BackupSummary, Error> {
     let found = store.range(Range::default()).await?;
@@ -41,7 +43,7 @@ pub async fn backup(
         .await
         .map_err(failed)?;
     for (kv, op) in number(&kvs) {
-        let record = Record::alone(kv, op).encode();
+        let record = Record::alone(kv, op).encode(seal)?;
         out.write_all(&(record.len() as u32).to_le_bytes())
             .await
             .map_err(failed)?;
@@ -66,7 +68,7 @@ pub fn restore(
     let [revision, keys, sum] = read_head(input)?;
     let mut state = State::at(revision);
     for _ in 0..keys {
-        let record = next_record(input)?;
+        let record = next_record(input, options.seal.as_deref())?;
         let Some(kv) = record.kv else {
             return Err(bad("it has a deleted key"));
         };
@@ -85,7 +87,7 @@ fn number(kvs: &[KeyValue]) -> impl Iterator<Item = (&KeyValue, u32)> {
         .flat_map(|of_one| of_one.iter().zip(0..))
 }
 
-fn next_record(input: &mut impl Read) -> Result<Record, Error> {
+fn next_record(input: &mut impl Read, seal: Option<&Keyring>) -> Result<Record, Error> {
     let mut length = [0; 4];
     read(input, &mut length)?;
     let length = u32::from_le_bytes(length) as usize;
@@ -94,7 +96,13 @@ fn next_record(input: &mut impl Read) -> Result<Record, Error> {
     }
     let mut bytes = vec![0; length];
     read(input, &mut bytes)?;
-    Record::decode(&bytes).map_err(bad)
+    let (record, _) = Record::decode(&bytes, seal).map_err(|flaw| match flaw {
+        Flaw::Damaged(detail) => bad(detail),
+        Flaw::Sealed(detail) => bad(format!(
+            "it has sealed values and the key file does not fit: {detail}; put the key file of its store in place"
+        )),
+    })?;
+    Ok(record)
 }
 
 /// Title, revision, number of keys, their sum; and a checksum of it all.

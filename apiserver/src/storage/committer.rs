@@ -38,6 +38,11 @@ pub(super) enum Request {
         /// Who waits until it is done.
         answer: oneshot::Sender<Result<(), Error>>,
     },
+    /// Write everything anew.
+    Rewrite {
+        /// Who waits until it is done.
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
 }
 
 /// The state of the committer thread.
@@ -133,6 +138,9 @@ impl Committer {
                     // Nobody is left to hear of it if the receiver is gone.
                     let _ = answer.send(self.compact(upto));
                 }
+                Request::Rewrite { answer } => {
+                    let _ = answer.send(self.rewrite());
+                }
             }
             let full = txns.len() >= GROUP_TXNS || bytes >= GROUP_BYTES;
             next = if full {
@@ -181,6 +189,11 @@ impl Committer {
         self.check(written)?;
         self.engine.publish(Default::default(), Some(&trim));
         Ok(())
+    }
+
+    fn rewrite(&mut self) -> Result<(), Error> {
+        self.recover()?;
+        self.engine.inspect(|state| self.journal.rebuild(state))
     }
 
     /// After a failed commit, tries to write what is in memory to a new database before anything else is written.

@@ -9,7 +9,7 @@ use super::journal::{CommitError, Journal};
 use super::local::LocalStore;
 use super::record::Record;
 use super::state::{Change, State, Trim};
-use super::{Error, Event, Options};
+use super::{Error, Event, Keyring, Options};
 
 mod database;
 mod format;
@@ -22,7 +22,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-use database::{Database, Writes};
+use database::{Database, Loaded, Writes};
 use format::Format;
 use lock::DirLock;
 use mark::Mark;
@@ -92,11 +92,12 @@ struct DiskJournal {
 impl DiskJournal {
     fn create(dir: &Path, lock: DirLock, state: &State, options: &Options) -> Result<Self, Error> {
         let number = 1;
+        save_keys(options)?;
         // Leftovers of a making that was interrupted; nothing in them was ever acknowledged.
         remove_databases(dir, None)?;
         let database = Database::create(&database_dir(dir, number), state, options)?;
         let mut mark = Mark::create(dir)?;
-        Format { database: number }.write(dir)?;
+        Format::newest(number).write(dir)?;
         note(&mut mark, state.revision());
         let database = Some(database);
         Ok(Self {
@@ -125,7 +126,7 @@ impl DiskJournal {
             return Err(missing("database"));
         }
         let database = Database::open(&path, options)?;
-        let state = database.load()?;
+        let Loaded { state, unsealed } = database.load()?;
         if state.revision() < mark.revision() {
             let (found, expected) = (state.revision(), mark.revision());
             if !accept_loss(dir)? {
@@ -144,8 +145,12 @@ impl DiskJournal {
         }
         note(&mut mark, state.revision());
         remove_databases(dir, Some(format.database))?;
+        save_keys(options)?;
         let (database, number) = (Some(database), format.database);
-        let journal = Self {
+        if format.format < format::NEWEST {
+            Format::newest(number).write(dir)?;
+        }
+        let mut journal = Self {
             dir: dir.to_owned(),
             options: options.clone(),
             database,
@@ -153,7 +158,20 @@ impl DiskJournal {
             mark,
             _lock: lock,
         };
+        if unsealed > 0 {
+            journal.seal_all(&state, unsealed);
+        }
         Ok((journal, state))
+    }
+
+    /// Seals what an older davit left open, or an older key sealed. Without room for it, it waits for the next start.
+    fn seal_all(&mut self, state: &State, unsealed: usize) {
+        match self.rebuild(state) {
+            Ok(()) => tracing::info!(unsealed, "values were sealed with the newest key"),
+            Err(error) => {
+                tracing::warn!(%error, unsealed, "values are not yet sealed with the newest key");
+            }
+        }
     }
 
     /// Refuses writes while there is little room, before they touch anything. Deletions may use half of the reserve.
@@ -185,9 +203,11 @@ impl Journal for DiskJournal {
             return Err(CommitError::Failed(Error::Closed));
         };
         let mut writes = Writes::default();
-        changes
-            .iter()
-            .for_each(|change| writes.put(&Record::of(change)));
+        for change in changes {
+            writes
+                .put(&Record::of(change), self.options.seal.as_deref())
+                .map_err(CommitError::Refused)?;
+        }
         if let Some(trim) = trim {
             trim.dropped
                 .iter()
@@ -219,7 +239,7 @@ impl Journal for DiskJournal {
         remove_database(&self.dir, number)?;
         let database = Database::create(&database_dir(&self.dir, number), state, &self.options)?;
         self.number = number;
-        if let Err(error) = (Format { database: number }).write(&self.dir) {
+        if let Err(error) = Format::newest(number).write(&self.dir) {
             // It is unknown which database a restart would open, so neither may be written to.
             database.abandon();
             self.database.take().into_iter().for_each(Database::abandon);
@@ -263,6 +283,11 @@ fn note(mark: &mut Mark, revision: super::Revision) {
     if let Err(error) = mark.raise(revision) {
         tracing::warn!(%error, revision, "the mark of the highest revision could not be written");
     }
+}
+
+/// Keys are on disk before anything is sealed with them.
+fn save_keys(options: &Options) -> Result<(), Error> {
+    options.seal.as_deref().map_or(Ok(()), Keyring::save)
 }
 
 /// Whether somebody put the file there that says to go on with an older database. It counts once.

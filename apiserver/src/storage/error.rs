@@ -89,6 +89,23 @@ pub enum Error {
         /// What was found.
         detail: String,
     },
+    /// Values on disk are sealed with a key that is not there, or were changed.
+    #[error("sealed values in {} cannot be opened with {}: {detail}; put the right key file back", dir.display(), keys.display())]
+    Sealed {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The file of the keys.
+        keys: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// The keys that values are sealed with cannot be read or written.
+    #[error("cannot use the keys of sealed values")]
+    Keys {
+        /// The cause.
+        #[source]
+        cause: Arc<crate::pki::Error>,
+    },
     /// A store is to be made where there is one.
     #[error("there is a store in {} already; choose another --data-dir", dir.display())]
     Occupied {
@@ -143,6 +160,12 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn keys(cause: crate::pki::Error) -> Self {
+        Self::Keys {
+            cause: Arc::new(cause),
+        }
+    }
+
     /// An error of the operating system during an operation ("write the mark of …").
     pub(crate) fn io(operation: impl Into<String>, source: io::Error) -> Self {
         Self::Io {

@@ -88,6 +88,10 @@ impl Store for LocalStore {
         self.ask(|answer| Request::Compact { upto, answer }).await
     }
 
+    async fn rewrite(&self) -> Result<(), Error> {
+        self.ask(|answer| Request::Rewrite { answer }).await
+    }
+
     fn status(&self) -> Status {
         self.engine.status()
     }

@@ -1,17 +1,19 @@
 //! How one change is written as bytes: in the database, in pieces, and in backups.
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use super::digest::Digest;
 use super::state::{Change, Place};
-use super::{Event, KeyValue, MAX_VALUE_BYTES};
+use super::{Error, Event, KeyValue, Keyring, MAX_VALUE_BYTES, seal};
 
 /// Bytes of a record before its key.
 const HEADER_BYTES: usize = 4 + 1 + 8 + 4 + 8 + 8 + 16 + 4 + 4;
 const FLAG_LAST: u8 = 1;
 const FLAG_LIVE: u8 = 2;
 const FLAG_PACKED: u8 = 4;
+const FLAG_SEALED: u8 = 8;
 /// The longest value there can be, its revision filled in.
 const LONGEST_VALUE: usize = MAX_VALUE_BYTES + 20;
 /// Values smaller than this are not worth compressing.
@@ -68,8 +70,8 @@ impl Record {
         }
     }
 
-    /// The record as bytes, a checksum first.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// The record as bytes, a checksum first; its value sealed if the ring covers its key.
+    pub(super) fn encode(&self, ring: Option<&Keyring>) -> Result<Vec<u8>, Error> {
         let value = self.kv.as_ref().map(|kv| &kv.value[..]).unwrap_or_default();
         let (create, version) = self
             .kv
@@ -77,9 +79,15 @@ impl Record {
             .map_or((0, 0), |kv| (kv.create_revision, kv.version));
         let mut flags = if self.last { FLAG_LAST } else { 0 };
         flags |= if self.kv.is_some() { FLAG_LIVE } else { 0 };
-        let packed = pack(value);
-        flags |= if packed.is_some() { FLAG_PACKED } else { 0 };
-        let stored = packed.as_deref().unwrap_or(value);
+        let covering = ring.filter(|ring| ring.covers(&self.key));
+        let changed = match (covering, &self.kv) {
+            (Some(ring), Some(kv)) => {
+                flags |= FLAG_SEALED;
+                Some(ring.seal(kv)?)
+            }
+            _ => pack(value).inspect(|_| flags |= FLAG_PACKED),
+        };
+        let stored = changed.as_deref().unwrap_or(value);
         let mut out = Vec::with_capacity(largest_bytes(self.key.len(), stored.len()));
         out.put_u32_le(0);
         out.put_u8(flags);
@@ -95,23 +103,66 @@ impl Record {
         out.put_slice(stored);
         let sum = crc32fast::hash(&out[4..]);
         out[..4].copy_from_slice(&sum.to_le_bytes());
-        out
+        Ok(out)
     }
 
-    /// Reads what [`Record::encode`] wrote; anything else is an error in words.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+    /// Reads what [`Record::encode`] wrote, and whether it is sealed as it would be now; anything else is an error in words.
+    pub(super) fn decode(bytes: &[u8], ring: Option<&Keyring>) -> Result<(Self, bool), Flaw> {
         let Some((sum, content)) = bytes.split_first_chunk::<4>() else {
-            return Err("a record is cut short".to_owned());
+            return Err("a record is cut short".to_owned().into());
         };
         if crc32fast::hash(content) != u32::from_le_bytes(*sum) {
-            return Err("a record has the wrong checksum".to_owned());
+            return Err("a record has the wrong checksum".to_owned().into());
         }
         let parsed = parse(content).map_err(|_| "a record is cut short".to_owned())?;
-        parsed.ok_or_else(|| "a record makes no sense".to_owned())
+        let (mut record, sealed) = parsed.ok_or_else(|| "a record makes no sense".to_owned())?;
+        let Some(kv) = record.kv.as_mut() else {
+            return Ok((record, true));
+        };
+        if !sealed {
+            let settled = !ring.is_some_and(|ring| ring.covers(&kv.key));
+            return Ok((record, settled));
+        }
+        let ring = ring.ok_or_else(|| Flaw::Sealed("there are no keys".to_owned()))?;
+        let (value, settled) = ring.open(kv, &kv.value).map_err(Flaw::Sealed)?;
+        kv.value = value.into();
+        let settled = settled && ring.covers(&record.key);
+        Ok((record, settled))
     }
 }
 
-fn parse(mut content: &[u8]) -> Result<Option<Record>, TryGetError> {
+/// Why bytes are no record.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// They are not what was written.
+    Damaged(String),
+    /// The value in them is sealed, and its key is not there or does not fit.
+    Sealed(String),
+}
+
+impl From<String> for Flaw {
+    fn from(detail: String) -> Self {
+        Self::Damaged(detail)
+    }
+}
+
+impl Flaw {
+    /// The flaw of a record in a store's directory.
+    pub(super) fn in_store(self, dir: &Path, ring: Option<&Keyring>) -> Error {
+        let dir = dir.to_owned();
+        match self {
+            Self::Damaged(detail) => Error::Corrupt { dir, detail },
+            Self::Sealed(detail) => Error::Sealed {
+                dir,
+                keys: ring.map_or_else(|| "no key file".into(), |ring| ring.path().to_owned()),
+                detail,
+            },
+        }
+    }
+}
+
+/// The record, its value still sealed if it says so.
+fn parse(mut content: &[u8]) -> Result<Option<(Record, bool)>, TryGetError> {
     let flags = content.try_get_u8()?;
     let place = Place {
         revision: content.try_get_u64_le()?,
@@ -131,7 +182,14 @@ fn parse(mut content: &[u8]) -> Result<Option<Record>, TryGetError> {
     let Ok(key) = std::str::from_utf8(key) else {
         return Ok(None);
     };
-    let Some(value) = unpack(stored, flags & FLAG_PACKED != 0, value_bytes) else {
+    let sealed = flags & FLAG_SEALED != 0;
+    let value = if sealed {
+        let whole = stored.len() == value_bytes + seal::OVERHEAD;
+        whole.then(|| Bytes::copy_from_slice(stored))
+    } else {
+        unpack(stored, flags & FLAG_PACKED != 0, value_bytes)
+    };
+    let Some(value) = value else {
         return Ok(None);
     };
     let key: Arc<str> = key.into();
@@ -142,13 +200,14 @@ fn parse(mut content: &[u8]) -> Result<Option<Record>, TryGetError> {
         mod_revision: place.revision,
         version,
     });
-    Ok(Some(Record {
+    let record = Record {
         place,
         last: flags & FLAG_LAST != 0,
         key,
         kv,
         digest,
-    }))
+    };
+    Ok(Some((record, sealed)))
 }
 
 /// The value compressed, if that makes it clearly smaller. It saves the database memory and disk more than it costs time.
@@ -175,7 +234,7 @@ fn unpack(stored: &[u8], packed: bool, bytes: usize) -> Option<Bytes> {
 
 /// How many bytes a record takes at most.
 pub(super) fn largest_bytes(key_bytes: usize, value_bytes: usize) -> usize {
-    HEADER_BYTES + key_bytes + value_bytes
+    HEADER_BYTES + key_bytes + value_bytes + seal::OVERHEAD
 }
 
 #[cfg(test)]
@@ -215,26 +274,26 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(record in record()) {
-            let bytes = record.encode();
+            let bytes = record.encode(None).unwrap();
             let value_bytes = record.kv.as_ref().map_or(0, |kv| kv.value.len());
             prop_assert!(bytes.len() <= largest_bytes(record.key.len(), value_bytes));
-            prop_assert_eq!(Record::decode(&bytes), Ok(record));
+            prop_assert_eq!(Record::decode(&bytes, None), Ok((record, true)));
         }
 
         #[test]
         fn a_flipped_bit_or_a_missing_byte_is_noticed(record in record(), at in any::<prop::sample::Index>(), bit in 0..8_u8) {
-            let mut bytes = record.encode();
+            let mut bytes = record.encode(None).unwrap();
             let at = at.index(bytes.len());
-            prop_assert!(Record::decode(&bytes[..at]).is_err());
+            prop_assert!(Record::decode(&bytes[..at], None).is_err());
             bytes[at] ^= 1_u8 << bit;
-            prop_assert!(Record::decode(&bytes).is_err());
+            prop_assert!(Record::decode(&bytes, None).is_err());
         }
 
         #[test]
         fn any_bytes_are_an_error_not_a_panic(content in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = crc32fast::hash(&content).to_le_bytes().to_vec();
             bytes.extend(content);
-            let _ = Record::decode(&bytes);
+            let _ = Record::decode(&bytes, None);
         }
     }
 }

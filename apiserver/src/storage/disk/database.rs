@@ -4,14 +4,15 @@
 //! some twenty neighbouring values at once. So a piece is small against a segment.
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sled::Batch;
 
 use super::super::digest::Digest;
-use super::super::record::{Record, largest_bytes};
+use super::super::record::{Flaw, Record, largest_bytes};
 use super::super::state::{Dropped, State};
-use super::super::{Error, Options, Revision};
+use super::super::{Error, Keyring, Options, Revision};
 use super::guard::fenced;
 use super::layout::{self, PIECE_BYTES};
 use super::load::Loader;
@@ -31,6 +32,15 @@ const COPY_BYTES: usize = 4 << 20;
 pub(super) struct Database {
     db: sled::Db,
     dir: PathBuf,
+    seal: Option<Arc<Keyring>>,
+}
+
+/// What a database holds.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) state: State,
+    /// Values that are to be sealed but are not, or not with the newest key.
+    pub(super) unsealed: usize,
 }
 
 /// Writes that become durable together.
@@ -42,12 +52,13 @@ pub(super) struct Writes {
 
 impl Writes {
     /// Writes a record.
-    pub(super) fn put(&mut self, record: &Record) {
-        let bytes = record.encode();
+    pub(super) fn put(&mut self, record: &Record, seal: Option<&Keyring>) -> Result<(), Error> {
+        let bytes = record.encode(seal)?;
         self.bytes += bytes.len();
         for (piece, part) in (0..).zip(bytes.chunks(PIECE_BYTES)) {
             self.batch.insert(&layout::key(record.place, piece), part);
         }
+        Ok(())
     }
 
     /// Removes the record of a version.
@@ -85,7 +96,7 @@ impl Database {
         writes.set_floor(state.floor(), state.floor_digest());
         let seeds = state.seeds().map(|(kv, op)| Record::alone(kv, op));
         for record in seeds.chain(state.changes().map(Record::of)) {
-            writes.put(&record);
+            writes.put(&record, self.seal.as_deref())?;
             if writes.bytes >= COPY_BYTES {
                 self.write(std::mem::take(&mut writes))?;
             }
@@ -105,6 +116,7 @@ impl Database {
         let database = Self {
             db,
             dir: dir.to_owned(),
+            seal: options.seal.clone(),
         };
         match database.sync_files() {
             Ok(()) => Ok(database),
@@ -144,11 +156,12 @@ impl Database {
     }
 
     /// Reads everything back and checks that nothing is missing, old or changed.
-    pub(super) fn load(&self) -> Result<State, Error> {
+    pub(super) fn load(&self) -> Result<Loaded, Error> {
         let corrupt = |detail: String| Error::Corrupt {
             dir: self.dir.clone(),
             detail,
         };
+        let flawed = |flaw: Flaw| flaw.in_store(&self.dir, self.seal.as_deref());
         let loaded = fenced(|| {
             let mut entries = self.db.iter();
             let first = entries
@@ -158,12 +171,13 @@ impl Database {
             let Some((key, value)) = first else {
                 return Err(corrupt("its database is empty".to_owned()));
             };
-            let mut loader = Loader::new(&key, &value).map_err(corrupt)?;
+            let mut loader = Loader::new(&key, &value, self.seal.as_deref()).map_err(corrupt)?;
             for entry in entries {
                 let (key, value) = entry.map_err(|error| describe(&self.dir, error))?;
-                loader.take(&key, &value).map_err(corrupt)?;
+                loader.take(&key, &value).map_err(flawed)?;
             }
-            loader.finish().map_err(corrupt)
+            let (state, unsealed) = loader.finish().map_err(flawed)?;
+            Ok(Loaded { state, unsealed })
         });
         loaded.map_err(corrupt)?
     }

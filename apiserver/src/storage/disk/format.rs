@@ -6,7 +6,8 @@ use super::super::Error;
 use super::sync;
 
 /// The format written by this davit and the newest it can read.
-pub(super) const NEWEST: u32 = 1;
+/// Format 2 may have sealed values.
+pub(super) const NEWEST: u32 = 2;
 
 const NAME: &str = "format";
 const TITLE: &str = "davit store";
@@ -16,6 +17,8 @@ const TITLE: &str = "davit store";
 pub(super) struct Format {
     /// The number of the current database. Each rewrite takes the next one.
     pub(super) database: u64,
+    /// The format it was written in.
+    pub(super) format: u32,
 }
 
 impl Format {
@@ -30,9 +33,20 @@ impl Format {
         }
     }
 
+    /// A database in the newest format.
+    pub(super) fn newest(database: u64) -> Self {
+        Self {
+            database,
+            format: NEWEST,
+        }
+    }
+
     /// Makes this the current format and database of a directory, durably and at once.
     pub(super) fn write(self, dir: &Path) -> Result<(), Error> {
-        let text = format!("{TITLE}\nformat {NEWEST}\ndatabase {}\n", self.database);
+        let text = format!(
+            "{TITLE}\nformat {}\ndatabase {}\n",
+            self.format, self.database
+        );
         sync::replace_file(dir, NAME, text.as_bytes())
             .map_err(|error| Error::io(format!("write {}", dir.join(NAME).display()), error))
     }
@@ -52,6 +66,7 @@ impl Format {
             });
         }
         Ok(Self {
+            format: found,
             database: number("database ").ok_or_else(|| damaged(dir))?,
         })
     }

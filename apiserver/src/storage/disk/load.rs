@@ -1,14 +1,17 @@
 //! Reads a database back, entry by entry, and refuses one from which anything is missing.
 use std::time::Instant;
 
+use super::super::Keyring;
 use super::super::digest::Digest;
-use super::super::record::Record;
+use super::super::record::{Flaw, Record};
 use super::super::state::{Place, State};
 use super::layout;
 
 /// Takes the entries of a database in order and builds the state.
-pub(super) struct Loader {
+pub(super) struct Loader<'k> {
     state: State,
+    seal: Option<&'k Keyring>,
+    unsealed: usize,
     expected: Digest,
     /// The record whose pieces are being gathered.
     place: Option<Place>,
@@ -19,14 +22,16 @@ pub(super) struct Loader {
     now: Instant,
 }
 
-impl Loader {
+impl<'k> Loader<'k> {
     /// Begins with the first entry, which says where history begins.
-    pub(super) fn new(key: &[u8], value: &[u8]) -> Result<Self, String> {
+    pub(super) fn new(key: &[u8], value: &[u8], seal: Option<&'k Keyring>) -> Result<Self, String> {
         let floor = layout::read_floor(value).filter(|_| key == layout::FLOOR_KEY);
         let (floor, expected) =
             floor.ok_or("its database does not say where its history begins")?;
         Ok(Self {
             state: State::at(floor),
+            seal,
+            unsealed: 0,
             expected,
             place: None,
             pieces: Vec::new(),
@@ -37,15 +42,15 @@ impl Loader {
     }
 
     /// Takes the next entry.
-    pub(super) fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let (place, piece) =
-            layout::read_key(key).ok_or("its database has an entry of another kind")?;
+    pub(super) fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), Flaw> {
+        let (place, piece) = layout::read_key(key)
+            .ok_or_else(|| "its database has an entry of another kind".to_owned())?;
         if self.place != Some(place) {
             self.complete()?;
             self.place = Some(place);
         }
         if piece != self.next_piece {
-            return Err(format!("a part of revision {} is missing", place.revision));
+            return Err(format!("a part of revision {} is missing", place.revision).into());
         }
         self.next_piece += 1;
         self.pieces.extend_from_slice(value);
@@ -53,23 +58,24 @@ impl Loader {
     }
 
     /// Takes in the record whose pieces are all there.
-    fn complete(&mut self) -> Result<(), String> {
+    fn complete(&mut self) -> Result<(), Flaw> {
         let Some(place) = self.place.take() else {
             return Ok(());
         };
-        let record = Record::decode(&self.pieces)?;
+        let (record, settled) = Record::decode(&self.pieces, self.seal)?;
+        self.unsealed += usize::from(!settled);
         self.pieces.clear();
         self.next_piece = 0;
         if record.place != place {
-            return Err(format!(
-                "revision {} stands in the place of another",
-                place.revision
-            ));
+            return Err(
+                format!("revision {} stands in the place of another", place.revision).into(),
+            );
         }
         match record.kv {
-            Some(kv) if place.revision <= self.state.floor() => self.state.seed(kv, place.op),
-            _ => self.replay(record),
+            Some(kv) if place.revision <= self.state.floor() => self.state.seed(kv, place.op)?,
+            _ => self.replay(record)?,
         }
+        Ok(())
     }
 
     fn replay(&mut self, record: Record) -> Result<(), String> {
@@ -113,16 +119,16 @@ impl Loader {
         ))
     }
 
-    /// The state, when all entries were taken.
-    pub(super) fn finish(mut self) -> Result<State, String> {
+    /// The state, when all entries were taken, and how many values are not sealed as they should be.
+    pub(super) fn finish(mut self) -> Result<(State, usize), Flaw> {
         self.complete()?;
         match self.previous {
             None => self.check_floor()?,
             Some((place, false)) => {
-                return Err(format!("revision {} is there only in part", place.revision));
+                return Err(format!("revision {} is there only in part", place.revision).into());
             }
             Some((_, true)) => {}
         }
-        Ok(self.state)
+        Ok((self.state, self.unsealed))
     }
 }

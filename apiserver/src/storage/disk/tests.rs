@@ -108,12 +108,12 @@ async fn a_directory_belongs_to_one_process() {
 async fn a_newer_format_is_left_alone() {
     let dir = filled().await;
     let format = dir.path().join("format");
-    fs::write(&format, "davit store\nformat 2\nsomething else\n").unwrap();
+    fs::write(&format, "davit store\nformat 3\nsomething else\n").unwrap();
     assert!(matches!(
         refused(dir.path()),
         Error::TooNew {
-            found: 2,
-            supported: 1,
+            found: 3,
+            supported: 2,
             ..
         }
     ));
@@ -272,7 +272,7 @@ async fn a_backup_restores_everything_elsewhere() {
     let dir = filled().await;
     let store = open(dir.path());
     let mut bytes = Vec::new();
-    let made = backup(&*store, &mut bytes).await.unwrap();
+    let made = backup(&*store, None, &mut bytes).await.unwrap();
     assert_eq!((made.revision, made.keys), (202, 50));
 
     let other = tempfile::tempdir().unwrap();
