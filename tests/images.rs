@@ -91,7 +91,7 @@ fn nginx(folder: &Path) -> std::path::PathBuf {
 fn a_real_server_is_pulled_from_a_real_registry() {
     on_a_machine(|| {
         let cluster = Cluster::start();
-        let (_server, registry) = registry(cluster.dir.path());
+        let (server, registry) = registry(cluster.dir.path());
         let name = format!("{registry}/debian/nginx:1");
         push(&nginx(cluster.dir.path()), &name);
         cluster.apply(&format!(
@@ -117,6 +117,7 @@ fn a_real_server_is_pulled_from_a_real_registry() {
         cluster.kubectl(&["delete", "pod", "nginx"]);
         cluster.davit_ok(&["images", "rm", &name]);
         assert!(!cluster.davit_ok(&["images", "ls"]).contains("debian/nginx"));
+        drop(server);
         cluster.down();
     });
 }

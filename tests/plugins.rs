@@ -80,46 +80,80 @@ fn broken_files_fail_with_a_clear_condition() {
     });
 }
 
+/// A cluster with a busybox and one more driver, loaded from a file.
+fn with_driver(name: &str, file: &str) -> Cluster {
+    let cluster = Cluster::start();
+    let archive = cluster.dir.path().join("busybox.tar");
+    image::busybox(&archive, "test.local/busybox:1");
+    cluster.davit_ok(&["images", "import", archive.to_str().unwrap()]);
+    cluster.apply(&plugin(name, &guest(file)));
+    wait_for("the plugin is loaded", || {
+        (ready(&cluster, name)?.0 == "True").then_some(())
+    });
+    cluster
+}
+
+/// Runs a pod to its end, on the named further network.
+fn pod(cluster: &Cluster, name: &str, networks: &str) {
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  annotations: \
+         {{davit.dev/networks: '{networks}'}}\nspec:\n  restartPolicy: Never\n  containers:\n  - \
+         {{name: main, image: 'test.local/busybox:1', command: [echo, fine]}}\n"
+    ));
+}
+
+/// Waits until an event of the object has all these words.
+fn event(cluster: &Cluster, object: &str, words: &[&str]) {
+    wait_for("an event says why", || {
+        let events = cluster.kubectl(&["describe", object]);
+        let said = |line: &&str| words.iter().all(|word| line.contains(word));
+        events.lines().find(said).map(|_| ())
+    });
+}
+
 #[test]
-fn a_hostile_driver_fails_its_own_call_only() {
+fn a_driver_that_loops_fails_its_own_call_only() {
     on_a_machine(|| {
-        let cluster = Cluster::start();
-        let archive = cluster.dir.path().join("busybox.tar");
-        image::busybox(&archive, "test.local/busybox:1");
-        cluster.davit_ok(&["images", "import", archive.to_str().unwrap()]);
-        for (driver, file) in [("loop", "sample-spin"), ("greedy", "sample-etc")] {
-            cluster.apply(&plugin(driver, &guest(file)));
-            wait_for("the plugin is loaded", || {
-                (ready(&cluster, driver)?.0 == "True").then_some(())
-            });
-            let provisioner = cluster.field(&format!("plugin/{driver}"), ".status.driver");
-            cluster.apply(&format!(
-                "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {{name: {driver}}}\n\
-                 provisioner: {provisioner}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\n\
-                 metadata: {{name: {driver}}}\nspec:\n  storageClassName: {driver}\n  \
-                 accessModes: [ReadWriteOnce]\n  resources: {{requests: {{storage: 1Mi}}}}\n"
-            ));
-            let message = wait_for("the claim says why it is not made", || {
-                let events = cluster.kubectl(&["describe", "pvc", driver]);
-                let line = events
-                    .lines()
-                    .find(|line| line.contains("ProvisioningFailed"))?;
-                Some(line.to_owned())
-            });
-            let cause = if driver == "loop" {
-                "deadline-exceeded"
-            } else {
-                "permission-denied"
-            };
-            assert!(message.contains(cause), "{message}");
-            let name = format!("beside-{driver}");
-            cluster.apply(&format!(
-                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  \
-                 restartPolicy: Never\n  containers:\n  - {{name: main, \
-                 image: 'test.local/busybox:1', command: [echo, fine]}}\n"
-            ));
+        let cluster = with_driver("loop", "sample-spin");
+        let driver = cluster.field("plugin/loop", ".status.driver");
+        cluster.apply(&format!(
+            "apiVersion: davit.dev/v1alpha1\nkind: Network\nmetadata: {{name: loop}}\nspec:\n  \
+             driver: {driver}\n  subnets: [10.99.0.0/16]\n"
+        ));
+        pod(&cluster, "stuck", "loop");
+        for n in 0..3 {
+            let name = format!("beside-{n}");
+            pod(&cluster, &name, "");
             cluster.wait(&format!("pod/{name}"), "jsonpath={.status.phase}=Succeeded");
         }
+        event(
+            &cluster,
+            "pod/stuck",
+            &["attach used more than 1s of processor time"],
+        );
+        cluster.kubectl(&["delete", "pod", "stuck"]);
+        cluster.down();
+    });
+}
+
+#[test]
+fn a_driver_that_wants_a_mount_over_etc_is_refused() {
+    on_a_machine(|| {
+        let cluster = with_driver("greedy", "sample-etc");
+        let provisioner = cluster.field("plugin/greedy", ".status.driver");
+        cluster.apply(&format!(
+            "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {{name: greedy}}\n\
+             provisioner: {provisioner}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\n\
+             metadata: {{name: greedy}}\nspec:\n  storageClassName: greedy\n  \
+             accessModes: [ReadWriteOnce]\n  resources: {{requests: {{storage: 1Mi}}}}\n"
+        ));
+        event(
+            &cluster,
+            "pvc/greedy",
+            &["ProvisioningFailed", "root \"/etc\" is not granted"],
+        );
+        pod(&cluster, "beside", "");
+        cluster.wait("pod/beside", "jsonpath={.status.phase}=Succeeded");
         cluster.down();
     });
 }
