@@ -17,7 +17,6 @@ use crate::image::ImageStore;
 use crate::pod::record::Record;
 use crate::pod::services::{EventSink, NodeFacts, Sandboxes, Services};
 use crate::server::{self, NodeApi};
-use crate::volume::Volumes;
 use caches::cache;
 use claims::Claims;
 use dispatch::{Dispatcher, Pods};
@@ -176,6 +175,7 @@ impl Agent {
         let layout = Layout::new(&config.data_dir, &config.run_dir);
         layout
             .make()
+            .and_then(|()| layout.mount())
             .map_err(|(path, source)| Error::Data { path, source })?;
         let tls = server::tls(&config.tls)?;
         let listener = TcpListener::bind(config.listen);
@@ -422,7 +422,7 @@ impl Agent {
             volumes: Arc::new(PodVolumeService {
                 client: client.clone(),
                 host: Arc::clone(&self.host),
-                volumes: Volumes::new(&self.layout.pods()),
+                volumes: self.layout.pod_volumes(),
                 node: Arc::clone(&node),
             }),
             api: ApiServer::new(client, services.store),

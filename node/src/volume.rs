@@ -14,7 +14,7 @@ use jiff::Timestamp;
 mod atomic;
 mod error;
 mod host_path;
-mod mounts;
+pub(crate) mod mounts;
 mod ownership;
 mod plan;
 mod projected;

@@ -10,6 +10,7 @@ use crate::host::Capabilities;
 use crate::network::Network;
 use crate::runtime::{Runtime, RuntimeConfig};
 use crate::storage::Storage;
+use crate::volume::{Volumes, mounts};
 
 /// Version of the note beside the ledger; a newer one is not read.
 const VERSION: u32 = 1;
@@ -122,6 +123,33 @@ impl Layout {
 
     fn boot(&self) -> PathBuf {
         self.run.join("boot")
+    }
+
+    /// Secrets and tokens of pods: a mount of its own, since `/run` often forbids to execute and may be swapped out.
+    fn secrets(&self) -> PathBuf {
+        self.run.join("secrets")
+    }
+
+    /// Mounts what has to be in memory.
+    ///
+    /// # Errors
+    /// The path and what the system said.
+    pub(super) fn mount(&self) -> Result<(), (PathBuf, std::io::Error)> {
+        let secrets = self.secrets();
+        mounts::mount_secrets(&secrets).map_err(|error| (secrets, error))
+    }
+
+    /// Takes back what [`Self::mount`] mounted.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(super) fn unmount(&self) -> std::io::Result<()> {
+        mounts::unmount_all(&self.secrets())
+    }
+
+    /// The maker of pods' volumes.
+    pub(super) fn pod_volumes(&self) -> Volumes {
+        Volumes::new(&self.pods()).with_secrets_in(&self.secrets())
     }
 
     /// The runtime; each davit on a machine has a cgroup named after its run directory.

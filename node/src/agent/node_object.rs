@@ -18,9 +18,10 @@ use crate::image::Image;
 const KUBELET_VERSION: &str = concat!("v1.37.0+davit-", env!("CARGO_PKG_VERSION"));
 const RUNTIME_VERSION: &str = concat!("davit://", env!("CARGO_PKG_VERSION"));
 
-/// Memory kept free for the machine itself, and the share of its disk.
+/// Memory kept free for the machine itself, and the share of its disk: less than kubelet's 10 %, since a laptop's disk is
+/// often nearly full and images leave room of their own.
 const RESERVED_MEMORY: u64 = 100 << 20;
-const RESERVED_DISK_PERCENT: u64 = 10;
+const RESERVED_DISK_PERCENT: u64 = 5;
 const RESERVED_FILES_PERCENT: u64 = 5;
 const RESERVED_PROCESSES_PERCENT: u64 = 5;
 /// Most images listed in the status.

@@ -10,7 +10,6 @@ use super::layout::Layout;
 use crate::image::{ImageStore, Options};
 use crate::network::namespace;
 use crate::pod::services::{PodRuntime as _, Sandboxes, chain};
-use crate::volume::Volumes;
 
 /// What [`teardown`] removed, in numbers for the user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,7 +77,7 @@ async fn end_pods(layout: &Layout, report: &mut TeardownReport) -> Result<(), Er
             report.pods += 1;
         }
     }
-    let volumes = Volumes::new(&layout.pods());
+    let volumes = layout.pod_volumes();
     for uid in names(&layout.pods()) {
         report.note(
             &format!("volumes of pod {uid}"),
@@ -158,6 +157,7 @@ async fn remove_files(layout: &Layout, report: &mut TeardownReport) {
         }
         Err(error) => report.failures.push(chain(&error)),
     }
+    report.note("secrets in memory", layout.unmount());
     let mounted = mounts_beneath(&[&layout.pods(), layout.run()]);
     if !mounted.is_empty() {
         // Removing files now would remove what is mounted there.

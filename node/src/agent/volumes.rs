@@ -122,7 +122,8 @@ impl PodVolumeService {
                     .await;
                 let SetUp { path, refresh_at } =
                     made.map_err(|error| mount_failed(&chain(&error)))?;
-                Ok((directory(path), refresh_at))
+                let source = directory(path, volume.is_read_only());
+                Ok((source, refresh_at))
             }
         }
     }
@@ -143,10 +144,7 @@ impl PodVolumeService {
             .map(|local| &local.path)
             .or(spec.host_path.as_ref().map(|host| &host.path))
         {
-            return Ok(VolumeSource {
-                read_only,
-                ..directory(PathBuf::from(local))
-            });
+            return Ok(directory(PathBuf::from(local), read_only));
         }
         let Some(csi) = &spec.csi else {
             return Err(format!(
@@ -208,11 +206,11 @@ impl PodVolumeService {
     }
 }
 
-fn directory(path: PathBuf) -> VolumeSource {
+fn directory(path: PathBuf, read_only: bool) -> VolumeSource {
     VolumeSource {
         path,
         sub_path: PathBuf::new(),
-        read_only: false,
+        read_only,
         block: false,
     }
 }

@@ -16,21 +16,30 @@ pub(super) fn mount_tmpfs(path: &Path, size: Option<u64>) -> io::Result<()> {
         return Ok(());
     }
     let size = size.map(|size| format!(",size={size}")).unwrap_or_default();
-    let options = format!("mode=0777{size}");
+    Ok(tmpfs(path, &format!("mode=0777{size}"))?)
+}
+
+/// Makes `path` a directory in memory that only root may enter, unless it is one; its content is not swapped out where
+/// the kernel can promise that (6.4 and newer).
+pub(crate) fn mount_secrets(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    if beneath(path)?.iter().any(|mounted| mounted == path) {
+        return Ok(());
+    }
+    match tmpfs(path, "mode=0700,noswap") {
+        Err(nix::errno::Errno::EINVAL) => Ok(tmpfs(path, "mode=0700")?),
+        mounted => Ok(mounted?),
+    }
+}
+
+fn tmpfs(path: &Path, options: &str) -> nix::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    nix::mount::mount(
-        Some("tmpfs"),
-        path,
-        Some("tmpfs"),
-        flags,
-        Some(options.as_str()),
-    )?;
-    Ok(())
+    nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options))
 }
 
 /// Unmounts everything at or beneath `path`, the innermost first: tmpfs of davit's, and what containers with
 /// bidirectional propagation left behind.
-pub(super) fn unmount_all(path: &Path) -> io::Result<()> {
+pub(crate) fn unmount_all(path: &Path) -> io::Result<()> {
     for mounted in beneath(path)?.iter().rev() {
         let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
         match nix::mount::umount2(mounted, flags) {

@@ -52,11 +52,13 @@ impl Contents {
         };
         let free = inner.layout.free(&inner.options.limits)?;
         let mut left = free;
+        let mut members = 0;
         while let Some(entry) = reader.next_entry().map_err(broken)? {
             let Some(name) = beneath::clean(&entry.name) else {
                 return Err(contents.unusable("a name leads out of it"));
             };
-            if contents.files.len() + contents.links.len() >= MAX_MEMBERS {
+            members += 1;
+            if members > MAX_MEMBERS {
                 return Err(contents.unusable("it has too many members"));
             }
             match entry.kind {
@@ -67,9 +69,9 @@ impl Contents {
                         free,
                         path: inner.layout.dir.clone(),
                     })?;
-                    let path = scratch.join(contents.files.len().to_string());
+                    let path = scratch.join(members.to_string());
                     contents.copy(&name, &entry, &mut reader, &path, &broken)?;
-                    contents.files.insert(name, path);
+                    contents.insert(name, path)?;
                 }
                 Kind::Symlink | Kind::HardLink => contents.link(name, &entry),
                 Kind::Directory | Kind::Device | Kind::Fifo => {}
@@ -115,6 +117,15 @@ impl Contents {
                 })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Some tools write a member twice, equal layers above all; as with tar, the later one counts.
+    fn insert(&mut self, name: PathBuf, path: PathBuf) -> Result<(), Error> {
+        self.links.remove(&name);
+        match self.files.insert(name, path) {
+            Some(earlier) => fs::remove_file(&earlier).map_err(Error::io("remove", &earlier)),
+            None => Ok(()),
         }
     }
 

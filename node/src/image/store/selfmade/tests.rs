@@ -129,7 +129,8 @@ async fn pulling_it_makes_it_and_it_runs_with_nothing_else() {
     let name = Reference::parse("davit.local/hello").unwrap();
     let image = store.pull(&name, &[], &crate::image::Silent).await.unwrap();
     let root = store.prepare(&image, "run").unwrap().lower.remove(0);
-    let listed = std::process::Command::new("chroot")
+    // Its full path, since without an environment nothing is looked for in /usr/sbin.
+    let listed = std::process::Command::new("/usr/sbin/chroot")
         .arg(&root)
         .args(["/bin/davit", "--list", "the_same_files_make_the_same_image"])
         .env_clear()

@@ -217,6 +217,26 @@ async fn archives_of_skopeo_are_the_image_that_is_pulled() {
 }
 
 #[tokio::test]
+async fn of_members_written_twice_the_later_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let twin = layer(&[("f", b"x")]);
+    let built = image(&[twin.clone(), twin], json!({ "Cmd": ["x"] }));
+    let path = write(&dir, "twice.tar", &oci(&[(&built, "a/twice:1")]));
+    let images = store.import(&path, &Silent).await.unwrap();
+    assert_eq!((images.len(), images[0].layers.len()), (1, 2));
+
+    let index = ("index.json".to_owned(), b"broken".to_vec());
+    let plain = pack(&[
+        index,
+        ("index.json".to_owned(), b"{\"manifests\":[]}".to_vec()),
+    ]);
+    let path = write(&dir, "index-twice.tar", &plain);
+    let error = store.import(&path, &Silent).await.unwrap_err();
+    assert!(error.to_string().contains("it holds no image"), "{error}");
+}
+
+#[tokio::test]
 async fn more_layers_than_overlayfs_stacks_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
