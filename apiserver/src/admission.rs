@@ -20,6 +20,7 @@ mod priority;
 mod rbac_escalation;
 mod request;
 mod reservation;
+mod round;
 mod service_account;
 mod tolerations;
 
@@ -27,6 +28,7 @@ pub use error::{Cause, Error};
 pub use notes::Notes;
 pub use request::{Operation, Request};
 pub use reservation::Reservation;
+pub use round::Round;
 
 /// One admission plugin.
 #[async_trait]
@@ -89,8 +91,22 @@ impl Chain {
         ])
     }
 
-    /// Lets every plugin change the object, in order. Stops at the first refusal.
+    /// Lets every plugin change the object, in order; once more if webhooks or policies changed it. Stops at
+    /// the first refusal.
     pub async fn mutate(&self, request: &Request<'_>, object: &mut Value) -> Result<(), Error> {
+        let round = Round::default();
+        let request = &Request {
+            round: Some(&round),
+            ..*request
+        };
+        self.pass(request, object).await?;
+        if round.next() {
+            self.pass(request, object).await?;
+        }
+        Ok(())
+    }
+
+    async fn pass(&self, request: &Request<'_>, object: &mut Value) -> Result<(), Error> {
         for plugin in self.plugins.iter().filter(|plugin| plugin.handles(request)) {
             plugin.mutate(request, object).await?;
         }

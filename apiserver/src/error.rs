@@ -98,6 +98,8 @@ struct Inner {
     message: String,
     details: Option<Details>,
     continue_token: Option<String>,
+    /// The whole object, when somebody else made it.
+    verbatim: Option<Box<serde_json::Value>>,
 }
 
 /// A refused or failed request, ready to be sent as a `Status` object.
@@ -123,7 +125,23 @@ impl StatusError {
             message: message.into(),
             details: None,
             continue_token: None,
+            verbatim: None,
         }))
+    }
+
+    /// A failure that somebody else put into a `Status` object. It is sent as it is; a code that is none
+    /// becomes 500.
+    pub(crate) fn relayed(status: serde_json::Value) -> Self {
+        let code = status["code"].as_u64().and_then(|c| u16::try_from(c).ok());
+        let code = code.and_then(|code| StatusCode::from_u16(code).ok());
+        let message = status["message"].as_str().unwrap_or_default().to_owned();
+        let mut error = Self::internal("");
+        error.0.code = code.map_or(500, |code| code.as_u16());
+        error.0.message = message;
+        error.0.reason = None;
+        error.0.details = None;
+        error.0.verbatim = Some(Box::new(status));
+        error
     }
 
     /// The same failure with `details`.
@@ -342,6 +360,7 @@ impl StatusError {
                 resource,
                 name,
             } => Self::missing(&group, &resource, &name),
+            admission::Error::Status(status) => Self::relayed(*status),
             admission::Error::Internal { message } => Self::internal(message),
         }
     }
@@ -463,6 +482,9 @@ impl StatusError {
     /// The `Status` object as JSON; also sent inside a watch as the object of an `ERROR` event.
     pub fn to_json(&self) -> Bytes {
         let inner = &*self.0;
+        if let Some(status) = &inner.verbatim {
+            return status.to_string().into();
+        }
         let wire = Wire {
             kind: "Status",
             api_version: "v1",

@@ -1,5 +1,6 @@
 //! The way of a request through the server: who, may they, what, and the one set of handlers for all kinds.
 
+mod admit;
 mod answer;
 mod binding;
 mod body;
@@ -106,7 +107,12 @@ async fn route(
             if call.resource.subresource(&call.path.subresource).is_some() {
                 labels.subresource.clone_from(&call.path.subresource);
             }
-            dispatch(call, verb, parts, body).await
+            let notes = call.notes.clone();
+            let handled = dispatch(call, verb, parts, body).await;
+            let mut response = handled.unwrap_or_else(IntoResponse::into_response);
+            // Refusals carry warnings too, and answers that are no objects.
+            add_warnings(response.headers_mut(), &notes.take_warnings());
+            Ok(response)
         }
     }
 }
@@ -266,6 +272,7 @@ async fn run_subresource(
     match (subresource, verb) {
         (Subresource::Log, _) => proxy::log(&call, parts).await,
         (Subresource::Exec | Subresource::Attach | Subresource::PortForward, _) => {
+            admit::connect(&call, &parts).await?;
             proxy::upgrade(&call, parts).await
         }
         (Subresource::Proxy, _) => Err(StatusError::service_unavailable(

@@ -19,6 +19,7 @@ pub mod apply;
 pub mod auth;
 mod bootstrap;
 pub mod cache;
+mod callout;
 mod compress;
 mod config;
 pub mod convert;

@@ -22,6 +22,9 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// Whatever an extension of the server answered: a whole `Status` object with its code.
+    #[error("{}", .0["message"].as_str().unwrap_or_default())]
+    Status(Box<serde_json::Value>),
     /// 500: the plugin could not decide; a retry may help.
     #[error("{message}")]
     Internal {

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::Notes;
+use super::{Notes, Round};
 use crate::auth::UserInfo;
+use crate::request::Options;
 
 /// What a write does. `CONNECT` (exec, attach, proxy) writes nothing but is admitted too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,10 @@ pub struct Request<'a> {
     pub old: Option<&'a Value>,
     /// Whether nothing will be stored.
     pub dry_run: bool,
+    /// The parameters of the verb, when the write came as a request of its own.
+    pub(crate) options: Option<&'a Options>,
+    /// The run of the mutating chain; none while validating.
+    pub round: Option<&'a Round>,
     /// Takes warnings and audit annotations.
     pub notes: &'a Notes,
 }

@@ -26,6 +26,8 @@ pub(super) fn request<'a>(
         name: "x",
         old: None,
         dry_run: false,
+        options: None,
+        round: None,
         notes,
     }
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::call::now;
 use super::write::{self, Outcome};
-use super::{Answer, Call, body, metadata};
+use super::{Answer, Call, admit, body, metadata};
+use crate::admission::{Operation, Request};
 use crate::error::StatusError;
 
 /// `POST pods/<name>/binding`, or (with no name) the old `POST bindings`.
@@ -28,6 +29,12 @@ pub(super) async fn create(
     let mut call = call.derived(path, call.options.clone());
     call.resource = resource;
     metadata::check_place(&call, &mut binding)?;
+    let request = call.admission(Operation::Create, &name, None);
+    let request = Request {
+        subresource: "binding",
+        ..request
+    };
+    admit::all(&call, &request, &mut binding).await?;
     for _ in 0..write::TRIES {
         let current = write::current(&call, &name)
             .await?

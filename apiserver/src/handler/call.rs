@@ -92,6 +92,8 @@ impl Call {
             name,
             old,
             dry_run: self.options.dry_run,
+            options: Some(&self.options),
+            round: None,
             notes: &self.notes,
         }
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::call::now;
 use super::write::{self, Current, Outcome};
-use super::{Call, answer, body, metadata, object_answer};
+use super::{Call, admit, answer, body, metadata, object_answer};
 use crate::admission::Operation;
 use crate::error::StatusError;
 use crate::request::{Options, Propagation};
@@ -126,6 +126,8 @@ pub(super) async fn delete_named(
 ) -> Result<Deleted, StatusError> {
     let dry = Options {
         dry_run: options.dry_run,
+        grace_seconds: options.grace,
+        propagation: options.propagation,
         ..call.options.clone()
     };
     let call = &call.derived(call.path.clone(), dry);
@@ -134,11 +136,7 @@ pub(super) async fn delete_named(
         let current = current.ok_or_else(|| call.not_found(name))?;
         options.check(call, &current)?;
         let request = call.admission(Operation::Delete, name, Some(&current.object));
-        let refused = |error| StatusError::admission(&call.resource, name, error);
-        let chain = &call.server.admission;
-        let nothing = &mut Value::Null;
-        chain.mutate(&request, nothing).await.map_err(refused)?;
-        chain.validate(&request, nothing).await.map_err(refused)?;
+        admit::all(call, &request, &mut Value::Null).await?;
         let outcome = match plan(call, &current.object, options) {
             Plan::Remove => write::remove(call, &current, &current.object).await?,
             Plan::Mark(object) => write::replace(call, &current, object).await?,

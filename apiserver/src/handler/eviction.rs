@@ -10,12 +10,15 @@ use serde_json::{Value, json};
 
 use super::delete::{DeleteOptions, delete_named};
 use super::write::{self, Current, Outcome};
-use super::{Answer, Call, answer, body, metadata};
+use super::{Answer, Call, admit, answer, body, metadata};
+use crate::admission::Operation;
 use crate::error::StatusError;
 use crate::selection::Selection;
 
 pub(super) async fn create(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
-    let eviction = body::decode_other(call, &body, "policy", "v1", "Eviction")?;
+    let mut eviction = body::decode_other(call, &body, "policy", "v1", "Eviction")?;
+    let request = call.admission(Operation::Create, &call.path.name, None);
+    admit::all(call, &request, &mut eviction).await?;
     let name = call.path.name.clone();
     let mut path = call.path.clone();
     path.subresource.clear();

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::patch::{self, Kind};
 use super::write::{self, Draft, Outcome};
-use super::{Answer, Call, answer, body, metadata};
+use super::{Answer, Call, admit, answer, body, metadata};
+use crate::admission::Operation;
 use crate::apply;
 use crate::error::StatusError;
 use crate::resource::ScalePaths;
@@ -66,7 +67,10 @@ async fn change(
         let current = write::current(call, name)
             .await?
             .ok_or_else(|| call.not_found(name))?;
-        let scale = make(&view(&current.object, paths))?;
+        let before = view(&current.object, paths);
+        let mut scale = make(&before)?;
+        let request = call.admission(Operation::Update, name, Some(&before));
+        admit::all(call, &request, &mut scale).await?;
         let replicas = replicas(call, &scale)?;
         let based_on = metadata::text(&scale, "resourceVersion");
         if !based_on.is_empty() && based_on.parse() != Ok(current.kv.mod_revision) {

@@ -8,6 +8,7 @@ use crate::admission::{Operation, Reservation};
 use crate::apply;
 use crate::error::StatusError;
 use crate::object;
+use crate::resource::Subresource;
 use crate::storage::{Compare, KeyValue, Op, Txn, TxnOutcome};
 
 /// How often a write without a resourceVersion is tried again when others write the same object.
@@ -145,22 +146,22 @@ async fn prepare_change(
     }
     let request = call.admission(Operation::Update, name, Some(old));
     let refused = |error| StatusError::admission(&call.resource, name, error);
-    call.server
-        .admission
-        .mutate(&request, object)
-        .await
-        .map_err(refused)?;
+    // A Scale was admitted as what it is.
+    let scale = call.resource.subresource(&call.path.subresource);
+    let admits = !matches!(scale, Some(Subresource::Scale(_)));
+    let chain = &call.server.admission;
+    if admits {
+        chain.mutate(&request, object).await.map_err(refused)?;
+    }
     strategy.prepare_update(&context, object, old);
     strategy.default(object);
     let errors = strategy.validate_update(&context, object, old);
     if !errors.is_empty() {
         return Err(StatusError::invalid(&call.resource, name, &errors));
     }
-    call.server
-        .admission
-        .validate(&request, object)
-        .await
-        .map_err(refused)?;
+    if admits {
+        chain.validate(&request, object).await.map_err(refused)?;
+    }
     draft.warnings.extend(strategy.warnings(object, Some(old)));
     Ok(())
 }

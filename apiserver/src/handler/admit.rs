@@ -1,0 +1,84 @@
+//! Admission of what is not an object in the store: deletions, views, and connections.
+
+use http::request::Parts;
+use serde_json::{Map, Value, json};
+
+use super::Call;
+use crate::admission::{Operation, Request};
+use crate::error::StatusError;
+
+/// Asks the whole chain, first what it changes, then whether it agrees.
+pub(super) async fn all(
+    call: &Call,
+    request: &Request<'_>,
+    object: &mut Value,
+) -> Result<(), StatusError> {
+    let refused = |error| StatusError::admission(&call.resource, request.name, error);
+    let chain = &call.server.admission;
+    chain.mutate(request, object).await.map_err(refused)?;
+    chain.validate(request, object).await.map_err(refused)
+}
+
+/// Asks whether a connection may be made. What the client wants of it stands in the query.
+pub(super) async fn connect(call: &Call, parts: &Parts) -> Result<(), StatusError> {
+    let query = parts.uri.query().unwrap_or_default();
+    let mut options = connect_options(&call.path.subresource, query);
+    let request = call.admission(Operation::Connect, &call.path.name, None);
+    all(call, &request, &mut options).await
+}
+
+/// The query as the object that the API has for it, such as PodExecOptions.
+fn connect_options(subresource: &str, query: &str) -> Value {
+    let kind = match subresource {
+        "exec" => "PodExecOptions",
+        "attach" => "PodAttachOptions",
+        "portforward" => "PodPortForwardOptions",
+        _ => "PodProxyOptions",
+    };
+    let mut options = Map::new();
+    options.insert("kind".to_owned(), kind.into());
+    options.insert("apiVersion".to_owned(), "v1".into());
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*key {
+            "stdin" | "stdout" | "stderr" | "tty" => {
+                let on = matches!(&*value, "" | "1" | "true");
+                options.insert(key.into_owned(), on.into());
+            }
+            "container" | "path" => {
+                options.insert(key.into_owned(), value.into());
+            }
+            "command" => push(&mut options, "command", value.into()),
+            "ports" => {
+                for port in value.split(',').filter_map(|port| port.parse::<u16>().ok()) {
+                    push(&mut options, "ports", port.into());
+                }
+            }
+            _ => {}
+        }
+    }
+    Value::Object(options)
+}
+
+fn push(options: &mut Map<String, Value>, key: &str, value: Value) {
+    let list = options.entry(key).or_insert_with(|| json!([]));
+    if let Some(list) = list.as_array_mut() {
+        list.push(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_becomes_the_options_it_stands_for() {
+        let exec = connect_options("exec", "command=ls&command=-l&container=c&stdin=true&tty=0");
+        let expected = json!({
+            "kind": "PodExecOptions", "apiVersion": "v1", "command": ["ls", "-l"],
+            "container": "c", "stdin": true, "tty": false,
+        });
+        assert_eq!(exec, expected);
+        let forward = connect_options("portforward", "ports=80,x&ports=443");
+        assert_eq!(forward["ports"], json!([80, 443]));
+    }
+}
