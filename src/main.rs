@@ -37,7 +37,10 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::dispatch() {
         return code;
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(&error),
+    };
     logging::start(&cli.logging());
     // A second call only says that a provider is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();

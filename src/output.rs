@@ -1,6 +1,9 @@
 //! Standard output and error of the commands.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
 
 use crate::fault::Fault;
 use crate::sanitize;
@@ -77,6 +80,27 @@ pub(crate) fn complain(fault: &Fault) {
     note(&format!("davit: {fault}"));
 }
 
+/// Answers a command line that runs nothing: help where it was asked for, or one line about what is wrong with it.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Nobody is left to tell when standard output is closed.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    note(&usage_line(error));
+    ExitCode::from(2)
+}
+
+fn usage_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return error.to_string();
+    }
+    let text = error.to_string();
+    let (cause, _) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let words: Vec<&str> = cause.split_whitespace().skip(1).collect();
+    format!("davit: {}; see `davit --help`", words.join(" "))
+}
+
 /// Prints a remark on standard error.
 pub(crate) fn note(text: &str) {
     // Nobody is left to tell when standard error is closed.
@@ -109,6 +133,23 @@ pub(crate) fn columns(rows: &[Vec<String>]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser as _;
+
+    #[test]
+    fn a_wrong_command_line_is_one_line() {
+        let line = |args: &[&str]| {
+            let error = crate::cli::Cli::try_parse_from(args).unwrap_err();
+            usage_line(&error)
+        };
+        assert_eq!(
+            line(&["davit", "up", "--listen", "nowhere"]),
+            "davit: invalid value 'nowhere' for '--listen <ADDR:PORT>': invalid socket address syntax; see `davit --help`"
+        );
+        assert_eq!(
+            line(&["davit", "logs"]),
+            "davit: the following required arguments were not provided: <POD>; see `davit --help`"
+        );
+    }
 
     #[test]
     fn columns_are_aligned() {

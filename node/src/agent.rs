@@ -173,10 +173,8 @@ impl Agent {
     /// See [`Error`]; nothing was started then, and what ran before runs on.
     pub async fn open(config: AgentConfig) -> Result<Self, Error> {
         let layout = Layout::new(&config.data_dir, &config.run_dir);
-        layout
-            .make()
-            .and_then(|()| layout.mount())
-            .map_err(|(path, source)| Error::Data { path, source })?;
+        let unusable = |(path, source)| Error::Data { path, source };
+        layout.make().map_err(unusable)?;
         let tls = server::tls(&config.tls)?;
         let listener = TcpListener::bind(config.listen);
         let listener = listener.map_err(|source| Error::Listen {
@@ -199,6 +197,8 @@ impl Agent {
         let host = layout
             .host(&config.node_name, plugins.registry())
             .map_err(Error::Ledger)?;
+        // Last, because a start that fails leaves no mount.
+        layout.mount().map_err(unusable)?;
         let addresses = config
             .node_ip
             .map_or_else(machine::node_addresses, |ip| vec![ip]);

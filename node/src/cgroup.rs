@@ -167,7 +167,8 @@ pub(crate) fn detect() -> Result<Box<dyn Cgroups>, StepError> {
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(|e| failure("/proc/self/mountinfo", &e))?;
-    let split = v1::Split::from_mountinfo(&mounts);
+    let mut split = v1::Split::from_mountinfo(&mounts);
+    split.forget_hidden();
     if split.is_empty() {
         return Err(StepError::other(
             Step::Cgroup,

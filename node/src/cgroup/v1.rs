@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::Pid;
 
 use super::limits::Place;
@@ -84,6 +85,17 @@ impl Split {
                 controllers,
             });
         }
+    }
+
+    /// Leaves out what something else was mounted over.
+    pub(super) fn forget_hidden(&mut self) {
+        let is = |point: &PathBuf, magic| statfs(point).is_ok_and(|s| s.filesystem_type() == magic);
+        self.hierarchies
+            .retain(|h| is(&h.mount_point, CGROUP_SUPER_MAGIC));
+        self.unified = self
+            .unified
+            .take()
+            .filter(|point| is(point, CGROUP2_SUPER_MAGIC));
     }
 
     /// Whether no hierarchy is there.
