@@ -22,12 +22,15 @@ use crate::auth::{
     groups, users,
 };
 use crate::cache::Cache;
+use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::paths::OpenApiCache;
 use crate::pki::{Authority, NameFacts, Purpose, server_names};
 use crate::resource::Registry;
 use crate::storage::{Keyring, Store};
-use crate::{Config, Error, addresses, admission, bootstrap, crd, expiry, handler, sealing};
+use crate::{
+    Config, Error, addresses, admission, bootstrap, crd, expiry, fairness, handler, sealing,
+};
 
 /// The API server of one process.
 pub struct ApiServer {
@@ -45,6 +48,7 @@ pub struct ApiServer {
     /// Calls nodes with the server's own identity.
     pub(crate) node_client: Client<HttpsConnector<HttpConnector>, Body>,
     pub(crate) metrics: Metrics,
+    pub(crate) fairness: Fairness,
     pub(crate) openapi: OpenApiCache,
     pub(crate) definitions: crd::Served,
     /// Ends watches and tasks.
@@ -88,6 +92,8 @@ impl ApiServer {
             server.stop_streams();
             return Err(error);
         }
+        fairness::settle(&server).await;
+        tokio::spawn(fairness::maintain(server.clone()));
         server.ready.store(true, Ordering::Release);
         Ok(server)
     }
@@ -126,6 +132,7 @@ impl ApiServer {
             reviews: Reviews::new(authenticator.clone(), authorizer.clone()),
             admission: admission::Chain::standard(source, authorizer.clone()),
             metrics: Metrics::default(),
+            fairness: Fairness::new(config.max_requests, &*cache),
             openapi: OpenApiCache::default(),
             definitions: crd::Served::default(),
             shutdown: CancellationToken::new(),

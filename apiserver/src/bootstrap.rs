@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::auth::bootstrap::{self, BootstrapObject};
-use crate::{ApiServer, Error, addresses};
+use crate::{ApiServer, Error, addresses, fairness};
 
 /// Objects written at once; they share the store's group commits.
 const PARALLEL: usize = 32;
@@ -37,6 +37,7 @@ pub(crate) async fn run(server: &Arc<ApiServer>) -> Result<(), Error> {
         });
     }
     rest.extend(service(server));
+    rest.extend(fairness::objects());
     apply(server, rest).await
 }
 
@@ -75,6 +76,9 @@ async fn one(server: &Arc<ApiServer>, wanted: BootstrapObject) -> Result<(), Err
             Some(object)
         }
         Some(_) if definition => None,
+        present if wanted.group == fairness::FLOW_SCHEMAS.group => {
+            fairness::plan(&wanted.object, present.as_ref())
+        }
         present => bootstrap::plan(&wanted.object, present.as_ref()),
     };
     let Some(object) = planned else { return Ok(()) };

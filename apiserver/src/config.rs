@@ -44,6 +44,8 @@ pub struct Config {
     pub sealed: Vec<String>,
     /// A new key seals everything after this time.
     pub seal_key_age: Duration,
+    /// How many requests are served at once, those of exempt levels and streams not counted.
+    pub max_requests: u32,
     /// Bearer tokens of a file.
     pub static_tokens: StaticTokens,
 }
@@ -64,6 +66,7 @@ impl Config {
             store_options: storage::Options::default(),
             sealed: vec!["/registry/core/secrets/".to_owned()],
             seal_key_age: Duration::from_secs(90 * 24 * 3600),
+            max_requests: 600,
             static_tokens: StaticTokens::default(),
         }
     }

@@ -34,28 +34,37 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, header};
 
 pub(crate) use answer::{Answer, object_answer};
-pub(crate) use call::Call;
+pub(crate) use call::{Call, now};
 
 use crate::ApiServer;
-use crate::auth::{Attributes, UserInfo, groups, impersonate, is_public_path};
+use crate::auth::{Attributes, InProcessUser, UserInfo, groups, impersonate, is_public_path};
 use crate::error::StatusError;
+use crate::fairness::{Class, Permit};
+use crate::metrics::Labels;
 use crate::request::{Accept, Options, ResourcePath, Target};
 use crate::resource::{Resource, Review, Subresource};
 
 /// Requests that are not streams are given up after this.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What is found out about a request on its way, for those who look at its answer.
+#[derive(Default)]
+struct Notes {
+    labels: Labels,
+    class: Option<Class>,
+}
+
 /// Answers any request. Never fails: every failure is a `Status`.
 pub(crate) async fn serve(server: Arc<ApiServer>, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let mut labels = crate::metrics::Labels::default();
+    let mut notes = Notes::default();
     let metrics = server.clone();
     let gzip = accepts_gzip(&parts);
-    let handled = AssertUnwindSafe(route(server, parts, body, &mut labels))
+    let handled = AssertUnwindSafe(route(server, parts, body, &mut notes))
         .catch_unwind()
         .await;
-    let response = match handled {
+    let mut response = match handled {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.into_response(),
         Err(_) => {
@@ -66,7 +75,10 @@ pub(crate) async fn serve(server: Arc<ApiServer>, request: Request<Body>) -> Res
     };
     metrics
         .metrics
-        .observe(&labels, response.status().as_u16(), started.elapsed());
+        .observe(&notes.labels, response.status().as_u16(), started.elapsed());
+    if let Some(class) = notes.class {
+        class.write(response.headers_mut());
+    }
     if gzip {
         crate::compress::gzip(response)
     } else {
@@ -85,27 +97,30 @@ async fn route(
     server: Arc<ApiServer>,
     parts: Parts,
     body: Body,
-    labels: &mut crate::metrics::Labels,
+    notes: &mut Notes,
 ) -> Result<Response<Body>, StatusError> {
     let user = authenticate(&server, &parts).await?;
     let options = Options::parse(parts.uri.query().unwrap_or_default())?;
     match Target::parse(parts.uri.path())? {
         Target::Other(path) => {
             let method = parts.method.as_str().to_ascii_lowercase();
-            authorize(&server, &user, &Attributes::path(&method, &path)).await?;
+            let attributes = Attributes::path(&method, &path);
+            let _seat = seat(&server, &parts, &user, &attributes, notes).await?;
+            authorize(&server, &user, &attributes).await?;
             server.other_path(&path, &parts, &options).await
         }
         Target::Resource(path) => {
             let verb = path.verb(&parts.method, options.watch);
             let verb = verb.ok_or_else(StatusError::method_not_allowed)?;
-            labels.verb = verb.to_owned();
+            notes.labels.verb = verb.to_owned();
             let pinned = options.pinned_name(verb);
             let attributes = path.attributes(verb, pinned.as_deref());
+            let _seat = seat(&server, &parts, &user, &attributes, notes).await?;
             authorize(&server, &user, &attributes).await?;
             let call = call(server, path, options, user, &parts)?;
-            labels.resource = call.resource.plural.to_string();
+            notes.labels.resource = call.resource.plural.to_string();
             if call.resource.subresource(&call.path.subresource).is_some() {
-                labels.subresource.clone_from(&call.path.subresource);
+                notes.labels.subresource.clone_from(&call.path.subresource);
             }
             let notes = call.notes.clone();
             let handled = dispatch(call, verb, parts, body).await;
@@ -115,6 +130,34 @@ async fn route(
             Ok(response)
         }
     }
+}
+
+/// A seat to be served in. The process itself and streams need none; a watch has one until its first state
+/// is there.
+async fn seat(
+    server: &ApiServer,
+    parts: &Parts,
+    user: &UserInfo,
+    attributes: &Attributes<'_>,
+    notes: &mut Notes,
+) -> Result<Option<Permit>, StatusError> {
+    let subresource = match attributes.target {
+        crate::auth::Target::Resource(target) => target.subresource,
+        crate::auth::Target::Path(_) => "",
+    };
+    if parts.extensions.get::<InProcessUser>().is_some() || is_stream(subresource) {
+        return Ok(None);
+    }
+    let fairness = &server.fairness;
+    fairness.admit(user, attributes, &mut notes.class).await
+}
+
+/// Whether requests for a subresource last as long as the client wants.
+fn is_stream(subresource: &str) -> bool {
+    matches!(
+        subresource,
+        "log" | "exec" | "attach" | "portforward" | "proxy"
+    )
 }
 
 /// The user of a request, impersonation included.
@@ -203,11 +246,7 @@ async fn dispatch(
     parts: Parts,
     body: Body,
 ) -> Result<Response<Body>, StatusError> {
-    let streams = verb == "watch"
-        || matches!(
-            &*call.path.subresource,
-            "log" | "exec" | "attach" | "portforward" | "proxy"
-        );
+    let streams = verb == "watch" || is_stream(&call.path.subresource);
     let handled = run(call, verb, parts, body);
     if streams {
         return handled.await;

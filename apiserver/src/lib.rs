@@ -27,6 +27,7 @@ mod crd;
 mod discovery;
 pub mod error;
 mod expiry;
+mod fairness;
 mod handler;
 mod metrics;
 pub mod object;

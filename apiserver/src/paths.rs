@@ -58,10 +58,11 @@ impl ApiServer {
             [] | [""] => Ok(json_answer(&root(&snapshot))),
             ["livez" | "readyz" | "healthz", check @ ..] => self.health(path, check, options),
             ["version"] => Ok(json_answer(&version())),
-            ["metrics"] => Ok(text(
-                StatusCode::OK,
-                self.metrics.render(&self.cache, &self.store.status()),
-            )),
+            ["metrics"] => {
+                let mut out = self.metrics.render(&self.cache, &self.store.status());
+                self.fairness.render(&mut out);
+                Ok(text(StatusCode::OK, out))
+            }
             ["api"] | ["apis"] => Ok(self.discovery_root(&snapshot, path, parts)),
             ["api", version] => resources(&snapshot, "", version),
             ["apis", group, version] => resources(&snapshot, group, version),

@@ -28,6 +28,12 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_ANSWER: Duration = Duration::from_secs(15);
 const MAX_STREAMS: u32 = 250;
 const MAX_HEADER_BYTES: u32 = 64 << 10;
+/// Requests that a client may reset before they are looked at; after that the connection is cut (CVE-2023-44487).
+const MAX_RESETS: usize = 20;
+/// Requests of one connection that may be against the protocol.
+const MAX_BROKEN: usize = 100;
+/// A peer that takes none of the bytes sent to it for so long is cut, alive or not.
+const UNREAD: Duration = Duration::from_secs(120);
 /// How long open requests may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// After an accept fails for want of descriptors.
@@ -142,7 +148,8 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS);
+        .header_read_timeout(HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -150,15 +157,19 @@ fn builder() -> Builder<TokioExecutor> {
         .keep_alive_timeout(PING_ANSWER)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_BYTES)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_BROKEN)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20);
     builder
 }
 
-/// Small answers go out at once, and peers that vanished are noticed.
+/// Small answers go out at once; peers that vanished, and watchers that stopped reading, are noticed.
 fn tune(stream: &TcpStream) {
-    let tuned =
-        stream.set_nodelay(true).is_ok() && setsockopt(stream, sockopt::KeepAlive, &true).is_ok();
+    let unread = u32::try_from(UNREAD.as_millis()).unwrap_or(u32::MAX);
+    let tuned = stream.set_nodelay(true).is_ok()
+        && setsockopt(stream, sockopt::KeepAlive, &true).is_ok()
+        && setsockopt(stream, sockopt::TcpUserTimeout, &unread).is_ok();
     if !tuned {
         tracing::debug!("socket options could not be set");
     }

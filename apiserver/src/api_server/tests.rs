@@ -2,6 +2,7 @@
 
 mod custom;
 mod deletion;
+mod fairness;
 mod objects;
 mod output;
 mod reading;
@@ -73,7 +74,32 @@ impl Rig {
         if let Some(user) = user {
             request = request.extension(InProcessUser(Arc::new(user)));
         }
-        let request = request.body(body.into()).unwrap();
+        self.answer(request.body(body.into()).unwrap()).await
+    }
+
+    /// A request that comes over a connection with a user's certificate.
+    pub(super) async fn peer_send(
+        &self,
+        user: Option<UserInfo>,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(user) = user {
+            request = request.extension(crate::pki::Peer::Verified {
+                user: Arc::new(user),
+                not_after: i64::MAX,
+            });
+        }
+        self.answer(request.body(body.into()).unwrap()).await
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Reply {
         let response = handler::serve(self.server.clone(), request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
