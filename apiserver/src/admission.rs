@@ -20,6 +20,7 @@ mod priority;
 mod rbac_escalation;
 mod request;
 mod reservation;
+mod resource_quota;
 mod round;
 mod service_account;
 mod tolerations;
@@ -86,8 +87,11 @@ impl Chain {
             Arc::new(service_account::ServiceAccount::new(source.clone())),
             Arc::new(priority::Priority::new(source.clone())),
             Arc::new(tolerations::DefaultTolerationSeconds),
-            Arc::new(default_storage_class::DefaultStorageClass::new(source)),
+            Arc::new(default_storage_class::DefaultStorageClass::new(
+                source.clone(),
+            )),
             Arc::new(rbac_escalation::RbacEscalation::new(authorizer)),
+            Arc::new(resource_quota::ResourceQuota::new(source)),
         ])
     }
 

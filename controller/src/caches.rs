@@ -5,8 +5,8 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
-    ServiceAccount,
+    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota,
+    Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -26,6 +26,7 @@ pub(crate) struct Caches {
     pub(crate) namespaces: Arc<Informer<Namespace>>,
     pub(crate) nodes: Arc<Informer<Node>>,
     pub(crate) pods: Arc<Informer<Pod>>,
+    pub(crate) quotas: Arc<Informer<ResourceQuota>>,
     pub(crate) replica_sets: Arc<Informer<ReplicaSet>>,
     pub(crate) service_accounts: Arc<Informer<ServiceAccount>>,
     pub(crate) services: Arc<Informer<Service>>,
@@ -50,6 +51,7 @@ impl Caches {
             namespaces: Arc::new(Informer::new(Api::all(client.clone()))),
             nodes: Arc::new(Informer::new(Api::all(client.clone()))),
             pods: Arc::new(Informer::new(Api::all(client.clone()))),
+            quotas: Arc::new(Informer::new(Api::all(client.clone()))),
             replica_sets: Arc::new(Informer::new(Api::all(client.clone()))),
             service_accounts: Arc::new(Informer::selected(
                 Api::all(client.clone()),
@@ -71,6 +73,7 @@ impl Caches {
         self.namespaces.start(tasks);
         self.nodes.start(tasks);
         self.pods.start(tasks);
+        self.quotas.start(tasks);
         self.replica_sets.start(tasks);
         self.service_accounts.start(tasks);
         self.services.start(tasks);

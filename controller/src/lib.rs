@@ -28,6 +28,7 @@ mod node_selector;
 mod pod_garbage;
 mod queue;
 mod replica_set;
+mod resource_quota;
 mod runner;
 mod scheduler;
 mod service_account;
@@ -85,6 +86,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     volume::start(&client, &caches, &mut tasks);
     node_lifecycle::start(&client, &caches, &mut tasks);
     pod_garbage::start(&client, &caches, &mut tasks);
+    resource_quota::start(&client, &caches, &mut tasks);
     garbage::start(&client, &mut tasks);
     scheduler::start(&client, &caches, &mut tasks);
     caches.start(&mut tasks);

@@ -21,6 +21,7 @@ mod definitions;
 mod network;
 mod plugin;
 mod quantity;
+pub mod quota;
 mod selector;
 
 pub use definitions::{crds, to_yaml};

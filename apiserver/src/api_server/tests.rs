@@ -5,6 +5,7 @@ mod deletion;
 mod fairness;
 mod objects;
 mod output;
+mod quota;
 mod reading;
 mod services;
 mod table_entry;
@@ -45,6 +46,20 @@ impl Rig {
         rig.make("/api/v1/namespaces/default/serviceaccounts", account)
             .await;
         rig
+    }
+
+    /// A request with all rights, for tasks of their own.
+    pub(super) async fn send_to(
+        server: Arc<ApiServer>,
+        method: &str,
+        path: &str,
+        body: impl Into<Body>,
+    ) -> Reply {
+        let user = UserInfo::new("tester", [groups::MASTERS]);
+        let request = Request::builder().method(method).uri(path);
+        let request = request.extension(InProcessUser(Arc::new(user)));
+        let request = request.body(body.into()).unwrap();
+        Reply::of(handler::serve(server, request).await).await
     }
 
     /// A request with all rights.
@@ -101,15 +116,7 @@ impl Rig {
 
     async fn answer(&self, request: Request<Body>) -> Reply {
         let response = handler::serve(self.server.clone(), request).await;
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let text = || String::from_utf8_lossy(&bytes).into_owned().into();
-        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
-        Reply {
-            code: parts.status.as_u16(),
-            headers: parts.headers,
-            body,
-        }
+        Reply::of(response).await
     }
 
     pub(super) async fn get(&self, path: &str) -> Reply {
@@ -143,6 +150,18 @@ impl Rig {
 }
 
 impl Reply {
+    async fn of(response: Response<Body>) -> Self {
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = || String::from_utf8_lossy(&bytes).into_owned().into();
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
+        Self {
+            code: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        }
+    }
+
     #[track_caller]
     pub(super) fn ok(self) -> Value {
         assert!(self.code < 300, "{} {}", self.code, self.body);

@@ -33,6 +33,16 @@ impl Kind {
         group: "",
         plural: "pods",
     };
+    /// `v1` `PersistentVolume`.
+    pub const PERSISTENT_VOLUMES: Self = Self {
+        group: "",
+        plural: "persistentvolumes",
+    };
+    /// `v1` `ResourceQuota`.
+    pub const RESOURCE_QUOTAS: Self = Self {
+        group: "",
+        plural: "resourcequotas",
+    };
     /// `v1` `Secret`.
     pub const SECRETS: Self = Self {
         group: "",
@@ -42,6 +52,16 @@ impl Kind {
     pub const SERVICE_ACCOUNTS: Self = Self {
         group: "",
         plural: "serviceaccounts",
+    };
+    /// `networking.k8s.io` `IngressClass`.
+    pub const INGRESS_CLASSES: Self = Self {
+        group: "networking.k8s.io",
+        plural: "ingressclasses",
+    };
+    /// `node.k8s.io` `RuntimeClass`.
+    pub const RUNTIME_CLASSES: Self = Self {
+        group: "node.k8s.io",
+        plural: "runtimeclasses",
     };
     /// `scheduling.k8s.io` `PriorityClass`.
     pub const PRIORITY_CLASSES: Self = Self {
@@ -73,6 +93,16 @@ impl Kind {
         group: "rbac.authorization.k8s.io",
         plural: "clusterrolebindings",
     };
+
+    /// What the keys of its objects start with.
+    pub(crate) fn prefix(self) -> String {
+        let group = if self.group.is_empty() {
+            "core"
+        } else {
+            self.group
+        };
+        format!("/registry/{group}/{}/", self.plural)
+    }
 }
 
 /// Reads the newest objects, as JSON, from memory.

@@ -6,20 +6,11 @@ use bytes::Bytes;
 use super::Cache;
 use crate::auth::{Kind, ObjectSource};
 
-fn prefix(kind: Kind) -> String {
-    let group = if kind.group.is_empty() {
-        "core"
-    } else {
-        kind.group
-    };
-    format!("/registry/{group}/{}/", kind.plural)
-}
-
 #[async_trait]
 impl ObjectSource for Cache {
     fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<Bytes> {
         self.catch_up();
-        let prefix = prefix(kind);
+        let prefix = kind.prefix();
         let slash = if namespace.is_empty() { "" } else { "/" };
         let key = format!("{prefix}{namespace}{slash}{name}");
         self.kind(&prefix).get(&key).map(|object| object.bytes)
@@ -27,7 +18,7 @@ impl ObjectSource for Cache {
 
     fn list(&self, kind: Kind, namespace: &str) -> Vec<Bytes> {
         self.catch_up();
-        let prefix = prefix(kind);
+        let prefix = kind.prefix();
         let slash = if namespace.is_empty() { "" } else { "/" };
         self.kind(&prefix)
             .bytes_under(&format!("{prefix}{namespace}{slash}"))
@@ -35,11 +26,11 @@ impl ObjectSource for Cache {
 
     fn version(&self, kind: Kind) -> u64 {
         self.catch_up();
-        self.kind(&prefix(kind)).version()
+        self.kind(&kind.prefix()).version()
     }
 
     async fn changed(&self, kind: Kind, seen: u64) {
-        let kind = self.kind(&prefix(kind));
+        let kind = self.kind(&kind.prefix());
         loop {
             let changed = kind.changed();
             tokio::pin!(changed);
