@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use davit_api::quota::Quota;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -18,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::caches::Caches;
 use crate::error::{Error, is_conflict, is_not_found};
-use crate::meta::{Key, is_terminating};
+use crate::meta::Key;
 use crate::queue::Queue;
 use crate::runner::{Next, Reconcile, Tasks};
 
@@ -69,9 +70,17 @@ fn is_behind(quota: &ResourceQuota) -> bool {
         .is_ok_and(|quota| plan::is_behind(&quota))
 }
 
-/// Whether a pod that goes away may have stopped counting before it was gone.
+/// Whether a pod that is gone had stopped counting before, because the time it was given to end was over.
 fn overstayed(pod: &Pod) -> bool {
-    is_terminating(pod)
+    let (deletion, grace) = (
+        &pod.metadata.deletion_timestamp,
+        pod.metadata.deletion_grace_period_seconds,
+    );
+    let (Some(deletion), Some(grace)) = (deletion, grace) else {
+        return false;
+    };
+    let end = deletion.0.checked_add(SignedDuration::from_secs(grace));
+    end.is_ok_and(|end| Timestamp::now() > end)
 }
 
 impl Reconcile for Controller {
