@@ -10,10 +10,14 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::auth::{Authorizer, ObjectSource};
+use crate::callout::Callouts;
+use crate::resource::Registry;
 
 mod default_storage_class;
 mod error;
+mod facts;
 mod limit_range;
+mod matching;
 mod namespace_lifecycle;
 mod notes;
 mod priority;
@@ -24,6 +28,8 @@ mod resource_quota;
 mod round;
 mod service_account;
 mod tolerations;
+mod versions;
+mod webhook;
 
 pub use error::{Cause, Error};
 pub use notes::Notes;
@@ -80,7 +86,18 @@ impl Chain {
     }
 
     /// The plugins every server has, in the order of the Kubernetes API server.
-    pub fn standard(source: Arc<dyn ObjectSource>, authorizer: Arc<Authorizer>) -> Self {
+    pub(crate) fn standard(
+        source: Arc<dyn ObjectSource>,
+        authorizer: Arc<Authorizer>,
+        registry: Arc<Registry>,
+        callouts: Arc<Callouts>,
+    ) -> Self {
+        let parts = webhook::Parts {
+            source: source.clone(),
+            authorizer: authorizer.clone(),
+            registry,
+            callouts,
+        };
         Self::new(vec![
             Arc::new(namespace_lifecycle::NamespaceLifecycle::new(source.clone())),
             Arc::new(limit_range::LimitRanger::new(source.clone())),
@@ -91,6 +108,9 @@ impl Chain {
                 source.clone(),
             )),
             Arc::new(rbac_escalation::RbacEscalation::new(authorizer)),
+            // What users add comes after all that changes objects, and before quotas count them.
+            Arc::new(webhook::Webhooks::mutating(parts.clone())),
+            Arc::new(webhook::Webhooks::validating(parts)),
             Arc::new(resource_quota::ResourceQuota::new(source)),
         ])
     }

@@ -22,6 +22,7 @@ use crate::auth::{
     groups, users,
 };
 use crate::cache::Cache;
+use crate::callout::Callouts;
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::paths::OpenApiCache;
@@ -47,6 +48,8 @@ pub struct ApiServer {
     pub(crate) admission: admission::Chain,
     /// Calls nodes with the server's own identity.
     pub(crate) node_client: Client<HttpsConnector<HttpConnector>, Body>,
+    /// Calls servers that users configure.
+    pub(crate) callouts: Arc<Callouts>,
     pub(crate) metrics: Metrics,
     pub(crate) fairness: Fairness,
     pub(crate) openapi: OpenApiCache,
@@ -128,9 +131,16 @@ impl ApiServer {
         ));
         let authorizer = Arc::new(Authorizer::new(source.clone()));
         let node_client = node_client(&authority)?;
+        let callouts = Arc::new(Callouts::new(source.clone(), None));
         Ok(Self {
             reviews: Reviews::new(authenticator.clone(), authorizer.clone()),
-            admission: admission::Chain::standard(source, authorizer.clone()),
+            admission: admission::Chain::standard(
+                source,
+                authorizer.clone(),
+                registry.clone(),
+                callouts.clone(),
+            ),
+            callouts,
             metrics: Metrics::default(),
             fairness: Fairness::new(config.max_requests, &*cache),
             openapi: OpenApiCache::default(),

@@ -4,7 +4,7 @@
 //! compiled nodes, so that no request builds typed structures or compiles a pattern.
 
 mod builtin;
-mod cel;
+pub(crate) mod cel;
 pub(crate) mod checks;
 mod crd;
 mod decode;

@@ -9,6 +9,7 @@ mod quota;
 mod reading;
 mod services;
 mod table_entry;
+mod webhooks;
 
 use http::HeaderMap;
 

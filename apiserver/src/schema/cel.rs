@@ -5,13 +5,16 @@
 
 mod convert;
 mod cost;
+mod expression;
 mod library;
 mod walk;
 
-use cel::Program;
+use cel::parser::{Expression as Tree, Parser};
 use serde_json::{Map, Value};
 
 use super::field::{FieldError, FieldErrorKind, Path};
+pub(crate) use expression::{Expression, Scope, to_json};
+pub(crate) use library::{Access, Question, Verdict};
 pub(crate) use walk::validate;
 
 /// Longer expressions are refused.
@@ -25,13 +28,13 @@ pub(crate) struct Rule {
     source: Box<str>,
     message: Option<Box<str>>,
     /// An expression that gives the message.
-    message_expression: Option<Program>,
+    message_expression: Option<Tree>,
     reason: FieldErrorKind,
     /// The field under the rule's own that the error is about.
     field_path: Box<str>,
     /// Runs without an old value too.
     optional_old: bool,
-    program: Program,
+    program: Tree,
     /// Speaks of the old value.
     pub(super) transition: bool,
 }
@@ -88,9 +91,9 @@ fn compile(rule: &Value) -> Result<Rule, (&'static str, String)> {
             .filter(|t| !t.is_empty())
     };
     let source = text("rule").unwrap_or_default();
-    let program = program(source).map_err(|e| ("rule", e))?;
+    let program = program(source, OWN).map_err(|e| ("rule", e))?;
     let message_expression = match text("messageExpression") {
-        Some(source) => Some(self::program(source).map_err(|e| ("messageExpression", e))?),
+        Some(source) => Some(self::program(source, OWN).map_err(|e| ("messageExpression", e))?),
         None => None,
     };
     let reason = match text("reason") {
@@ -115,8 +118,11 @@ fn compile(rule: &Value) -> Result<Rule, (&'static str, String)> {
     })
 }
 
-/// Compiles an expression over `self` and `oldSelf`.
-fn program(source: &str) -> Result<Program, String> {
+/// What the rules of a schema speak of.
+const OWN: &[&str] = &["self", "oldSelf"];
+
+/// Compiles an expression over the values called `names`.
+fn program(source: &str, names: &[&str]) -> Result<Tree, String> {
     if source.len() > MAX_BYTES {
         return Err(format!("the expression is longer than {MAX_BYTES} bytes"));
     }
@@ -128,11 +134,14 @@ fn program(source: &str) -> Result<Program, String> {
             "the expression has more than {MAX_TOKENS} operators"
         ));
     }
-    let program = shielded(|| Program::compile(source).map_err(|e| first_line(&e.to_string())))?;
+    let program = shielded(|| {
+        let parser = Parser::new().enable_optional_syntax(true);
+        parser.parse(source).map_err(|e| first_line(&e.to_string()))
+    })?;
     let references = program.references();
-    let known = |name: &&str| matches!(*name, "self" | "oldSelf") || !is_plain(name);
+    let known = |name: &&str| names.contains(name) || !is_plain(name);
     if let Some(unknown) = references.variables().into_iter().find(|name| !known(name)) {
-        let declared = cost::declared(program.expression());
+        let declared = cost::declared(&program);
         if !declared.contains(unknown) && !library::is_type(unknown) {
             return Err(format!(
                 "undeclared reference to '{unknown}' (in container '')"

@@ -102,9 +102,21 @@ fn escape(name: &str) -> String {
         .replace('/', "__slash__")
 }
 
+/// The field's name an identifier stands for.
+pub(super) fn unescape(name: &str) -> String {
+    let inner = name.strip_prefix("__").and_then(|n| n.strip_suffix("__"));
+    if let Some(inner) = inner.filter(|inner| escape(inner) == name) {
+        return inner.to_owned();
+    }
+    name.replace("__dot__", ".")
+        .replace("__dash__", "-")
+        .replace("__slash__", "/")
+        .replace("__underscores__", "__")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::escape;
+    use super::{escape, unescape};
 
     #[test]
     fn names_become_identifiers() {
@@ -118,6 +130,7 @@ mod tests {
         ];
         for (name, expected) in table {
             assert_eq!(escape(name), expected);
+            assert_eq!(unescape(expected), name);
         }
     }
 }

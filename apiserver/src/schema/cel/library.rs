@@ -1,5 +1,6 @@
 //! The functions that Kubernetes adds to CEL: texts, lists, patterns, addresses, quantities.
 
+mod access;
 mod lists;
 mod quantities;
 mod texts;
@@ -8,6 +9,8 @@ use std::sync::Arc;
 
 use cel::objects::{Opaque, OptionalValue};
 use cel::{Context, ExecutionError, FunctionContext, Value};
+
+pub(crate) use access::{Access, Question, Verdict, authorizer};
 
 /// A function over its target, if it has one, and its arguments.
 type Native = fn(&[Value]) -> Result<Value, String>;
@@ -34,6 +37,7 @@ pub(super) fn is_type(name: &str) -> bool {
             | "url"
             | "format"
             | "optional_type"
+            | "jsonpatch"
     )
 }
 
@@ -59,6 +63,7 @@ fn root() -> Context<'static> {
         .iter()
         .chain(lists::FUNCTIONS)
         .chain(quantities::FUNCTIONS)
+        .chain(access::FUNCTIONS)
     {
         context.add_function(name, wrap(*function));
     }

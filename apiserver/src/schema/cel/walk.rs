@@ -1,6 +1,7 @@
 //! Runs the rules of a schema over an object and its old version.
 
-use cel::{Context, Program, Value as Cel};
+use cel::parser::Expression as Tree;
+use cel::{Context, Value as Cel};
 use serde_json::{Map, Value};
 
 use super::{Rule, convert, cost, library, shielded};
@@ -139,13 +140,13 @@ fn evaluate(rule: &Rule, new: &Cel, old: Option<&Cel>, length: u64) -> Result<()
 }
 
 fn execute(
-    program: &Program,
+    program: &Tree,
     new: &Cel,
     old: Option<&Cel>,
     optional: bool,
     length: u64,
 ) -> Result<Cel, String> {
-    if cost::estimate(program.expression(), length) > cost::BUDGET {
+    if cost::estimate(program, length) > cost::BUDGET {
         return Err(
             "the evaluation would cost more than the limit; bound the lists with maxItems, \
                     or make the rule simpler"
@@ -161,6 +162,6 @@ fn execute(
             old.cloned().unwrap_or(Cel::Null)
         };
         scope.add_variable_from_value("oldSelf", old);
-        shielded(|| program.execute(&scope).map_err(|e| e.to_string()))
+        shielded(|| scope.resolve(program).map_err(|e| e.to_string()))
     })
 }

@@ -18,6 +18,9 @@ pub(super) const FUNCTIONS: &[(&str, Native)] = &[
     }),
     ("isURL", |v| Ok(Value::Bool(is_url(text(v, 0)?)))),
     ("join", join),
+    ("jsonpatch.escapeKey", |v| {
+        Ok(string(text(v, 0)?.replace('~', "~0").replace('/', "~1")))
+    }),
     ("lowerAscii", |v| {
         Ok(string(text(v, 0)?.to_ascii_lowercase()))
     }),
