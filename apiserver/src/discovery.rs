@@ -232,6 +232,7 @@ pub(crate) fn openapi_info(resource: &Resource) -> ResourceInfo {
         plural: resource.plural.to_string(),
         namespaced: resource.namespaced,
         verbs: names(resource.verbs),
+        returns_deleted: resource.returns_deleted,
         subresources: subresources.collect(),
         custom_schema: resource.custom.as_ref().map(|custom| custom.schema.clone()),
     }

@@ -63,6 +63,8 @@ pub struct Resource {
     /// Create-only kinds that are answered at once and never stored.
     pub(crate) review: Option<Review>,
     pub(crate) companion: Option<&'static dyn Companion>,
+    /// Whether a deletion is answered with the object as it was, as Kubernetes does for some kinds.
+    pub(crate) returns_deleted: bool,
     /// What the CRD that defined it says beyond the above; `None` for built-in kinds.
     pub custom: Option<Arc<Custom>>,
     pub(crate) strategy: OnceLock<Arc<dyn Strategy>>,

@@ -74,6 +74,7 @@ fn resource(definition: &Value, version: &Value) -> Option<Resource> {
         conversion: conversion(definition, &group, &name),
         review: None,
         companion: None,
+        returns_deleted: false,
         custom: Some(Arc::new(Custom {
             definition: text(&definition["metadata"]["name"]),
             uid: text(&definition["metadata"]["uid"]),

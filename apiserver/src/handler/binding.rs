@@ -54,6 +54,7 @@ pub(super) async fn create(
             _ => {
                 let status = json!({
                     "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                    "code": 201,
                 });
                 return Ok(Answer::json(StatusCode::CREATED, &status).into_response());
             }

@@ -103,6 +103,9 @@ pub(super) async fn delete(call: &Call, body: Bytes) -> Result<Response<Body>, S
     let options = DeleteOptions::read(call, &body)?;
     let name = call.path.name.clone();
     match delete_named(call, &name, &options).await? {
+        Deleted::Gone(last) if call.resource.returns_deleted => {
+            object_answer(call, StatusCode::OK, &last.to_string().into(), Vec::new())
+        }
         Deleted::Gone(last) => {
             let uid = metadata::of(&last).get("uid").cloned().unwrap_or_default();
             Ok(answer::success(call, StatusCode::OK, &name, &uid))

@@ -35,8 +35,9 @@ pub(super) async fn create(call: &Call, body: Bytes) -> Result<Response<Body>, S
         take_from_budget(call, &name, &current.object, options.dry_run).await?;
     }
     delete_named(call, &name, &options).await?;
-    let status =
-        json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" });
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
+    });
     Ok(Answer::json(StatusCode::CREATED, &status).into_response())
 }
 

@@ -8,12 +8,16 @@ use serde_json::Value;
 use super::write::{self, Current, Draft, Outcome};
 use super::{Call, body, create, metadata, object_answer};
 use crate::apply::{self, ApplyError};
-use crate::error::StatusError;
+use crate::error::{Details, Reason, StatusError};
 use crate::patch::{self, PatchError};
 use crate::schema::{FieldError, Media, Schema};
 
 const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
                        application/strategic-merge-patch+json, application/apply-patch+yaml";
+
+/// What custom kinds take.
+const CUSTOM_PATCHES: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
 /// The four ways to say a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +44,11 @@ impl Kind {
                 Self::Strategic
             }
             "application/apply-patch+yaml" => Self::Apply,
-            _ => return Err(StatusError::unsupported_media_type(PATCHES)),
+            _ => {
+                let custom = call.resource.custom.is_some();
+                let accepted = if custom { CUSTOM_PATCHES } else { PATCHES };
+                return Err(StatusError::unsupported_media_type(accepted));
+            }
         };
         kind.check_options(call)?;
         Ok(kind)
@@ -52,11 +60,7 @@ impl Kind {
                 "PatchOptions.meta.k8s.io \"\" is invalid: {field}: {}",
                 error.body()
             );
-            StatusError::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                crate::error::Reason::Invalid,
-                message,
-            )
+            StatusError::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::Invalid, message)
         };
         if self == Self::Apply && call.options.field_manager.is_none() {
             let error = FieldError::required("fieldManager", "is required for apply patch");
@@ -111,8 +115,7 @@ fn draft(
     let Some(current) = current else {
         return Err(call.not_found(&call.path.name));
     };
-    let mut object = change(kind, Some(&**schema), &current.object, body)
-        .map_err(|error| refused(call, error))?;
+    let mut object = change(kind, Some(&**schema), &current.object, body).map_err(refused)?;
     body::check_kind(
         &mut object,
         &call.resource.api_version(),
@@ -142,17 +145,22 @@ pub(super) fn change(
     }
 }
 
-pub(super) fn refused(call: &Call, error: PatchError) -> StatusError {
+pub(super) fn refused(error: PatchError) -> StatusError {
     match error {
         PatchError::Malformed(message) => StatusError::bad_request(message),
         PatchError::TooLarge(message) => StatusError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            crate::error::Reason::RequestEntityTooLarge,
+            Reason::RequestEntityTooLarge,
             message,
         ),
-        PatchError::Unprocessable(message) => {
-            StatusError::unprocessable(&call.resource, &call.path.name, &message)
-        }
+        // Kubernetes names no object here, only what went wrong.
+        PatchError::Unprocessable(message) => StatusError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Reason::Invalid,
+            "the server rejected our request due to an error in our request",
+        )
+        .with_details(Details::default())
+        .with_cause("", "", message),
     }
 }
 
@@ -188,11 +196,7 @@ fn conflicts(error: ApplyError) -> StatusError {
     match error {
         ApplyError::Conflicts(ref conflicts) => {
             let message = error.to_string();
-            let status = StatusError::new(
-                StatusCode::CONFLICT,
-                crate::error::Reason::Conflict,
-                message,
-            );
+            let status = StatusError::new(StatusCode::CONFLICT, Reason::Conflict, message);
             conflicts.iter().fold(status, |status, conflict| {
                 let message = format!("conflict with {}", conflict.manager);
                 status.with_cause("FieldManagerConflict", &conflict.field, message)

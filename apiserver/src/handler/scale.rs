@@ -51,7 +51,7 @@ pub(super) async fn patch(
             return apply::apply(schema, Some(scale), config, &writer, call.options.force)
                 .map_err(|error| StatusError::bad_request(error.to_string()));
         }
-        patch::change(kind, schema, scale, body).map_err(|error| patch::refused(call, error))
+        patch::change(kind, schema, scale, body).map_err(patch::refused)
     })
     .await
 }

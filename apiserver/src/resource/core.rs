@@ -68,14 +68,17 @@ pub(super) const ENTRIES: &[Entry] = &[
         .columns(cells::NODE)
         .fields(&[flag("spec.unschedulable")]),
     local("PersistentVolumeClaim", "persistentvolumeclaims")
+        .returns_deleted()
         .short(&["pvc"])
         .sub(&[Sub::Status])
         .columns(cells::CLAIM),
     cluster("PersistentVolume", "persistentvolumes")
+        .returns_deleted()
         .short(&["pv"])
         .sub(&[Sub::Status])
         .columns(cells::VOLUME),
     local("Pod", "pods")
+        .returns_deleted()
         .short(&["po"])
         .in_all()
         .sub(POD_SUBRESOURCES)
@@ -90,7 +93,9 @@ pub(super) const ENTRIES: &[Entry] = &[
             text("status.podIP"),
             text("status.nominatedNodeName"),
         ]),
-    local("PodTemplate", "podtemplates").columns(cells::POD_TEMPLATE),
+    local("PodTemplate", "podtemplates")
+        .returns_deleted()
+        .columns(cells::POD_TEMPLATE),
     local("ReplicationController", "replicationcontrollers")
         .short(&["rc"])
         .in_all()
@@ -98,6 +103,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         .columns(cells::REPLICA_SET)
         .fields(&[number("status.replicas", "status.replicas")]),
     local("ResourceQuota", "resourcequotas")
+        .returns_deleted()
         .short(&["quota"])
         .sub(&[Sub::Status])
         .columns(cells::QUOTA),
@@ -105,10 +111,12 @@ pub(super) const ENTRIES: &[Entry] = &[
         .columns(cells::SECRET)
         .fields(&[text("type")]),
     local("ServiceAccount", "serviceaccounts")
+        .returns_deleted()
         .short(&["sa"])
         .sub(&[Sub::Token])
         .columns(cells::SERVICE_ACCOUNT),
     local("Service", "services")
+        .returns_deleted()
         .short(&["svc"])
         .in_all()
         .sub(&[Sub::Proxy, Sub::Status])

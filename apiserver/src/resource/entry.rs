@@ -86,6 +86,7 @@ pub(crate) struct Entry {
     pub(crate) stored_as: Option<StoredAs>,
     pub(crate) review: Option<Review>,
     pub(crate) companion: Option<&'static dyn Companion>,
+    pub(crate) returns_deleted: bool,
 }
 
 impl Entry {
@@ -111,6 +112,7 @@ impl Entry {
             stored_as: None,
             review: None,
             companion: None,
+            returns_deleted: false,
         }
     }
 
@@ -177,6 +179,14 @@ impl Entry {
         Self { fields, ..self }
     }
 
+    /// A deletion is answered with the object instead of a `Status`.
+    pub(crate) const fn returns_deleted(self) -> Self {
+        Self {
+            returns_deleted: true,
+            ..self
+        }
+    }
+
     pub(crate) const fn local(self) -> Self {
         Self {
             namespaced: true,
@@ -238,6 +248,7 @@ impl Entry {
             conversion: self.stored_as.map(|other| (other.conversion)()),
             review: self.review,
             companion: self.companion,
+            returns_deleted: self.returns_deleted,
             custom: None,
             strategy: OnceLock::new(),
             schema: OnceLock::new(),

@@ -26,6 +26,8 @@ pub struct ResourceInfo {
     pub namespaced: bool,
     /// `get`, `list`, `create`, …
     pub verbs: Vec<String>,
+    /// A deletion is answered with the object instead of a `Status`.
+    pub returns_deleted: bool,
     /// Subresources with the kind they take, such as `("scale", "autoscaling", "v1", "Scale")`.
     pub subresources: Vec<SubresourceInfo>,
     /// For custom kinds: the version's `openAPIV3Schema`.

@@ -350,6 +350,7 @@ impl Paths<'_> {
             answer: match verb {
                 _ if stream => None,
                 "list" => Some(format!("{definition}List")),
+                "delete" if resource.returns_deleted => Some(definition),
                 "delete" | "deletecollection" => meta("Status"),
                 _ => Some(definition),
             },

@@ -30,6 +30,7 @@ fn info(group: &str, version: &str, kind: &str, plural: &str) -> ResourceInfo {
         namespaced: true,
         verbs: verbs.map(String::from).to_vec(),
         subresources: vec![sub],
+        returns_deleted: false,
         custom_schema: None,
     }
 }
