@@ -16,6 +16,7 @@ build: setup-guests
 # Everything CI runs but format and lints.
 test: setup
 	$(CARGO) test --workspace
+	$(CARGO) test --manifest-path plugins/drivers/Cargo.toml --target-dir target/drivers
 
 check: setup
 	$(CARGO) fmt --all --check

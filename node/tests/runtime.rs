@@ -8,8 +8,6 @@
     reason = "tests fail by panicking, report on standard output, and start other programs"
 )]
 
-#[path = "runtime/bench.rs"]
-mod bench;
 #[path = "runtime/confinement.rs"]
 mod confinement;
 #[path = "runtime/fixture.rs"]
@@ -68,10 +66,6 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(code).unwrap_or(1));
         }
         Some("agent") => return survival::agent_process(args.skip(1).collect()),
-        Some("peer") => {
-            bench::peer_process(args.skip(1).collect());
-            return ExitCode::SUCCESS;
-        }
         _ => {}
     }
     let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
@@ -86,10 +80,6 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .unwrap();
-    if filters.iter().any(|filter| *filter == "bench") {
-        runtime.block_on(bench::run());
-        return ExitCode::SUCCESS;
-    }
     let root = fixture::is_root();
     let (mut passed, mut failed, mut ignored) = (0, 0, 0);
     for (name, test) in TESTS {

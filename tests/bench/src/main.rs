@@ -8,6 +8,7 @@
 
 mod api;
 mod client;
+mod containers;
 mod pods;
 mod process;
 mod table;
@@ -32,6 +33,11 @@ struct Options {
     /// Leave out the rows that run containers.
     #[arg(long)]
     no_pods: bool,
+    /// Only measure this runtime on a layer with a program, and print the milliseconds.
+    #[arg(long, hide = true, requires = "layer")]
+    peer: Option<String>,
+    #[arg(long, hide = true)]
+    layer: Option<PathBuf>,
     /// Where the table is written as JSON.
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
@@ -39,6 +45,10 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if let (Some(peer), Some(layer)) = (&options.peer, &options.layer) {
+        println!("{}", containers::peer(peer, layer)?);
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -73,6 +83,7 @@ async fn run(options: &Options) -> Result<()> {
     );
     drop(server);
     if !options.no_pods {
+        containers::measure(&options.davit, &mut table).await?;
         pods::measure(&options.davit, &mut table).await?;
     }
     println!("{table}");
