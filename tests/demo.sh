@@ -13,6 +13,8 @@ log=$(mktemp -t davit-demo-XXXXXX.log)
 up=$!
 fail() { echo "demo: $1; the log is $log" >&2; tail -n 20 "$log" >&2; kill "$up" 2>/dev/null || true; exit 1; }
 
+ask() { exec 3<>"/dev/tcp/$1/8080" && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && cat <&3; }
+
 echo "demo: starting davit (log: $log)"
 for _ in $(seq 300); do
   "$davit" get nodes --data-dir "$data" 2>/dev/null | grep -q ' Ready' && break
@@ -26,7 +28,7 @@ echo "demo: applying examples/web.yaml"
 answer=
 for _ in $(seq 300); do
   ip=$("$davit" get pods -n web -o wide --data-dir "$data" 2>/dev/null | awk '/ Running /{for (i = 1; i <= NF; i++) if ($i ~ /^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+$/) {print $i; exit}}')
-  if [ -n "$ip" ] && answer=$(exec 3<>"/dev/tcp/$ip/8080" && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && cat <&3) 2>/dev/null; then
+  if [ -n "$ip" ] && answer=$(ask "$ip" 2>/dev/null); then
     break
   fi
   sleep 0.2
