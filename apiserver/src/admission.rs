@@ -20,6 +20,7 @@ mod limit_range;
 mod matching;
 mod namespace_lifecycle;
 mod notes;
+mod policy;
 mod priority;
 mod rbac_escalation;
 mod request;
@@ -109,7 +110,9 @@ impl Chain {
             )),
             Arc::new(rbac_escalation::RbacEscalation::new(authorizer)),
             // What users add comes after all that changes objects, and before quotas count them.
+            Arc::new(policy::Policies::mutating(parts.clone())),
             Arc::new(webhook::Webhooks::mutating(parts.clone())),
+            Arc::new(policy::Policies::validating(parts.clone())),
             Arc::new(webhook::Webhooks::validating(parts)),
             Arc::new(resource_quota::ResourceQuota::new(source)),
         ])

@@ -9,10 +9,13 @@ mod compare;
 mod last_applied;
 mod managers;
 mod merge;
+mod overlay;
 mod path;
 mod prune;
 mod set;
 mod typed;
+
+pub(crate) use overlay::overlay;
 
 use jiff::Timestamp;
 use serde_json::Value;

@@ -5,6 +5,7 @@ mod deletion;
 mod fairness;
 mod objects;
 mod output;
+mod policies;
 mod quota;
 mod reading;
 mod services;

@@ -121,6 +121,18 @@ pub trait ObjectSource: Send + Sync + 'static {
     /// All objects of a namespace, or of all namespaces when `namespace` is empty.
     fn list(&self, kind: Kind, namespace: &str) -> Vec<Bytes>;
 
+    /// One object of any kind, by its key in the store.
+    fn stored(&self, key: &str) -> Option<Bytes> {
+        let _ = key;
+        None
+    }
+
+    /// All objects under a prefix of the store, which begins with that of their kind.
+    fn stored_under(&self, prefix: &str) -> Vec<Bytes> {
+        let _ = prefix;
+        Vec::new()
+    }
+
     /// A number that grows whenever an object of the kind is created, changed or deleted.
     fn version(&self, kind: Kind) -> u64;
 

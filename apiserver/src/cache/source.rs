@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::Cache;
+use super::{Cache, kind_prefix};
 use crate::auth::{Kind, ObjectSource};
 
 #[async_trait]
@@ -22,6 +22,18 @@ impl ObjectSource for Cache {
         let slash = if namespace.is_empty() { "" } else { "/" };
         self.kind(&prefix)
             .bytes_under(&format!("{prefix}{namespace}{slash}"))
+    }
+
+    fn stored(&self, key: &str) -> Option<Bytes> {
+        self.catch_up();
+        self.kind(kind_prefix(key))
+            .get(key)
+            .map(|object| object.bytes)
+    }
+
+    fn stored_under(&self, prefix: &str) -> Vec<Bytes> {
+        self.catch_up();
+        self.kind(kind_prefix(prefix)).bytes_under(prefix)
     }
 
     fn version(&self, kind: Kind) -> u64 {

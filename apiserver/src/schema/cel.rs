@@ -17,6 +17,19 @@ pub(crate) use expression::{Expression, Scope, to_json};
 pub(crate) use library::{Access, Question, Verdict};
 pub(crate) use walk::validate;
 
+/// The names that the expressions of policies speak of.
+pub(crate) const POLICY_NAMES: &[&str] = &[
+    "object",
+    "oldObject",
+    "request",
+    "params",
+    "namespaceObject",
+    "variables",
+    "authorizer",
+    "Object",
+    "JSONPatch",
+];
+
 /// Longer expressions are refused.
 const MAX_BYTES: usize = 8 * 1024;
 /// Expressions with more operators and brackets are refused: they are evaluated recursively.

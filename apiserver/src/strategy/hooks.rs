@@ -53,6 +53,10 @@ pub(crate) fn of(definition: &str) -> Hooks {
 
 const TABLE: &[Entry] = &[
     check(
+        "admissionregistration.v1.MutatingAdmissionPolicySpec",
+        webhook::mutating_policy_spec,
+    ),
+    check(
         "admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec",
         webhook::binding_spec,
     ),

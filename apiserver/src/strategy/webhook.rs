@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::access::{Fields, same};
 use super::{Context, Errors, names};
+use crate::schema::cel::{Expression, POLICY_NAMES};
 use crate::schema::{FieldError, Path};
 
 /// Checks the webhooks of a configuration.
@@ -147,13 +148,72 @@ pub(super) fn policy_spec(spec: &Value, at: &Path<'_>, out: &mut Errors) {
     }
     let at_validations = at.field("validations");
     for (index, validation) in spec.items("validations").iter().enumerate() {
-        if validation.text("expression").trim().is_empty() {
-            let at = at_validations.index(index);
-            out.push(FieldError::required(
-                at.field("expression"),
-                "expression is not specified",
-            ));
+        let at = at_validations.index(index);
+        let source = validation.text("expression");
+        expression(source, &at.field("expression"), out);
+        let message = validation.text("messageExpression");
+        if !message.is_empty() {
+            expression(message, &at.field("messageExpression"), out);
         }
+    }
+    let at_annotations = at.field("auditAnnotations");
+    for (index, annotation) in spec.items("auditAnnotations").iter().enumerate() {
+        let at = at_annotations.index(index);
+        let source = annotation.text("valueExpression");
+        expression(source, &at.field("valueExpression"), out);
+    }
+    shared_expressions(spec, at, out);
+}
+
+/// Checks a mutating policy's spec.
+pub(super) fn mutating_policy_spec(spec: &Value, at: &Path<'_>, out: &mut Errors) {
+    let at_mutations = at.field("mutations");
+    if spec.items("mutations").is_empty() {
+        out.push(FieldError::required(
+            &at_mutations,
+            "mutations must contain at least one item",
+        ));
+    }
+    for (index, mutation) in spec.items("mutations").iter().enumerate() {
+        let at = at_mutations.index(index);
+        let field = match mutation.text("patchType") {
+            "JSONPatch" => "jsonPatch",
+            "ApplyConfiguration" => "applyConfiguration",
+            other => {
+                let known = ["ApplyConfiguration", "JSONPatch"];
+                out.push(FieldError::not_supported(
+                    at.field("patchType"),
+                    other,
+                    &known,
+                ));
+                continue;
+            }
+        };
+        let source = mutation.at(field).text("expression");
+        expression(source, &at.field(field).field("expression"), out);
+    }
+    if !spec.has("matchConstraints") {
+        out.push(FieldError::required(at.field("matchConstraints"), ""));
+    }
+    shared_expressions(spec, at, out);
+}
+
+fn shared_expressions(spec: &Value, at: &Path<'_>, out: &mut Errors) {
+    for list in ["variables", "matchConditions"] {
+        let at = at.field(list);
+        for (index, item) in spec.items(list).iter().enumerate() {
+            let at = at.index(index);
+            expression(item.text("expression"), &at.field("expression"), out);
+        }
+    }
+}
+
+fn expression(source: &str, at: &Path<'_>, out: &mut Errors) {
+    if source.trim().is_empty() {
+        out.push(FieldError::required(at, "expression is not specified"));
+    } else if let Err(why) = Expression::compile(source, POLICY_NAMES) {
+        let detail = format!("compilation failed: {why}");
+        out.push(FieldError::invalid(at, source, detail));
     }
 }
 
