@@ -17,6 +17,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Auditor;
 use crate::auth::{
     Authenticator, AuthenticatorConfig, Authorizer, InProcessUser, ObjectSource, Reviews, UserInfo,
     groups, users,
@@ -52,6 +53,7 @@ pub struct ApiServer {
     pub(crate) callouts: Arc<Callouts>,
     pub(crate) metrics: Metrics,
     pub(crate) fairness: Fairness,
+    pub(crate) auditor: Option<Arc<Auditor>>,
     pub(crate) openapi: OpenApiCache,
     pub(crate) definitions: crd::Served,
     /// Ends watches and tasks.
@@ -142,6 +144,12 @@ impl ApiServer {
             ),
             callouts,
             metrics: Metrics::default(),
+            auditor: config
+                .audit
+                .as_ref()
+                .map(Auditor::open)
+                .transpose()
+                .map_err(Error::Audit)?,
             fairness: Fairness::new(config.max_requests, &*cache),
             openapi: OpenApiCache::default(),
             definitions: crd::Served::default(),

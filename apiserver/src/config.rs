@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::auth::StaticTokens;
-use crate::{pki, storage};
+use crate::{audit, pki, storage};
 
 /// Where objects are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Config {
     pub seal_key_age: Duration,
     /// How many requests are served at once, those of exempt levels and streams not counted.
     pub max_requests: u32,
+    /// The audit log; `None` logs nothing.
+    pub audit: Option<audit::Settings>,
     /// Bearer tokens of a file.
     pub static_tokens: StaticTokens,
 }
@@ -67,6 +69,7 @@ impl Config {
             sealed: vec!["/registry/core/secrets/".to_owned()],
             seal_key_age: Duration::from_secs(90 * 24 * 3600),
             max_requests: 600,
+            audit: None,
             static_tokens: StaticTokens::default(),
         }
     }
@@ -81,6 +84,9 @@ pub enum Error {
     /// Keys or certificates cannot be read, made or used.
     #[error("cannot use the certificate authority")]
     Pki(#[source] pki::Error),
+    /// The audit log cannot be kept.
+    #[error("cannot keep the audit log")]
+    Audit(#[source] audit::Error),
     /// The listener cannot be used.
     #[error("cannot listen on {address}; choose another address with --listen")]
     Listen {

@@ -1,5 +1,6 @@
 //! The way of a request through the server: who, may they, what, and the one set of handlers for all kinds.
 
+mod access;
 mod admit;
 mod answer;
 mod binding;
@@ -37,9 +38,11 @@ pub(crate) use answer::{Answer, object_answer};
 pub(crate) use call::{Call, now};
 
 use crate::ApiServer;
-use crate::auth::{Attributes, InProcessUser, UserInfo, groups, impersonate, is_public_path};
+use crate::audit::Trail;
+use crate::auth::Attributes;
+use crate::auth::UserInfo;
 use crate::error::StatusError;
-use crate::fairness::{Class, Permit};
+use crate::fairness::Class;
 use crate::metrics::Labels;
 use crate::request::{Accept, Options, ResourcePath, Target};
 use crate::resource::{Resource, Review, Subresource};
@@ -52,6 +55,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 struct Notes {
     labels: Labels,
     class: Option<Class>,
+    /// Of a request that is audited.
+    trail: Option<Trail>,
 }
 
 /// Answers any request. Never fails: every failure is a `Status`.
@@ -64,6 +69,7 @@ pub(crate) async fn serve(server: Arc<ApiServer>, request: Request<Body>) -> Res
     let handled = AssertUnwindSafe(route(server, parts, body, &mut notes))
         .catch_unwind()
         .await;
+    let panicked = handled.is_err();
     let mut response = match handled {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.into_response(),
@@ -78,6 +84,9 @@ pub(crate) async fn serve(server: Arc<ApiServer>, request: Request<Body>) -> Res
         .observe(&notes.labels, response.status().as_u16(), started.elapsed());
     if let Some(class) = notes.class {
         class.write(response.headers_mut());
+    }
+    if let Some(trail) = notes.trail {
+        response = trail.finish(response, panicked).await;
     }
     if gzip {
         crate::compress::gzip(response)
@@ -99,14 +108,13 @@ async fn route(
     body: Body,
     notes: &mut Notes,
 ) -> Result<Response<Body>, StatusError> {
-    let user = authenticate(&server, &parts).await?;
+    let sender = access::identify(&server, &parts).await?;
     let options = Options::parse(parts.uri.query().unwrap_or_default())?;
     match Target::parse(parts.uri.path())? {
         Target::Other(path) => {
             let method = parts.method.as_str().to_ascii_lowercase();
             let attributes = Attributes::path(&method, &path);
-            let _seat = seat(&server, &parts, &user, &attributes, notes).await?;
-            authorize(&server, &user, &attributes).await?;
+            let (_, _seat) = access::enter(&server, &parts, sender, &attributes, notes).await?;
             server.other_path(&path, &parts, &options).await
         }
         Target::Resource(path) => {
@@ -115,74 +123,26 @@ async fn route(
             notes.labels.verb = verb.to_owned();
             let pinned = options.pinned_name(verb);
             let attributes = path.attributes(verb, pinned.as_deref());
-            let _seat = seat(&server, &parts, &user, &attributes, notes).await?;
-            authorize(&server, &user, &attributes).await?;
+            let (user, _seat) = access::enter(&server, &parts, sender, &attributes, notes).await?;
+            let body = access::look_into(&parts.method, &path.subresource, body, notes).await?;
             let call = call(server, path, options, user, &parts)?;
             notes.labels.resource = call.resource.plural.to_string();
             if call.resource.subresource(&call.path.subresource).is_some() {
                 notes.labels.subresource.clone_from(&call.path.subresource);
             }
-            let notes = call.notes.clone();
+            let noted = call.notes.clone();
             let handled = dispatch(call, verb, parts, body).await;
             let mut response = handled.unwrap_or_else(IntoResponse::into_response);
             // Refusals carry warnings too, and answers that are no objects.
-            add_warnings(response.headers_mut(), &notes.take_warnings());
+            add_warnings(response.headers_mut(), &noted.take_warnings());
+            if let Some(trail) = notes.trail.as_mut() {
+                for (key, value) in noted.annotations() {
+                    trail.annotate(key, value);
+                }
+            }
             Ok(response)
         }
     }
-}
-
-/// A seat to be served in. The process itself and streams need none; a watch has one until its first state
-/// is there.
-async fn seat(
-    server: &ApiServer,
-    parts: &Parts,
-    user: &UserInfo,
-    attributes: &Attributes<'_>,
-    notes: &mut Notes,
-) -> Result<Option<Permit>, StatusError> {
-    let subresource = match attributes.target {
-        crate::auth::Target::Resource(target) => target.subresource,
-        crate::auth::Target::Path(_) => "",
-    };
-    if parts.extensions.get::<InProcessUser>().is_some() || is_stream(subresource) {
-        return Ok(None);
-    }
-    let fairness = &server.fairness;
-    fairness.admit(user, attributes, &mut notes.class).await
-}
-
-/// Whether requests for a subresource last as long as the client wants.
-fn is_stream(subresource: &str) -> bool {
-    matches!(
-        subresource,
-        "log" | "exec" | "attach" | "portforward" | "proxy"
-    )
-}
-
-/// The user of a request, impersonation included.
-async fn authenticate(server: &ApiServer, parts: &Parts) -> Result<Arc<UserInfo>, StatusError> {
-    match server.authenticator.authenticate(parts).await? {
-        Some(user) => Ok(impersonate::resolve(&server.authorizer, user, &parts.headers).await?),
-        None if is_public_path(parts.uri.path()) => Ok(Arc::new(UserInfo::anonymous())),
-        None => Err(StatusError::unauthorized()),
-    }
-}
-
-async fn authorize(
-    server: &ApiServer,
-    user: &UserInfo,
-    attributes: &Attributes<'_>,
-) -> Result<(), StatusError> {
-    if user.in_group(groups::MASTERS) {
-        return Ok(());
-    }
-    if let crate::auth::Target::Path(path) = attributes.target
-        && is_public_path(path)
-    {
-        return Ok(());
-    }
-    Ok(server.authorizer.require(user, attributes).await?)
 }
 
 fn call(
@@ -246,7 +206,7 @@ async fn dispatch(
     parts: Parts,
     body: Body,
 ) -> Result<Response<Body>, StatusError> {
-    let streams = verb == "watch" || is_stream(&call.path.subresource);
+    let streams = verb == "watch" || access::is_stream(&call.path.subresource);
     let handled = run(call, verb, parts, body);
     if streams {
         return handled.await;

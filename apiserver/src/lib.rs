@@ -16,6 +16,7 @@ mod addresses;
 pub mod admission;
 mod api_server;
 pub mod apply;
+pub mod audit;
 pub mod auth;
 mod bootstrap;
 pub mod cache;

@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::RemoteAddress;
 use crate::pki::Peer;
 use crate::{ApiServer, Error, handler};
 
@@ -108,7 +109,9 @@ impl ApiServer {
             .judge_peer(stream.get_ref().1.peer_certificates());
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, peer) = (self.clone(), peer.clone());
-            async move { Ok::<_, std::convert::Infallible>(answer(server, peer, request).await) }
+            async move {
+                Ok::<_, std::convert::Infallible>(answer(server, peer, address, request).await)
+            }
         });
         let builder = builder();
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -134,11 +137,16 @@ impl ApiServer {
 async fn answer(
     server: Arc<ApiServer>,
     peer: Option<Peer>,
+    address: SocketAddr,
     request: Request<Incoming>,
 ) -> http::Response<Body> {
     let mut request = request.map(Body::new);
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);
+    }
+    if server.auditor.is_some() {
+        let address = RemoteAddress(address.ip());
+        request.extensions_mut().insert(address);
     }
     handler::serve(server, request).await
 }

@@ -1,5 +1,6 @@
 //! Whole requests through the server, in process.
 
+mod audit;
 mod custom;
 mod deletion;
 mod fairness;
@@ -41,6 +42,10 @@ impl Rig {
         let listen = "127.0.0.1:6443".parse().unwrap();
         let mut config = Config::new(dir.path().to_owned(), listen);
         config.store = StoreKind::Memory;
+        Self::open(dir, config, registry).await
+    }
+
+    pub(super) async fn open(dir: tempfile::TempDir, config: Config, registry: Registry) -> Self {
         let server = ApiServer::open_with(config, registry).await.unwrap();
         let rig = Self { server, _dir: dir };
         // What a controller does for every namespace.

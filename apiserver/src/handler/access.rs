@@ -1,0 +1,152 @@
+//! Before a request is looked at: who sends it, is there room for it, may it be.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::Method;
+use http::request::Parts;
+
+use super::{Notes, body};
+use crate::ApiServer;
+use crate::auth::{
+    Attributes, Decision, Error, InProcessUser, Target, UserInfo, groups, impersonate,
+    is_public_path,
+};
+use crate::error::StatusError;
+use crate::fairness::Permit;
+use crate::request;
+
+/// Who sends a request. Whoever that is not clear of is told nothing about the rest of the request.
+pub(super) async fn identify(
+    server: &ApiServer,
+    parts: &Parts,
+) -> Result<Arc<UserInfo>, StatusError> {
+    let sender = authenticate(server, parts).await;
+    if let (Err(_), Some(auditor)) = (&sender, &server.auditor) {
+        let path = parts.uri.path();
+        let method = parts.method.as_str().to_ascii_lowercase();
+        match request::Target::parse(path) {
+            Ok(request::Target::Resource(path)) => {
+                let verb = path.verb(&parts.method, false).unwrap_or(&method);
+                auditor.refused(parts, &path.attributes(verb, None)).await;
+            }
+            _ => {
+                auditor
+                    .refused(parts, &Attributes::path(&method, path))
+                    .await
+            }
+        }
+    }
+    sender
+}
+
+/// Lets a request in: whom it acts as, and the seat it is served in.
+pub(super) async fn enter(
+    server: &ApiServer,
+    parts: &Parts,
+    sender: Arc<UserInfo>,
+    attributes: &Attributes<'_>,
+    notes: &mut Notes,
+) -> Result<(Arc<UserInfo>, Option<Permit>), StatusError> {
+    if let Some(auditor) = &server.auditor {
+        notes.trail = auditor.begin(parts, &sender, attributes).await;
+    }
+    let user = impersonate::resolve(&server.authorizer, sender.clone(), &parts.headers).await?;
+    if let Some(trail) = notes.trail.as_mut()
+        && !Arc::ptr_eq(&user, &sender)
+    {
+        trail.impersonates(user.clone());
+    }
+    let seat = seat(server, parts, &user, attributes, notes).await?;
+    authorize(server, &user, attributes, notes).await?;
+    Ok((user, seat))
+}
+
+/// A body that is to be logged is read before it is handled.
+pub(super) async fn look_into(
+    method: &Method,
+    subresource: &str,
+    body: Body,
+    notes: &mut Notes,
+) -> Result<Body, StatusError> {
+    let Some(trail) = notes.trail.as_mut() else {
+        return Ok(body);
+    };
+    if is_stream(subresource) {
+        trail.streams();
+        return Ok(body);
+    }
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return Ok(body);
+    }
+    let bytes = body::read(body).await?;
+    trail.carries(bytes.clone());
+    Ok(Body::from(bytes))
+}
+
+/// Whether requests for a subresource last as long as the client wants.
+pub(super) fn is_stream(subresource: &str) -> bool {
+    matches!(
+        subresource,
+        "log" | "exec" | "attach" | "portforward" | "proxy"
+    )
+}
+
+async fn authenticate(server: &ApiServer, parts: &Parts) -> Result<Arc<UserInfo>, StatusError> {
+    match server.authenticator.authenticate(parts).await? {
+        Some(user) => Ok(user),
+        None if is_public_path(parts.uri.path()) => Ok(Arc::new(UserInfo::anonymous())),
+        None => Err(StatusError::unauthorized()),
+    }
+}
+
+/// A seat to be served in. The process itself and streams need none; a watch has one until its first state
+/// is there.
+async fn seat(
+    server: &ApiServer,
+    parts: &Parts,
+    user: &UserInfo,
+    attributes: &Attributes<'_>,
+    notes: &mut Notes,
+) -> Result<Option<Permit>, StatusError> {
+    let subresource = match attributes.target {
+        Target::Resource(target) => target.subresource,
+        Target::Path(_) => "",
+    };
+    if parts.extensions.get::<InProcessUser>().is_some() || is_stream(subresource) {
+        return Ok(None);
+    }
+    let fairness = &server.fairness;
+    fairness.admit(user, attributes, &mut notes.class).await
+}
+
+async fn authorize(
+    server: &ApiServer,
+    user: &UserInfo,
+    attributes: &Attributes<'_>,
+    notes: &mut Notes,
+) -> Result<(), StatusError> {
+    let public = matches!(attributes.target, Target::Path(path) if is_public_path(path));
+    let decision = if public || user.in_group(groups::MASTERS) {
+        Decision::Allow {
+            reason: String::new(),
+        }
+    } else {
+        server.authorizer.authorize(user, attributes).await
+    };
+    if let Some(trail) = notes.trail.as_mut() {
+        let verdict = if decision.is_allowed() {
+            "allow"
+        } else {
+            "forbid"
+        };
+        trail.annotate("authorization.k8s.io/decision", verdict);
+        trail.annotate("authorization.k8s.io/reason", decision.reason());
+    }
+    match decision {
+        Decision::Allow { .. } => Ok(()),
+        Decision::NoOpinion { reason } | Decision::Deny { reason } => {
+            Err(Error::forbidden(user, attributes, &reason).into())
+        }
+    }
+}
