@@ -13,6 +13,7 @@ use crate::auth::{Authorizer, ObjectSource};
 use crate::callout::Callouts;
 use crate::resource::Registry;
 
+mod certificate_requests;
 mod default_storage_class;
 mod error;
 mod facts;
@@ -107,6 +108,9 @@ impl Chain {
             Arc::new(tolerations::DefaultTolerationSeconds),
             Arc::new(default_storage_class::DefaultStorageClass::new(
                 source.clone(),
+            )),
+            Arc::new(certificate_requests::CertificateRequests::new(
+                authorizer.clone(),
             )),
             Arc::new(rbac_escalation::RbacEscalation::new(authorizer)),
             // What users add comes after all that changes objects, and before quotas count them.

@@ -31,7 +31,8 @@ use crate::pki::{Authority, NameFacts, Purpose, server_names};
 use crate::resource::Registry;
 use crate::storage::{Keyring, Store};
 use crate::{
-    Config, Error, addresses, admission, bootstrap, crd, expiry, fairness, handler, sealing,
+    Config, Error, addresses, admission, bootstrap, certificates, crd, expiry, fairness, handler,
+    sealing,
 };
 
 /// The API server of one process.
@@ -99,6 +100,7 @@ impl ApiServer {
         }
         fairness::settle(&server).await;
         tokio::spawn(fairness::maintain(server.clone()));
+        tokio::spawn(certificates::run(server.clone()));
         server.ready.store(true, Ordering::Release);
         Ok(server)
     }

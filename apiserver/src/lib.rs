@@ -21,6 +21,7 @@ pub mod auth;
 mod bootstrap;
 pub mod cache;
 mod callout;
+mod certificates;
 mod compress;
 mod config;
 pub mod convert;

@@ -12,6 +12,7 @@ mod issue;
 mod kubeconfig;
 mod leaf;
 mod names;
+mod request;
 mod signing;
 mod tls;
 
@@ -21,6 +22,8 @@ pub use issue::{KeyPairPem, Purpose};
 pub use kubeconfig::Kubeconfig;
 pub use leaf::Leaf;
 pub use names::{NameFacts, node_names, server_names};
+pub(crate) use request::end_of;
+pub use request::{AlternativeNames, CertificateRequest};
 pub use signing::SigningKey;
 pub use tls::Peer;
 

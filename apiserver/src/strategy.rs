@@ -3,6 +3,7 @@
 pub(crate) mod access;
 mod autoscaling;
 mod batch;
+mod certificate;
 mod cluster;
 mod config;
 mod crd;

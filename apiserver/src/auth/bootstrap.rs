@@ -4,6 +4,7 @@
 //! applies the plan at every start, so new versions of davit extend the roles of old clusters; whoever
 //! sets the annotation `rbac.authorization.kubernetes.io/autoupdate` to `false` keeps their own.
 
+mod certificates;
 mod roles;
 mod table;
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::issue::{self, Facts};
 use super::tls::{Peer, Trust};
-use super::{Error, KeyPairPem, Kubeconfig, Leaf, Purpose, SigningKey, file};
+use super::{CertificateRequest, Error, KeyPairPem, Kubeconfig, Leaf, Purpose, SigningKey, file};
 
 /// How long the CA certificate lasts.
 const CA_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -124,6 +124,21 @@ impl Authority {
             },
             ttl,
         )
+    }
+
+    /// Signs a request for these usages; the certificate in PEM ends after `ttl`.
+    ///
+    /// # Errors
+    /// What the cryptographic libraries refuse, in words.
+    pub fn sign_request(
+        &self,
+        request: &CertificateRequest,
+        usages: &[String],
+        ttl: Duration,
+    ) -> Result<String, String> {
+        let ca = self.certificate.load();
+        let issuer = Issuer::from_ca_cert_der(&ca.der, &self.key).map_err(|e| e.to_string())?;
+        request.sign(&issuer, &self.key, ca.facts.not_after, usages, ttl)
     }
 
     /// The identity kept in `<dir>/<file>.pem`: the one found there if it is still good for `purpose`,

@@ -124,7 +124,7 @@ pub(super) fn authority(key: &KeyPair, ttl: Duration) -> Result<String, rcgen::E
     Ok(params.self_signed(key)?.pem())
 }
 
-fn set_validity(params: &mut CertificateParams, ttl: Duration) {
+pub(super) fn set_validity(params: &mut CertificateParams, ttl: Duration) {
     let now = OffsetDateTime::now_utc();
     params.not_before = now - CLOCK_SKEW;
     params.not_after = now + ttl;

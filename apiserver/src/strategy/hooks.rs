@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Errors, autoscaling, batch, cluster, config, crd, devices, labels, networking, pod, rbac,
-    resources, service, volumes, webhook, workload,
+    Errors, autoscaling, batch, certificate, cluster, config, crd, devices, labels, networking,
+    pod, rbac, resources, service, volumes, webhook, workload,
 };
 use crate::schema::Path;
 use crate::schema::node::Hooks;
@@ -97,7 +97,7 @@ const TABLE: &[Entry] = &[
     both("batch.v1.JobSpec", batch::spec_defaults, batch::spec),
     check(
         "certificates.v1.CertificateSigningRequestSpec",
-        webhook::request_spec,
+        certificate::spec,
     ),
     both("core.v1.Container", pod::container::defaults, container),
     check("core.v1.DownwardAPIVolumeFile", pod::volume::downward_file),

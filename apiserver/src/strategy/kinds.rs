@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::meta::NameRule;
 use super::{
-    Context, Errors, batch, cluster, config, crd, devices, names, networking, pod, rbac, service,
-    volumes, webhook, workload,
+    Context, Errors, batch, certificate, cluster, config, crd, devices, names, networking, pod,
+    rbac, service, volumes, webhook, workload,
 };
 
 /// What a user should know of a new object, beside the old one.
@@ -349,7 +349,8 @@ const POLICIES: &[Behavior] = &[
     Behavior {
         status: true,
         name: names::path_segment,
-        check_update: Some(webhook::request_update),
+        update: Some(certificate::prepare_update),
+        check_update: Some(certificate::check_update),
         ..cluster(CERTIFICATES, "CertificateSigningRequest")
     },
     Behavior {

@@ -274,33 +274,3 @@ pub(super) fn request_update(_: &Context<'_>, new: &Value, old: &Value, out: &mu
         out.push(FieldError::invalid("spec", value, "field is immutable"));
     }
 }
-
-/// Checks a certificate request's spec.
-pub(super) fn request_spec(spec: &Value, at: &Path<'_>, out: &mut Errors) {
-    let signer = spec.text("signerName");
-    if !signer.is_empty() {
-        let good = signer.split_once('/').is_some_and(|(domain, path)| {
-            names::dns_subdomain(domain).is_none() && !path.is_empty() && !path.contains('/')
-        });
-        if !good {
-            let detail = "must be a fully qualified domain and path of the form \
-                          'example.com/signer-name'";
-            out.push(FieldError::invalid(at.field("signerName"), signer, detail));
-        }
-    }
-    if let Some(seconds) = spec.int("expirationSeconds").filter(|s| *s < 600) {
-        let detail = "may not specify a duration less than 600 seconds (10 minutes)";
-        out.push(FieldError::invalid(
-            at.field("expirationSeconds"),
-            seconds,
-            detail,
-        ));
-    }
-    let usages = spec.items("usages");
-    for (index, usage) in usages.iter().enumerate() {
-        let at = at.field("usages");
-        if usages.iter().take(index).any(|earlier| earlier == usage) {
-            out.push(FieldError::duplicate(at.index(index), usage.clone()));
-        }
-    }
-}

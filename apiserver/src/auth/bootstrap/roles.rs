@@ -19,11 +19,11 @@ const ALL_OWN: &[&str] = &[
 ];
 
 /// A rule on resources.
-fn rule(verbs: &[&str], groups: &[&str], resources: &[&str]) -> Value {
+pub(super) fn rule(verbs: &[&str], groups: &[&str], resources: &[&str]) -> Value {
     json!({"verbs": verbs, "apiGroups": groups, "resources": resources})
 }
 
-fn named(verbs: &[&str], group: &str, resource: &str, names: &[&str]) -> Value {
+pub(super) fn named(verbs: &[&str], group: &str, resource: &str, names: &[&str]) -> Value {
     json!({"verbs": verbs, "apiGroups": [group], "resources": [resource], "resourceNames": names})
 }
 
@@ -40,7 +40,7 @@ fn events() -> Value {
     )
 }
 
-fn cluster_role(name: &str, rules: Vec<Value>) -> Value {
+pub(super) fn cluster_role(name: &str, rules: Vec<Value>) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
@@ -500,6 +500,10 @@ const BINDINGS: &[(&str, &[(&str, &str)])] = &[
         &[("User", "system:kube-controller-manager")],
     ),
     ("system:node-proxier", &[("User", "system:kube-proxy")]),
+    (
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        &[("Group", "system:nodes")],
+    ),
 ];
 
 /// All ClusterRoleBindings. Each has the name of its role.

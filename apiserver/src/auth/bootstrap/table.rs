@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::certificates;
 use super::roles::{bindings, cluster_roles, namespaced};
 use super::{BootstrapObject, RBAC_GROUP};
 
@@ -12,6 +13,7 @@ pub fn objects() -> Vec<BootstrapObject> {
     objects.extend(
         cluster_roles()
             .into_iter()
+            .chain(certificates::roles())
             .map(|object| rbac("clusterroles", object)),
     );
     objects.extend(
