@@ -1,9 +1,10 @@
-//! What a new cluster has so that ordinary manifests run: a network for pods, and a class for volumes.
+//! What a new cluster has so that ordinary manifests run: drivers, a network for pods, and a class for volumes.
 
+use davit_api::{Plugin, PluginSpec};
 use ipnet::IpNet;
-use kube::Api;
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::connect::Connection;
@@ -13,13 +14,56 @@ use crate::fault::Fault;
 const NETWORK_DRIVER: &str = "bridge.davit.dev";
 /// Driver of the default storage class.
 const STORAGE_DRIVER: &str = "local-path.davit.dev";
+/// Field manager of the `Plugin` objects of bundled drivers.
+const MANAGER: &str = "davit";
+/// Annotation with the spec that davit last gave such an object, by which changes of others are told.
+const MADE_AS: &str = "davit.dev/made-as";
 
 /// Creates the defaults that are missing. What is there stays as it is: users change them as they like.
 pub(crate) async fn create(connection: &Connection, pods: IpNet) -> Result<(), Fault> {
+    let plugins = Api::<Plugin>::all(connection.client.clone());
+    for plugin in davit_plugins::bundled_plugins() {
+        let applied = apply_plugin(&plugins, &plugin).await;
+        applied.map_err(|error| {
+            Fault::request(format!("making plugin {}", plugin.name_any()), &error)
+        })?;
+    }
     for (plural, object) in objects(pods) {
         create_one(connection, plural, object).await?;
     }
     Ok(())
+}
+
+/// A newer davit may grant its drivers other things; an object that anybody has changed is theirs.
+async fn apply_plugin(plugins: &Api<Plugin>, plugin: &Plugin) -> Result<(), kube::Error> {
+    let name = plugin.name_any();
+    let there = plugins.get_opt(&name).await?;
+    if there.is_some_and(|there| !is_untouched(&there)) {
+        return Ok(());
+    }
+    let noted = noted(plugin).map_err(kube::Error::SerdeError)?;
+    let params = PatchParams::apply(MANAGER);
+    match plugins.patch(&name, &params, &Patch::Apply(&noted)).await {
+        // Somebody else manages what a newer davit would have changed.
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
+        applied => applied.map(drop),
+    }
+}
+
+/// The object with a note of what it was made as.
+fn noted(plugin: &Plugin) -> Result<Plugin, serde_json::Error> {
+    let mut plugin = plugin.clone();
+    let spec = serde_json::to_string(&plugin.spec)?;
+    plugin.annotations_mut().insert(MADE_AS.to_owned(), spec);
+    Ok(plugin)
+}
+
+/// Whether the object is still what davit made it.
+fn is_untouched(plugin: &Plugin) -> bool {
+    let made_as = plugin.annotations().get(MADE_AS);
+    made_as
+        .and_then(|text| serde_json::from_str(text).ok())
+        .is_some_and(|spec: PluginSpec| spec == plugin.spec)
 }
 
 async fn create_one(connection: &Connection, plural: &str, object: Value) -> Result<(), Fault> {
@@ -66,6 +110,20 @@ fn objects(pods: IpNet) -> [(&'static str, Value); 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_changed_is_theirs() {
+        for plugin in davit_plugins::bundled_plugins() {
+            assert!(!is_untouched(&plugin), "made by a user");
+            let mut plugin = noted(&plugin).unwrap();
+            let served = serde_json::to_value(&plugin).unwrap();
+            plugin = serde_json::from_value(served).unwrap();
+            assert!(is_untouched(&plugin));
+            plugin.spec.grants.links.kinds.clear();
+            plugin.spec.grants.host_paths.clear();
+            assert!(!is_untouched(&plugin), "a right was taken away");
+        }
+    }
 
     #[test]
     fn the_network_is_one_of_davits_own_kind() {

@@ -18,8 +18,8 @@ use grants::Grants;
 /// A WebAssembly driver and the rights given to it.
 ///
 /// The name of the driver comes from the plugin itself (`status.driver`); it is what
-/// `StorageClass.provisioner` and `Network.spec.driver` name. A `Plugin` whose driver has the name
-/// of a bundled one replaces it.
+/// `StorageClass.provisioner` and `Network.spec.driver` name. A driver has one `Plugin`; one from a
+/// file goes before one that comes with davit.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "davit.dev",
@@ -65,12 +65,20 @@ pub struct PluginSpec {
     pub grants: Grants,
 }
 
-/// Where the bytes of a plugin come from.
+/// Where the bytes of a plugin come from: exactly one of `file` and `bundled`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.file) != has(self.bundled)",
+    "message": "exactly one of file and bundled is required",
+}]))]
 pub struct PluginSource {
     /// Absolute path of a component or core module (`.wasm`) on each selected node.
-    pub file: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// A driver inside the davit binary of each selected node: `bridge` or `local-path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundled: Option<String>,
     /// `sha256:<64 hex digits>` of the file. A file with another digest is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^sha256:[0-9a-f]{64}$"))]

@@ -321,6 +321,7 @@ impl Agent {
         let client = &self.config.client;
         let first = Some("networks are not up yet".to_owned());
         let (problem, problem_seen) = watch::channel(first);
+        let (loaded, loaded_seen) = watch::channel(false);
         let networks = NetworkObjects {
             client: client.clone(),
             node: self.config.node_name.as_str().into(),
@@ -341,6 +342,7 @@ impl Agent {
             ),
             problem,
             drivers: self.plugins.registry().changes(),
+            loaded: loaded_seen,
         };
         tasks.spawn(networks.run(shutdown.clone()));
         let plugins = PluginObjects {
@@ -352,7 +354,10 @@ impl Agent {
                 tasks,
                 shutdown,
             ),
+            node: self.config.node_name.as_str().into(),
             labels: self.config.labels.clone(),
+            drivers: self.plugins.registry().changes(),
+            loaded,
         };
         tasks.spawn(plugins.run(shutdown.clone()));
         problem_seen

@@ -12,9 +12,8 @@ use davit_api::{Plugin, PluginSource, PluginSpec};
 use davit_plugins::executor::{AttachPod, Host, HostConfig, HostParts, NetworkAttachment, NodeUp};
 use davit_plugins::network::{Attachment, Network, Node, Pod};
 use davit_plugins::testing::Machine;
-use davit_plugins::{PluginHost, PluginHostConfig, bundled_grants};
+use davit_plugins::{PluginHost, PluginHostConfig, bundled_plugins};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -36,7 +35,9 @@ async fn world() -> World {
         compiler: None,
     };
     let plugins = PluginHost::start(config).await.unwrap();
-    plugins.registry().ready(BRIDGE).await.unwrap();
+    for object in bundled_plugins() {
+        plugins.reconcile(&object, &BTreeMap::new()).await;
+    }
     let machine = Arc::new(Machine::new());
     let config = HostConfig {
         node: "node-1".into(),
@@ -132,10 +133,10 @@ fn load(criterion: &mut Criterion) {
     )
     .unwrap();
     let source = PluginSource {
-        file: file.to_str().unwrap().to_owned(),
-        digest: None,
+        file: Some(file.to_str().unwrap().to_owned()),
+        ..PluginSource::default()
     };
-    let grants = bundled_grants(BRIDGE, Path::new("/volumes")).unwrap();
+    let grants = bundled_plugins().remove(0).spec.grants;
     let spec = PluginSpec {
         source,
         grants,

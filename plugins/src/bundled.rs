@@ -1,33 +1,52 @@
-//! The drivers that come inside davit. They are ordinary plugins: written with the SDK, loaded and
-//! bounded like any other, replaced by a `Plugin` object whose driver has the same name.
+//! The drivers that come inside davit. They are ordinary plugins: written with the SDK, loaded, granted and bounded by
+//! a `Plugin` object like any other. Only their files need no place on the node.
 
 use davit_api::{
-    Access, Grants, HostPath, Interface, Limits, LinkGrants, LinkKind, NftGrants, RouteGrants,
-    SysctlGrants,
+    Access, Grants, HostPath, Interface, Limits, LinkGrants, LinkKind, NftGrants, Plugin,
+    PluginSource, PluginSpec, RouteGrants, SysctlGrants,
 };
-use std::path::Path;
 
-/// A driver inside davit, with what it is granted.
+/// In `hostPaths[].path`: the node's directory of volumes.
+pub(crate) const VOLUMES: &str = "$(VOLUMES)";
+
+/// A driver inside davit; its name is what `spec.source.bundled` says.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Bundled {
-    pub(crate) driver: &'static str,
+    pub(crate) name: &'static str,
     pub(crate) file: &'static [u8],
-    pub(crate) grants: Grants,
+    grants: fn() -> Grants,
 }
 
-/// Every bundled driver; volumes of `local-path` are made in `volumes`.
-pub(crate) fn bundled(volumes: &Path) -> Vec<Bundled> {
-    vec![
-        Bundled {
-            driver: "bridge.davit.dev",
-            file: include_bytes!(concat!(env!("OUT_DIR"), "/bridge.wasm")),
-            grants: bridge(),
-        },
-        Bundled {
-            driver: "local-path.davit.dev",
-            file: include_bytes!(concat!(env!("OUT_DIR"), "/local_path.wasm")),
-            grants: local_path(volumes),
-        },
-    ]
+/// Every bundled driver.
+pub(crate) const BUNDLED: [Bundled; 2] = [
+    Bundled {
+        name: "bridge",
+        file: include_bytes!(concat!(env!("OUT_DIR"), "/bridge.wasm")),
+        grants: bridge,
+    },
+    Bundled {
+        name: "local-path",
+        file: include_bytes!(concat!(env!("OUT_DIR"), "/local_path.wasm")),
+        grants: local_path,
+    },
+];
+
+/// The `Plugin` objects that a new cluster has: one for each bundled driver, granted what it needs.
+#[must_use]
+pub fn bundled_plugins() -> Vec<Plugin> {
+    let object = |bundled: Bundled| {
+        let source = PluginSource {
+            bundled: Some(bundled.name.to_owned()),
+            ..PluginSource::default()
+        };
+        let spec = PluginSpec {
+            source,
+            grants: (bundled.grants)(),
+            ..PluginSpec::default()
+        };
+        Plugin::new(bundled.name, spec)
+    };
+    BUNDLED.map(object).into()
 }
 
 /// Which addresses it may use is bounded by its networks: what is in their ranges must be leased.
@@ -64,12 +83,12 @@ fn bridge() -> Grants {
     }
 }
 
-fn local_path(volumes: &Path) -> Grants {
+fn local_path() -> Grants {
     Grants {
         interfaces: vec![Interface::StorageInspect],
         host_paths: vec![HostPath {
             name: "volumes".to_owned(),
-            path: volumes.to_string_lossy().into_owned(),
+            path: VOLUMES.to_owned(),
             access: Access::ReadWrite,
             max_bytes: None,
         }],

@@ -28,9 +28,9 @@ mod scope;
 pub mod storage;
 pub mod testing;
 
-pub use bundled::samples;
+pub use bundled::{bundled_plugins, samples};
 pub use engine::{Engine, EngineConfig, EngineError, LoadError, compile_main};
 pub use error::{CallError, Code};
 pub use grants::{Denied, GrantSet, InvalidGrant};
-pub use plugin_host::{PluginHost, PluginHostConfig, StartError, bundled_grants};
+pub use plugin_host::{PluginHost, PluginHostConfig, StartError};
 pub use registry::{DriverInfo, Registry};

@@ -4,11 +4,13 @@ mod source;
 mod status;
 mod wants;
 
-use crate::bundled::{Bundled, bundled};
+use crate::bundled::{BUNDLED, VOLUMES};
 use crate::engine::{Engine, EngineConfig, EngineError, LoadError};
 use crate::grants::GrantSet;
 use crate::registry::{Granted, Registry};
 use davit_api::{Grants, LabelSelector, Plugin, PluginSpec, PluginStatus};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use source::File;
 use status::{Outcome, Service, status};
@@ -16,14 +18,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Where plugins are cached and what the bundled ones may use.
+/// Where plugins are cached and what they find on this node.
 #[derive(Clone, Debug, Default)]
 pub struct PluginHostConfig {
     /// Name of this node.
     pub node: String,
     /// Directory of compiled plugins; made if absent.
     pub cache_dir: PathBuf,
-    /// Directory that the bundled `local-path` driver makes volumes in.
+    /// Directory for volumes: `$(VOLUMES)` in `spec.grants.hostPaths`.
     pub volumes_dir: PathBuf,
     /// See [`EngineConfig::compiler`].
     pub compiler: Option<PathBuf>,
@@ -35,6 +37,8 @@ pub struct PluginHost {
     config: PluginHostConfig,
     engine: Engine,
     registry: Arc<Registry>,
+    /// Done when the bundled drivers are compiled.
+    compiled: Shared<BoxFuture<'static, ()>>,
     /// What each `Plugin` object was last loaded from. One at a time per object.
     loaded: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Source>>>>>,
 }
@@ -52,8 +56,8 @@ struct Source {
 pub struct StartError(#[from] EngineError);
 
 impl PluginHost {
-    /// Starts the engine, and loading the bundled drivers in the background. [`Registry::ready`]
-    /// waits for one of them.
+    /// Starts the engine, and compiling the bundled drivers in the background so that they are ready when their
+    /// `Plugin` objects are. No driver serves before [`Self::reconcile`] has seen its object.
     ///
     /// # Errors
     /// When the engine or the cache directory cannot be set up.
@@ -62,19 +66,13 @@ impl PluginHost {
             cache_dir: config.cache_dir.clone(),
             compiler: config.compiler.clone(),
         })?;
-        let registry = Arc::new(Registry::default());
-        let host = Arc::new(Self {
+        Ok(Arc::new(Self {
+            compiled: compile_bundled(&engine),
             config,
             engine,
-            registry,
+            registry: Arc::default(),
             loaded: Mutex::default(),
-        });
-        for driver in bundled(&host.config.volumes_dir) {
-            host.registry.loading(driver.driver, true);
-            let host = host.clone();
-            tokio::spawn(async move { host.load_bundled(driver).await });
-        }
-        Ok(host)
+        }))
     }
 
     /// The drivers that are ready.
@@ -106,7 +104,7 @@ impl PluginHost {
         status(plugin, &self.config.node, outcome)
     }
 
-    /// Unloads the plugin of a deleted object. A bundled driver that it had replaced serves again.
+    /// Unloads the plugin of a deleted object. What its driver has made stays in force.
     pub async fn forget(&self, plugin: &str) {
         let slot = self.loaded.lock().remove(plugin);
         if let Some(slot) = slot {
@@ -153,18 +151,19 @@ impl PluginHost {
             digest: file.digest.clone(),
             spec: spec.clone(),
         };
-        if source.as_ref() == Some(&wanted) {
+        let serves = self.registry.of_plugin(name).is_some();
+        if serves && source.as_ref() == Some(&wanted) {
             return Ok(());
         }
-        let grants = GrantSet::compile(&spec.grants).map_err(|error| plain(error.into()))?;
-        let described = self.engine.describe(&file.bytes).await.map_err(plain)?;
-        let driver = &described.manifest.driver;
-        if let Some(other) = self.registry.provider(driver).filter(|other| other != name) {
-            return Err(plain(LoadError::Taken {
-                driver: driver.clone(),
-                plugin: other,
-            }));
+        let bundled = spec.source.bundled.is_some();
+        if bundled {
+            self.compiled.clone().await;
         }
+        let grants = self.grants(&spec.grants);
+        let grants = GrantSet::compile(&grants).map_err(|error| plain(error.into()))?;
+        let described = self.engine.describe(&file.bytes).await.map_err(plain)?;
+        self.check_free(name, bundled, &described.manifest.driver)
+            .map_err(plain)?;
         if let Some(missing) = wants::missing(&described.manifest.wants, &spec.grants) {
             return Err((missing.error, Some(missing.snippet)));
         }
@@ -174,37 +173,53 @@ impl PluginHost {
             .await
             .map_err(plain)?;
         let loaded = described.link(&grants.interfaces).map_err(plain)?;
-        let granted = self.granted(Some(name.to_owned()), grants, &config);
+        let granted = Granted {
+            plugin: name.into(),
+            bundled,
+            grants: Arc::new(grants),
+            config: config.into(),
+            node: self.config.node.as_str().into(),
+        };
         self.registry.serve(loaded, granted);
         *source = Some(wanted);
         Ok(())
     }
 
-    async fn load_bundled(&self, driver: Bundled) {
-        let loaded = async {
-            let grants = GrantSet::compile(&driver.grants)?;
-            let described = self.engine.describe(driver.file).await?;
-            let loaded = described.link(&grants.interfaces)?;
-            Ok::<_, LoadError>((loaded, self.granted(None, grants, "{}")))
-        };
-        match loaded.await {
-            Ok((loaded, granted)) => self.registry.serve(loaded, granted),
-            Err(error) => {
-                tracing::error!(driver = driver.driver, %error, "a bundled driver cannot be loaded");
-                self.registry.loading(driver.driver, false);
+    /// A driver has one plugin: the first that is loaded, but one with a file of its own goes before a bundled one.
+    fn check_free(&self, name: &str, bundled: bool, driver: &str) -> Result<(), LoadError> {
+        match self.registry.get(driver) {
+            Ok(other) if *other.granted.plugin != *name && (bundled || !other.granted.bundled) => {
+                Err(LoadError::Taken {
+                    driver: driver.to_owned(),
+                    plugin: other.granted.plugin.to_string(),
+                })
             }
+            _ => Ok(()),
         }
     }
 
-    fn granted(&self, plugin: Option<String>, grants: GrantSet, config: &str) -> Granted {
-        let node = self.config.node.as_str().into();
-        Granted {
-            plugin,
-            grants: Arc::new(grants),
-            config: config.into(),
-            node,
+    /// The grants as they are on this node.
+    fn grants(&self, grants: &Grants) -> Grants {
+        let mut grants = grants.clone();
+        for host_path in &mut grants.host_paths {
+            if let Some(rest) = host_path.path.strip_prefix(VOLUMES) {
+                host_path.path = format!("{}{rest}", self.config.volumes_dir.display());
+            }
         }
+        grants
     }
+}
+
+/// Compiles the bundled drivers for the cache, each in a task of its own.
+fn compile_bundled(engine: &Engine) -> Shared<BoxFuture<'static, ()>> {
+    let compile = |file: &'static [u8]| {
+        let engine = engine.clone();
+        // What is wrong with one is told when it is loaded.
+        tokio::spawn(async move { drop(engine.describe(file).await) })
+    };
+    let tasks = BUNDLED.map(|bundled| compile(bundled.file));
+    let all = futures::future::join_all(tasks).map(drop);
+    all.boxed().shared()
 }
 
 fn config_text(spec: &PluginSpec) -> String {
@@ -215,14 +230,6 @@ fn config_text(spec: &PluginSpec) -> String {
 fn selects(spec: &PluginSpec, labels: &BTreeMap<String, String>) -> bool {
     let selector = LabelSelector::from_map(&spec.node_selector);
     selector.is_ok_and(|selector| selector.matches(labels))
-}
-
-/// The rights of a bundled driver, as the starting point of a manifest that replaces it.
-#[must_use]
-pub fn bundled_grants(driver: &str, volumes_dir: &std::path::Path) -> Option<Grants> {
-    let mut all = bundled(volumes_dir).into_iter();
-    all.find(|bundled| bundled.driver == driver)
-        .map(|bundled| bundled.grants)
 }
 
 #[cfg(test)]

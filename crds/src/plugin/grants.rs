@@ -169,7 +169,8 @@ pub enum PodScope {
 pub struct HostPath {
     /// The name that plans use as `root`.
     pub name: String,
-    /// Absolute path on the node; made if absent.
+    /// Absolute path on the node; made if absent. It may begin with `$(VOLUMES)`, the directory that
+    /// davit keeps for volumes on each node (`volumes` in its data directory).
     pub path: String,
     /// Whether the plugin may write there.
     #[serde(default)]

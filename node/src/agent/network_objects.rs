@@ -37,12 +37,18 @@ pub(super) struct NetworkObjects {
     pub(super) problem: watch::Sender<Option<String>>,
     /// Wakes this loop when a driver has come or gone.
     pub(super) drivers: watch::Receiver<u64>,
+    /// True when the drivers of this cluster had their first chance to load; before, nothing can be brought up.
+    pub(super) loaded: watch::Receiver<bool>,
 }
 
 impl NetworkObjects {
     /// Follows the objects until shutdown.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut backoffs: HashMap<String, Backoff> = HashMap::new();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = self.loaded.wait_for(|loaded| *loaded) => {}
+        }
         loop {
             let now = Timestamp::now();
             let retry = self.reconcile(&mut backoffs, now).await;

@@ -16,6 +16,17 @@ const NO_WASI: &str = "davit offers no WASI; build for wasm32-unknown-unknown";
 /// before the file or the `Plugin` is changed, except where noted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum LoadError {
+    /// The spec does not say where the file is, or says it twice.
+    #[error("spec.source needs exactly one of file and bundled")]
+    Source,
+    /// No such driver comes with this version of davit.
+    #[error("this davit has no bundled driver {name}, only {known}")]
+    NotBundled {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// The file cannot be read. It may appear later.
     #[error("cannot read {path}: {cause}")]
     Unreadable {
@@ -111,6 +122,7 @@ impl LoadError {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Source | Self::NotBundled { .. } => "InvalidSource",
             Self::Unreadable { .. } => "FileUnreadable",
             Self::Digest { .. } => "DigestMismatch",
             Self::TooLarge(_) | Self::NotWasm | Self::Invalid(_) | Self::NoInterfaces => {

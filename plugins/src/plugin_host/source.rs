@@ -1,29 +1,60 @@
-//! The file of a plugin on this node.
+//! The file of a plugin: on this node's disk, or inside this binary.
 
+use crate::bundled::BUNDLED;
 use crate::engine::{LoadError, MAX_FILE_BYTES};
 use davit_api::PluginSource;
 use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// A file that was read, and is the one that was meant.
 pub(super) struct File {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Cow<'static, [u8]>,
     /// sha256, hexadecimal.
     pub(super) digest: String,
 }
 
 impl File {
+    /// Reads the one source that is given.
     pub(super) async fn read(source: &PluginSource) -> Result<Self, LoadError> {
-        let source = source.clone();
-        let joined = tokio::task::spawn_blocking(move || read(&source)).await;
-        joined.map_err(|error| LoadError::Invalid(error.to_string()))?
+        let wanted = source.digest.as_deref();
+        match (&source.file, &source.bundled) {
+            (Some(path), None) => {
+                let path = path.clone();
+                let joined = tokio::task::spawn_blocking(move || read(&path)).await;
+                let bytes = joined.map_err(|error| LoadError::Invalid(error.to_string()))??;
+                Self::checked(Cow::Owned(bytes), wanted)
+            }
+            (None, Some(name)) => Self::checked(Cow::Borrowed(inside(name)?), wanted),
+            _ => Err(LoadError::Source),
+        }
+    }
+
+    fn checked(bytes: Cow<'static, [u8]>, wanted: Option<&str>) -> Result<Self, LoadError> {
+        let digest = hex::encode(Sha256::digest(&bytes));
+        match wanted {
+            Some(wanted) if wanted != format!("sha256:{digest}") => Err(LoadError::Digest {
+                found: digest,
+                wanted: wanted.to_owned(),
+            }),
+            _ => Ok(Self { bytes, digest }),
+        }
     }
 }
 
-fn read(source: &PluginSource) -> Result<File, LoadError> {
-    let path = Path::new(&source.file);
+fn inside(name: &str) -> Result<&'static [u8], LoadError> {
+    let found = BUNDLED.iter().find(|bundled| bundled.name == name);
+    let unknown = || LoadError::NotBundled {
+        name: name.to_owned(),
+        known: BUNDLED.map(|bundled| bundled.name).join(", "),
+    };
+    found.map(|bundled| bundled.file).ok_or_else(unknown)
+}
+
+fn read(file: &str) -> Result<Vec<u8>, LoadError> {
+    let path = Path::new(file);
     let unreadable = |cause: String| LoadError::Unreadable {
-        path: source.file.clone(),
+        path: file.to_owned(),
         cause,
     };
     if !path.is_absolute() {
@@ -40,13 +71,5 @@ fn read(source: &PluginSource) -> Result<File, LoadError> {
     if size > MAX_FILE_BYTES {
         return Err(LoadError::TooLarge(size));
     }
-    let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-    let digest = hex::encode(Sha256::digest(&bytes));
-    match &source.digest {
-        Some(wanted) if *wanted != format!("sha256:{digest}") => Err(LoadError::Digest {
-            found: digest,
-            wanted: wanted.clone(),
-        }),
-        _ => Ok(File { bytes, digest }),
-    }
+    std::fs::read(path).map_err(|error| unreadable(error.to_string()))
 }

@@ -22,8 +22,10 @@ use wasmtime::component::Instance;
 /// What a driver is given besides its code.
 #[derive(Clone, Debug)]
 pub(crate) struct Granted {
-    /// The `Plugin` object; `None` for bundled drivers.
-    pub(crate) plugin: Option<String>,
+    /// The `Plugin` object.
+    pub(crate) plugin: Arc<str>,
+    /// Whether the file comes with davit; such a driver gives way to a `Plugin` of its name with a file.
+    pub(crate) bundled: bool,
     pub(crate) grants: Arc<GrantSet>,
     /// `Plugin.spec.config` as JSON.
     pub(crate) config: Arc<str>,
@@ -33,7 +35,6 @@ pub(crate) struct Granted {
 
 /// A driver in service.
 pub(crate) struct Serving {
-    pub(crate) plugin: Option<String>,
     pub(crate) loaded: Loaded,
     pub(crate) granted: Granted,
     breaker: Mutex<Breaker>,
@@ -68,7 +69,6 @@ pub(crate) struct Planned<P, R> {
 impl Serving {
     pub(crate) fn new(loaded: Loaded, granted: Granted, changed: watch::Sender<u64>) -> Self {
         Self {
-            plugin: granted.plugin.clone(),
             slots: Semaphore::new(granted.grants.limits.concurrency),
             loaded,
             granted,
@@ -90,7 +90,7 @@ impl Serving {
         DriverInfo {
             driver: manifest.driver.clone(),
             version: manifest.version.clone(),
-            plugin: self.plugin.clone(),
+            plugin: self.granted.plugin.to_string(),
             network: self.loaded.network.is_some(),
             storage: self.loaded.node.is_some(),
             node_placement: manifest.feature("storage.placement") == Some("node"),
@@ -191,7 +191,7 @@ impl fmt::Debug for Serving {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serving")
             .field("driver", &self.driver())
-            .field("plugin", &self.plugin)
+            .field("plugin", &self.granted.plugin)
             .finish_non_exhaustive()
     }
 }

@@ -2,10 +2,9 @@
 
 use crate::world::{BRIDGE, World, network, node_up, plugin};
 use davit_api::{Plugin, PluginStatus};
-use davit_plugins::{bundled_grants, samples};
+use davit_plugins::{bundled_plugins, samples};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// The bundled bridge as a file.
 fn bridge() -> Vec<u8> {
@@ -23,8 +22,22 @@ fn ready(status: &PluginStatus) -> (&str, &str, &str) {
 
 fn granted(name: &str, file: String) -> Plugin {
     let mut object = plugin(name, file);
-    object.spec.grants = bundled_grants(BRIDGE, Path::new("/var/lib/davit/volumes")).unwrap();
+    object.spec.grants = bundled("bridge").spec.grants;
     object
+}
+
+fn bundled(name: &str) -> Plugin {
+    let mut all = bundled_plugins().into_iter();
+    all.find(|plugin| plugin.metadata.name.as_deref() == Some(name))
+        .unwrap()
+}
+
+/// The `Plugin` that provides the bridge.
+fn provider(world: &World) -> Option<String> {
+    let mut drivers = world.plugins.registry().drivers().into_iter();
+    drivers
+        .find(|driver| driver.driver == BRIDGE)
+        .map(|driver| driver.plugin)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,23 +58,54 @@ async fn a_file_is_loaded_and_described() {
         ["davit:plugin/lifecycle@0.1.0", "davit:network/driver@0.1.0"]
     );
     assert_eq!(serde_json::to_value(status.risk).unwrap(), "scoped");
-    let provider = |world: &World| {
-        let drivers = world.plugins.registry().drivers();
-        drivers
-            .into_iter()
-            .find(|driver| driver.driver == BRIDGE)
-            .unwrap()
-            .plugin
-    };
     assert_eq!(
         provider(&world).as_deref(),
         Some("mine"),
-        "it replaces the bundled one"
+        "it goes before the bundled one"
     );
+    let status = world.reconcile(&bundled("bridge")).await;
+    assert_eq!(ready(&status).1, "DriverTaken");
+    assert!(ready(&status).2.contains("Plugin mine"), "{status:?}");
     world.host.node_up(node_up(network(BRIDGE))).await.unwrap();
     world.plugins.forget("mine").await;
     assert_eq!(provider(&world), None);
+    assert_eq!(ready(&world.reconcile(&bundled("bridge")).await).0, "True");
+    assert_eq!(provider(&world).as_deref(), Some("bridge"));
     world.host.node_down("default").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bundled_drivers_obey_their_objects() {
+    let world = World::new().await;
+    let mut changes = world.plugins.registry().changes();
+    let mut object = bundled("bridge");
+    object.spec.grants.nft.masquerade = vec!["192.168.0.0/16".into()];
+    assert_eq!(ready(&world.reconcile(&object).await).0, "True");
+    assert!(changes.has_changed().unwrap());
+    let error = world.host.node_up(node_up(network(BRIDGE))).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("spec.grants.nft.masquerade"), "{error}");
+
+    object.spec.node_selector = BTreeMap::from([("never".into(), "here".into())]);
+    assert_eq!(ready(&world.reconcile(&object).await).1, "NoNodes");
+    changes.mark_unchanged();
+    world.reconcile(&object).await;
+    assert!(!changes.has_changed().unwrap(), "nothing was withdrawn");
+    let error = world.host.node_up(node_up(network(BRIDGE))).await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("no Plugin that is Ready here provides it"),
+        "{error}"
+    );
+
+    let mut unknown = bundled("bridge");
+    unknown.spec.source.bundled = Some("vpn".into());
+    let status = world.reconcile(&unknown).await;
+    assert_eq!(ready(&status).1, "InvalidSource");
+    assert!(ready(&status).2.contains("only bridge, local-path"));
+    unknown.spec.source.file = Some("/x.wasm".into());
+    let status = world.reconcile(&unknown).await;
+    assert!(ready(&status).2.contains("exactly one of"), "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,14 +188,14 @@ async fn a_broken_new_version_leaves_the_old_one_serving() {
     let world = World::new().await;
     let mut object = granted("mine", world.file("bridge.wasm", &bridge()));
     object.status = Some(world.reconcile(&object).await);
-    object.spec.source.file = world.file("new.wasm", b"\0asm\x01\0\0\0");
+    object.spec.source.file = Some(world.file("new.wasm", b"\0asm\x01\0\0\0"));
     let status = world.reconcile(&object).await;
     let (is_ready, _, message) = ready(&status);
     assert_eq!(is_ready, "False");
     assert!(message.contains("version 0.1.0 keeps serving"), "{message}");
     world.host.node_up(node_up(network(BRIDGE))).await.unwrap();
     object.spec.config = Some(serde_json::Map::from_iter([("x".into(), 1.into())]));
-    object.spec.source.file = world.file("bridge.wasm", &bridge());
+    object.spec.source.file = Some(world.file("bridge.wasm", &bridge()));
     let status = world.reconcile(&object).await;
     assert_eq!(ready(&status).1, "InvalidConfig");
     assert!(ready(&status).2.contains("unknown field `x`"), "{status:?}");
@@ -187,7 +231,7 @@ async fn only_selected_nodes_load_it() {
             .registry()
             .drivers()
             .iter()
-            .all(|d| d.plugin.is_none())
+            .all(|d| d.plugin != "spin")
     );
 }
 
@@ -241,5 +285,7 @@ async fn damaged_files_harm_nobody() {
         }
         world.plugins.forget("broken").await;
     }
+    // One that loads goes before the bundled one; afterwards that one is looked at again.
+    assert_eq!(ready(&world.reconcile(&bundled("bridge")).await).0, "True");
     world.host.node_up(node_up(network(BRIDGE))).await.unwrap();
 }

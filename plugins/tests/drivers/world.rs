@@ -5,7 +5,7 @@ use davit_plugins::executor::{AttachPod, Host, HostConfig, HostParts, NetworkAtt
 use davit_plugins::network::{Attachment, Network, Node, Pod};
 use davit_plugins::storage::{AccessMode, CreateRequest, PublishRequest, UseMode, VolumeRef};
 use davit_plugins::testing::Machine;
-use davit_plugins::{PluginHost, PluginHostConfig};
+use davit_plugins::{PluginHost, PluginHostConfig, bundled_plugins};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,8 +32,9 @@ impl World {
             compiler: Some(env!("CARGO_BIN_EXE_davit-plugin-compile").into()),
         };
         let plugins = PluginHost::start(config).await.unwrap();
-        for driver in [BRIDGE, LOCAL_PATH] {
-            plugins.registry().ready(driver).await.unwrap();
+        for object in bundled_plugins() {
+            let status = plugins.reconcile(&object, &BTreeMap::new()).await;
+            assert!(status.nodes[0].ready, "{status:?}");
         }
         let machine = Machine::new();
         let host = open(dir.path(), &plugins, &machine);
@@ -185,7 +186,10 @@ pub(crate) fn publish(id: &str, uid: &str) -> PublishRequest {
 }
 
 pub(crate) fn plugin(name: &str, file: String) -> Plugin {
-    let source = PluginSource { file, digest: None };
+    let source = PluginSource {
+        file: Some(file),
+        ..PluginSource::default()
+    };
     let mut plugin = Plugin::new(
         name,
         PluginSpec {
