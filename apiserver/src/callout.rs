@@ -67,6 +67,23 @@ pub(crate) struct Target {
     pub(crate) trust: Trust,
 }
 
+impl Target {
+    /// From the `clientConfig` of a webhook.
+    ///
+    /// # Errors
+    /// Text for the user.
+    pub(crate) fn from_client_config(config: &serde_json::Value) -> Result<Self, String> {
+        use base64::Engine as _;
+        let place = Place::from_client_config(config)?;
+        let bundle = config["caBundle"].as_str().unwrap_or_default();
+        let bundle = base64::engine::general_purpose::STANDARD
+            .decode(bundle)
+            .map_err(|error| format!("the CA bundle is not base64: {error}"))?;
+        let trust = Trust::bundle(&bundle);
+        Ok(Self { place, trust })
+    }
+}
+
 impl std::fmt::Debug for Callouts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Callouts").finish_non_exhaustive()

@@ -192,7 +192,7 @@ pub(crate) fn sync(server: &ApiServer) {
 fn serve(server: &ApiServer, name: &str, definition: &Value) {
     let established = condition(definition, "Established") == Some("True");
     let resources = if established {
-        resources::build(definition)
+        resources::build(definition, &server.callouts)
     } else {
         Vec::new()
     };

@@ -63,7 +63,7 @@ impl Policies {
     }
 
     /// All policies that apply, and those that would if they could be asked.
-    fn collect<'a>(
+    async fn collect<'a>(
         &self,
         scene: &Scene<'_>,
         hooks: &'a [Hook],
@@ -102,7 +102,7 @@ impl Policies {
                         continue;
                     }
                 }
-                match params::collect(&self.parts, scene.request, policy, binding) {
+                match params::collect(&self.parts, scene.request, policy, binding).await {
                     Err(why) => misfit(Some(binding), &why),
                     Ok(params) => invocations.extend(params.into_iter().map(|param| Invocation {
                         policy,

@@ -20,11 +20,11 @@ fn is_whole(request: &Request<'_>, object: &Value) -> bool {
 
 async fn convert(from: &Resource, to: &Resource, object: Value) -> Result<Value, String> {
     let stored = match &from.conversion {
-        Some(conversion) => conversion.to_stored(object)?,
+        Some(conversion) => conversion.store(object).await?,
         None => object,
     };
     match &to.conversion {
-        Some(conversion) => conversion.to_served(stored),
+        Some(conversion) => conversion.serve_one(stored).await,
         None => Ok(stored),
     }
 }

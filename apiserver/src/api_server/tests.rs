@@ -1,6 +1,7 @@
 //! Whole requests through the server, in process.
 
 mod audit;
+mod conversion;
 mod custom;
 mod deletion;
 mod fairness;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{Conversion, shared};
+use super::{Conversion, Mapping, shared};
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
@@ -18,7 +18,7 @@ pub(crate) fn autoscaler_v1() -> Arc<dyn Conversion> {
     shared(AutoscalerV1)
 }
 
-impl Conversion for AutoscalerV1 {
+impl Mapping for AutoscalerV1 {
     fn to_stored(&self, mut object: Value) -> Result<Value, String> {
         object["apiVersion"] = "autoscaling/v2".into();
         let mut metrics = take_annotation(&mut object, METRICS)?

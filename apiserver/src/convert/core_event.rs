@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Conversion, shared};
+use super::{Conversion, Mapping, shared};
 
 /// Served name, stored name.
 const NAMES: &[(&str, &str)] = &[
@@ -24,7 +24,7 @@ pub(crate) fn core_event() -> Arc<dyn Conversion> {
     shared(CoreEvent)
 }
 
-impl Conversion for CoreEvent {
+impl Mapping for CoreEvent {
     fn to_stored(&self, object: Value) -> Result<Value, String> {
         Ok(rename(object, "v1", |(served, stored)| (*served, *stored)))
     }

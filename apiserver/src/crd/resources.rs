@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 
 use super::condition;
+use crate::callout::Callouts;
 use crate::convert::{self, Conversion};
 use crate::resource::{Custom, Field, Resource, ScalePaths, Subresource, Verbs};
 use crate::schema::{Path, Schema};
@@ -15,18 +16,18 @@ use crate::table::{Column, PrinterColumn, Source};
 
 /// One resource for each served version. A version whose schema cannot be compiled is left out and logged;
 /// validation does not let such a definition in.
-pub(super) fn build(definition: &Value) -> Vec<Resource> {
+pub(super) fn build(definition: &Value, callouts: &Arc<Callouts>) -> Vec<Resource> {
     let versions = definition["spec"]["versions"]
         .as_array()
         .into_iter()
         .flatten();
     let served = versions.filter(|version| version["served"] == true);
     served
-        .filter_map(|version| resource(definition, version))
+        .filter_map(|version| resource(definition, version, callouts))
         .collect()
 }
 
-fn resource(definition: &Value, version: &Value) -> Option<Resource> {
+fn resource(definition: &Value, version: &Value, callouts: &Arc<Callouts>) -> Option<Resource> {
     let text = |value: &Value| Arc::<str>::from(value.as_str().unwrap_or_default());
     let texts = |value: &Value| -> Vec<Arc<str>> {
         value.as_array().into_iter().flatten().map(text).collect()
@@ -71,7 +72,7 @@ fn resource(definition: &Value, version: &Value) -> Option<Resource> {
         columns: columns(&version["additionalPrinterColumns"]),
         fields: fields(&version["selectableFields"]),
         prefix: format!("/registry/{group}/{plural}/").into(),
-        conversion: conversion(definition, &group, &name),
+        conversion: conversion(definition, &group, &name, callouts),
         review: None,
         companion: None,
         returns_deleted: false,
@@ -150,7 +151,12 @@ fn fields(declared: &Value) -> Arc<[Field]> {
 
 /// Objects are stored in the storage version of their last write, so a version needs no conversion only
 /// while it is the only one that was ever stored.
-fn conversion(definition: &Value, group: &str, version: &str) -> Option<Arc<dyn Conversion>> {
+fn conversion(
+    definition: &Value,
+    group: &str,
+    version: &str,
+    callouts: &Arc<Callouts>,
+) -> Option<Arc<dyn Conversion>> {
     let stored = definition["status"]["storedVersions"].as_array();
     if stored.is_some_and(|stored| matches!(stored.as_slice(), [only] if only == version)) {
         return None;
@@ -162,6 +168,18 @@ fn conversion(definition: &Value, group: &str, version: &str) -> Option<Arc<dyn 
     let storage = versions
         .into_iter()
         .find(|version| version["storage"] == true)?;
+    let configured = &definition["spec"]["conversion"];
+    if configured["strategy"] == "Webhook" {
+        let stored = storage["name"].as_str().unwrap_or_default();
+        let hook = convert::Hook::new(
+            callouts.clone(),
+            &configured["webhook"],
+            group,
+            stored,
+            version,
+        );
+        return Some(Arc::new(hook));
+    }
     Some(convert::shared(convert::Rename {
         stored: format!("{group}/{}", storage["name"].as_str().unwrap_or_default()),
         served: format!("{group}/{version}"),

@@ -54,14 +54,14 @@ impl Answer {
 }
 
 /// One stored object, as the client wants to see it.
-pub(crate) fn object_answer(
+pub(crate) async fn object_answer(
     call: &Call,
     code: StatusCode,
     stored: &Bytes,
     mut warnings: Vec<String>,
 ) -> Result<Response<Body>, StatusError> {
     warnings.append(&mut call.notes.take_warnings());
-    let bytes = object_bytes(call, stored)?;
+    let bytes = object_bytes(call, stored).await?;
     let mut answer = Answer {
         code,
         bytes,
@@ -100,11 +100,11 @@ fn yaml(answer: Answer) -> Result<Response<Body>, StatusError> {
 }
 
 /// The JSON of a stored object in the version of the request. Shares the bytes unless they must change.
-pub(super) fn object_bytes(call: &Call, stored: &Bytes) -> Result<Bytes, StatusError> {
+async fn object_bytes(call: &Call, stored: &Bytes) -> Result<Bytes, StatusError> {
     if call.resource.conversion.is_none() {
         return Ok(stored.clone());
     }
-    Ok(call.served(parse(stored)?)?.to_string().into())
+    Ok(call.served(parse(stored)?).await?.to_string().into())
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, StatusError> {

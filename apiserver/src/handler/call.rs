@@ -114,19 +114,28 @@ impl Call {
     }
 
     /// An object as this version serves it.
-    pub(crate) fn served(&self, stored: Value) -> Result<Value, StatusError> {
+    pub(crate) async fn served(&self, stored: Value) -> Result<Value, StatusError> {
         match &self.resource.conversion {
-            Some(conversion) => conversion.to_served(stored).map_err(StatusError::internal),
+            Some(conversion) => conversion
+                .serve_one(stored)
+                .await
+                .map_err(StatusError::internal),
             None => Ok(stored),
         }
     }
 
     /// An object as it is stored.
-    pub(crate) fn stored(&self, served: Value) -> Result<Value, StatusError> {
+    pub(crate) async fn stored(&self, served: Value) -> Result<Value, StatusError> {
         match &self.resource.conversion {
-            Some(conversion) => conversion
-                .to_stored(served)
-                .map_err(StatusError::bad_request),
+            Some(conversion) => {
+                conversion
+                    .store(served)
+                    .await
+                    .map_err(|why| match self.resource.custom {
+                        Some(_) => StatusError::internal(why),
+                        None => StatusError::bad_request(why),
+                    })
+            }
             None => Ok(served),
         }
     }

@@ -38,7 +38,7 @@ pub(super) async fn delete_collection(
             let one = call.derived(path, call.options.clone());
             match delete_named(&one, name, options).await {
                 Ok(Deleted::Gone(last)) => Ok(Some(last)),
-                Ok(Deleted::Pending(bytes)) => Ok(Some(call.served(answer::parse(&bytes)?)?)),
+                Ok(Deleted::Pending(bytes)) => Ok(Some(call.served(answer::parse(&bytes)?).await?)),
                 // Somebody else was faster.
                 Err(error) if error.code() == 404 => Ok(None),
                 Err(error) => Err(error),

@@ -40,7 +40,7 @@ pub(super) async fn create_object(
         write::prepare_new(call, &mut draft).await?;
         match write::store_new(call, draft.object.take()).await? {
             Outcome::Stored(bytes) | Outcome::Removed(bytes) => {
-                return object_answer(call, StatusCode::CREATED, &bytes, draft.warnings);
+                return object_answer(call, StatusCode::CREATED, &bytes, draft.warnings).await;
             }
             Outcome::Raced => {}
         }

@@ -104,13 +104,13 @@ pub(super) async fn delete(call: &Call, body: Bytes) -> Result<Response<Body>, S
     let name = call.path.name.clone();
     match delete_named(call, &name, &options).await? {
         Deleted::Gone(last) if call.resource.returns_deleted => {
-            object_answer(call, StatusCode::OK, &last.to_string().into(), Vec::new())
+            object_answer(call, StatusCode::OK, &last.to_string().into(), Vec::new()).await
         }
         Deleted::Gone(last) => {
             let uid = metadata::of(&last).get("uid").cloned().unwrap_or_default();
             Ok(answer::success(call, StatusCode::OK, &name, &uid))
         }
-        Deleted::Pending(bytes) => object_answer(call, StatusCode::OK, &bytes, Vec::new()),
+        Deleted::Pending(bytes) => object_answer(call, StatusCode::OK, &bytes, Vec::new()).await,
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) async fn get(call: &Call) -> Result<Response<Body>, StatusError> {
         None => read(call, name).await?.map(|kv| kv.value),
     };
     let bytes = bytes.ok_or_else(|| call.not_found(name))?;
-    object_answer(call, StatusCode::OK, &bytes, Vec::new())
+    object_answer(call, StatusCode::OK, &bytes, Vec::new()).await
 }
 
 /// The newest version of an object, from the store itself.

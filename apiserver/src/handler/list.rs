@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use serde_json::{Value, json};
 
-use super::answer::{object_bytes, parse};
+use super::answer::parse;
 use super::{Answer, Call, page};
 use crate::cache::Page;
 use crate::error::StatusError;
@@ -23,17 +23,18 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, StatusError> {
     let page = page::page(call, &selection).await?;
     let metadata = metadata(&page, &selection.prefix);
     match call.accept.form {
-        Form::Plain => plain(call, page, &metadata),
+        Form::Plain => plain(call, page, &metadata).await,
         Form::Table => {
             let printer = Printer::new(&call.resource, call.options.include);
-            let objects = values(call, &page)?;
+            let objects = values(call, &page).await?;
             Ok(
                 Answer::ok(printer.table(metadata, objects, true).to_string().into())
                     .into_response(),
             )
         }
         Form::Partial => {
-            let items: Vec<Value> = values(call, &page)?
+            let items: Vec<Value> = values(call, &page)
+                .await?
                 .into_iter()
                 .map(table::partial)
                 .collect();
@@ -77,27 +78,39 @@ fn metadata(page: &Page, prefix: &str) -> Value {
     metadata
 }
 
-fn values(call: &Call, page: &Page) -> Result<Vec<Value>, StatusError> {
-    let parsed = page
-        .objects
-        .iter()
-        .map(|object| call.served(parse(&object.bytes)?));
-    parsed.collect()
+/// The objects in the version of the request, converted all at once.
+async fn values(call: &Call, page: &Page) -> Result<Vec<Value>, StatusError> {
+    let parsed = page.objects.iter().map(|object| parse(&object.bytes));
+    let parsed = parsed.collect::<Result<Vec<Value>, StatusError>>()?;
+    match &call.resource.conversion {
+        Some(conversion) => conversion
+            .serve(parsed)
+            .await
+            .map_err(StatusError::internal),
+        None => Ok(parsed),
+    }
 }
 
 /// Objects are sent as they are kept. Small lists are one frame; big ones are streamed in frames of
 /// [`FRAME`] so that a list never takes a second copy of all objects.
-fn plain(call: &Call, page: Page, metadata: &Value) -> Result<Response<Body>, StatusError> {
+async fn plain(call: &Call, page: Page, metadata: &Value) -> Result<Response<Body>, StatusError> {
     let head = format!(
         "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
         call.resource.list_kind,
         call.resource.api_version(),
     );
-    let items = page
-        .objects
-        .iter()
-        .map(|object| object_bytes(call, &object.bytes));
-    let items = items.collect::<Result<Vec<Bytes>, StatusError>>()?;
+    let items: Vec<Bytes> = if call.resource.conversion.is_none() {
+        page.objects
+            .into_iter()
+            .map(|object| object.bytes)
+            .collect()
+    } else {
+        let values = values(call, &page).await?;
+        values
+            .iter()
+            .map(|value| value.to_string().into())
+            .collect()
+    };
     let bytes: usize = items.iter().map(Bytes::len).sum();
     let size = head.len() + 2 + bytes + items.len().saturating_sub(1);
     let mut frames = Frames {

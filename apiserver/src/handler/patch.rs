@@ -93,7 +93,7 @@ pub(super) async fn patch(call: &Call, body: Bytes) -> Result<Response<Body>, St
         }
         match write::update(call, &current, &mut draft).await? {
             Outcome::Stored(bytes) | Outcome::Removed(bytes) => {
-                return object_answer(call, StatusCode::OK, &bytes, draft.warnings);
+                return object_answer(call, StatusCode::OK, &bytes, draft.warnings).await;
             }
             Outcome::Raced => {}
         }

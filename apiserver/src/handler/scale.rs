@@ -86,7 +86,7 @@ async fn change(
         match write::update(call, &current, &mut draft).await? {
             Outcome::Stored(bytes) | Outcome::Removed(bytes) => {
                 let stored: Bytes = bytes;
-                let object = call.served(answer::parse(&stored)?)?;
+                let object = call.served(answer::parse(&stored)?).await?;
                 return Ok(Answer::json(StatusCode::OK, &view(&object, paths)).into_response());
             }
             Outcome::Raced => {}

@@ -41,7 +41,7 @@ pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, S
         };
         match write::update(call, &current, &mut draft).await? {
             Outcome::Stored(bytes) | Outcome::Removed(bytes) => {
-                return object_answer(call, StatusCode::OK, &bytes, draft.warnings);
+                return object_answer(call, StatusCode::OK, &bytes, draft.warnings).await;
             }
             // The next round finds out whether the version asked for is gone.
             Outcome::Raced => {}

@@ -164,13 +164,14 @@ impl Shape {
         self.form == Form::Plain && self.resource.conversion.is_none()
     }
 
-    fn line(&mut self, event: EventType, object: &Bytes) -> Result<Bytes, StatusError> {
+    async fn line(&mut self, event: EventType, object: &Bytes) -> Result<Bytes, StatusError> {
         if self.shares_bytes() {
             return Ok(event.line(object));
         }
         let mut value = parse(object)?;
         if let Some(conversion) = &self.resource.conversion {
-            value = conversion.to_served(value).map_err(StatusError::internal)?;
+            let served = conversion.serve_one(value).await;
+            value = served.map_err(StatusError::internal)?;
         }
         let shaped = match self.form {
             Form::Plain => value,
@@ -255,7 +256,7 @@ impl Stream {
     async fn next_frame(&mut self) -> Option<Bytes> {
         let frame = match self.state {
             State::Over => return None,
-            State::First | State::FirstQuiet => self.first_frame(),
+            State::First | State::FirstQuiet => self.first_frame().await,
             State::Changes => self.change_frame().await,
         };
         frame.unwrap_or_else(|error| {
@@ -264,7 +265,7 @@ impl Stream {
         })
     }
 
-    fn first_frame(&mut self) -> Result<Option<Bytes>, StatusError> {
+    async fn first_frame(&mut self) -> Result<Option<Bytes>, StatusError> {
         let mut frame = BytesMut::new();
         while frame.len() < FRAME {
             let Some(object) = self.first.next() else {
@@ -274,7 +275,8 @@ impl Stream {
                 self.state = State::Changes;
                 break;
             };
-            frame.extend_from_slice(&self.shape.line(EventType::Added, &object.bytes)?);
+            let line = self.shape.line(EventType::Added, &object.bytes).await?;
+            frame.extend_from_slice(&line);
         }
         Ok(Some(frame.freeze()))
     }
@@ -284,7 +286,7 @@ impl Stream {
         loop {
             match self.wait().await {
                 Wake::Changes(changes) => {
-                    if let Some(frame) = self.lines(&changes)? {
+                    if let Some(frame) = self.lines(&changes).await? {
                         return Ok(Some(frame));
                     }
                 }
@@ -320,7 +322,7 @@ impl Stream {
 
     /// One frame with all changes that concern the selection. A single one shares its bytes with every
     /// other watcher.
-    fn lines(&mut self, changes: &[Arc<Change>]) -> Result<Option<Bytes>, StatusError> {
+    async fn lines(&mut self, changes: &[Arc<Change>]) -> Result<Option<Bytes>, StatusError> {
         let shared = self.shape.shares_bytes();
         let mut first: Option<Bytes> = None;
         let mut frame: Option<BytesMut> = None;
@@ -329,7 +331,7 @@ impl Stream {
                 change.line_for(self.watcher.selection())
             } else {
                 match change.seen_by(self.watcher.selection()) {
-                    Some((event, object)) => Some(self.shape.line(event, &object)?),
+                    Some((event, object)) => Some(self.shape.line(event, &object).await?),
                     None => None,
                 }
             };

@@ -42,13 +42,13 @@ pub(super) struct Draft {
 /// Reads the newest version of an object.
 pub(super) async fn current(call: &Call, name: &str) -> Result<Option<Current>, StatusError> {
     match get::read(call, name).await? {
-        Some(kv) => from_store(call, kv).map(Some),
+        Some(kv) => from_store(call, kv).await.map(Some),
         None => Ok(None),
     }
 }
 
-pub(super) fn from_store(call: &Call, kv: KeyValue) -> Result<Current, StatusError> {
-    let object = call.served(answer::parse(&kv.value)?)?;
+pub(super) async fn from_store(call: &Call, kv: KeyValue) -> Result<Current, StatusError> {
+    let object = call.served(answer::parse(&kv.value)?).await?;
     Ok(Current { kv, object })
 }
 
@@ -98,13 +98,15 @@ pub(super) async fn store_new(call: &Call, mut object: Value) -> Result<Outcome,
         if call.server.store.get(&key, None).await?.is_some() {
             return Ok(Outcome::Raced);
         }
-        return Ok(Outcome::Stored(call.stored(object)?.to_string().into()));
+        return Ok(Outcome::Stored(
+            call.stored(object).await?.to_string().into(),
+        ));
     }
     txn.compares.push(Compare {
         key: key.clone(),
         mod_revision: 0,
     });
-    let value = object::encode(&call.stored(object)?);
+    let value = object::encode(&call.stored(object).await?);
     txn.ops.insert(0, Op::Put { key, value });
     commit(call, &name, txn, taken).await
 }
@@ -186,7 +188,7 @@ pub(super) async fn replace(
     };
     let taken = reserve(call, Operation::Update, Some(&current.object), &object)?;
     let name = metadata::text(&current.object, "name");
-    let stored = call.stored(object)?;
+    let stored = call.stored(object).await?;
     if call.options.dry_run {
         return Ok(Outcome::Stored(stored.to_string().into()));
     }
@@ -213,7 +215,7 @@ pub(super) async fn remove(
     };
     let given_back = reserve(call, Operation::Delete, Some(&current.object), &Value::Null)?;
     let name = metadata::text(&current.object, "name");
-    let last = Bytes::from(call.stored(last.clone())?.to_string());
+    let last = Bytes::from(call.stored(last.clone()).await?.to_string());
     if call.options.dry_run {
         return Ok(Outcome::Removed(last));
     }

@@ -19,7 +19,7 @@ impl Policies {
     ) -> Result<(), Error> {
         let hooks = self.definitions.current(&*self.parts.source);
         let scene = Scene::new(request, &*self.parts.source, &self.parts.registry);
-        let (invocations, misfits) = self.collect(&scene, &hooks, object)?;
+        let (invocations, misfits) = self.collect(&scene, &hooks, object).await?;
         let mut faults: Vec<(String, bool)> = misfits
             .iter()
             .filter(|misfit| !misfit.policy.ignores)

@@ -1,5 +1,6 @@
 //! The parameters that a binding chooses for a policy.
 
+use bytes::Bytes;
 use davit_api::LabelSelector;
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use crate::resource::Resource;
 ///
 /// # Errors
 /// Text for the user.
-pub(super) fn collect(
+pub(super) async fn collect(
     parts: &Parts,
     request: &Request<'_>,
     policy: &Policy,
@@ -47,26 +48,20 @@ pub(super) fn collect(
     };
     let found = match (&reference.name, &reference.selector) {
         (Some(name), None) => {
-            let bytes = parts.source.stored(&resource.key(namespace, name));
-            bytes.map(|b| served(&resource, &b)).into_iter().collect()
+            let key = resource.key(namespace, name);
+            parts.source.stored(&key).into_iter().collect()
         }
-        (None, Some(selector)) => {
-            let selector = LabelSelector::try_from(selector).map_err(|e| e.to_string())?;
-            let all = parts.source.stored_under(&resource.prefix_in(namespace));
-            let all = all.iter().map(|bytes| served(&resource, bytes));
-            all.filter(|param| match param {
-                Ok(param) => has_labels(&selector, param),
-                Err(_) => true,
-            })
-            .collect()
-        }
+        (None, Some(_)) => parts.source.stored_under(&resource.prefix_in(namespace)),
         (Some(_), Some(_)) => {
             return Err("paramRef.name and paramRef.selector are mutually exclusive".into());
         }
         (None, None) => return Err("one of name or selector must be provided".into()),
     };
-    let found: Result<Vec<Value>, String> = found;
-    let found = found?;
+    let mut found = served(&resource, &found).await?;
+    if let Some(selector) = &reference.selector {
+        let selector = LabelSelector::try_from(selector).map_err(|e| e.to_string())?;
+        found.retain(|param| has_labels(&selector, param));
+    }
     if found.is_empty() && reference.parameter_not_found_action.as_deref() == Some("Deny") {
         return Err(
             "no params found for policy binding with `Deny` parameterNotFoundAction".into(),
@@ -75,10 +70,12 @@ pub(super) fn collect(
     Ok(found)
 }
 
-fn served(resource: &Resource, bytes: &[u8]) -> Result<Value, String> {
-    let stored = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+async fn served(resource: &Resource, stored: &[Bytes]) -> Result<Vec<Value>, String> {
+    let parsed = stored.iter().map(|bytes| serde_json::from_slice(bytes));
+    let parsed = parsed.collect::<Result<Vec<Value>, _>>();
+    let parsed = parsed.map_err(|error| error.to_string())?;
     match &resource.conversion {
-        Some(conversion) => conversion.to_served(stored),
-        None => Ok(stored),
+        Some(conversion) => conversion.serve(parsed).await,
+        None => Ok(parsed),
     }
 }

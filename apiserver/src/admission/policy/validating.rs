@@ -35,7 +35,7 @@ impl Policies {
     pub(super) async fn check(&self, request: &Request<'_>, object: &Value) -> Result<(), Error> {
         let hooks = self.definitions.current(&*self.parts.source);
         let scene = Scene::new(request, &*self.parts.source, &self.parts.registry);
-        let (invocations, misfits) = self.collect(&scene, &hooks, object)?;
+        let (invocations, misfits) = self.collect(&scene, &hooks, object).await?;
         let mut denials: Vec<Denial> = misfits
             .iter()
             .filter(|misfit| !misfit.policy.ignores)

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::admission::facts::{Conditions, WEBHOOK_NAMES};
 use crate::admission::matching::Matcher;
 use crate::auth::{Kind, ObjectSource};
-use crate::callout::{Place, Target, Trust};
+use crate::callout::Target;
 
 pub(super) const MUTATING: Kind = Kind {
     group: "admissionregistration.k8s.io",
@@ -94,7 +94,7 @@ impl Webhook {
                 written.object_selector.as_ref(),
             ),
             conditions: Conditions::compile(written.match_conditions.as_ref(), WEBHOOK_NAMES),
-            target: target(&written.client_config),
+            target: Target::from_client_config(&written.client_config),
             ignores: written.failure_policy.as_deref() == Some("Ignore"),
             dry_runs: matches!(
                 written.side_effects.as_deref(),
@@ -106,21 +106,6 @@ impl Webhook {
             name: written.name,
         }
     }
-}
-
-/// Where and how a webhook is called.
-///
-/// # Errors
-/// Text for the user.
-pub(super) fn target(config: &Value) -> Result<Target, String> {
-    use base64::Engine as _;
-    let place = Place::from_client_config(config)?;
-    let bundle = config["caBundle"].as_str().unwrap_or_default();
-    let bundle = base64::engine::general_purpose::STANDARD
-        .decode(bundle)
-        .map_err(|error| format!("the CA bundle is not base64: {error}"))?;
-    let trust = Trust::bundle(&bundle);
-    Ok(Target { place, trust })
 }
 
 struct Compiled {
