@@ -14,13 +14,18 @@ use crate::callout::Callouts;
 use crate::resource::Registry;
 
 mod certificate_requests;
+mod claim_resize;
+mod default_class;
+mod default_ingress_class;
 mod default_storage_class;
 mod error;
 mod facts;
 mod limit_range;
 mod matching;
 mod namespace_lifecycle;
+mod node_restriction;
 mod notes;
+mod pod_security;
 mod policy;
 mod priority;
 mod rbac_escalation;
@@ -28,8 +33,12 @@ mod request;
 mod reservation;
 mod resource_quota;
 mod round;
+mod runtime_class;
 mod service_account;
+mod storage_protection;
+mod taint_nodes;
 mod tolerations;
+mod topology_labels;
 mod versions;
 mod webhook;
 
@@ -104,14 +113,26 @@ impl Chain {
             Arc::new(namespace_lifecycle::NamespaceLifecycle::new(source.clone())),
             Arc::new(limit_range::LimitRanger::new(source.clone())),
             Arc::new(service_account::ServiceAccount::new(source.clone())),
+            Arc::new(node_restriction::NodeRestriction::new(source.clone())),
+            Arc::new(taint_nodes::TaintNodesByCondition),
+            Arc::new(pod_security::PodSecurity::new(source.clone())),
             Arc::new(priority::Priority::new(source.clone())),
             Arc::new(tolerations::DefaultTolerationSeconds),
             Arc::new(default_storage_class::DefaultStorageClass::new(
                 source.clone(),
             )),
+            Arc::new(storage_protection::StorageObjectInUseProtection),
+            Arc::new(claim_resize::PersistentVolumeClaimResize::new(
+                source.clone(),
+            )),
+            Arc::new(runtime_class::RuntimeClass::new(source.clone())),
             Arc::new(certificate_requests::CertificateRequests::new(
                 authorizer.clone(),
             )),
+            Arc::new(default_ingress_class::DefaultIngressClass::new(
+                source.clone(),
+            )),
+            Arc::new(topology_labels::PodTopologyLabels::new(source.clone())),
             Arc::new(rbac_escalation::RbacEscalation::new(authorizer)),
             // What users add comes after all that changes objects, and before quotas count them.
             Arc::new(policy::Policies::mutating(parts.clone())),

@@ -361,6 +361,7 @@ impl StatusError {
                 name,
             } => Self::missing(&group, &resource, &name),
             admission::Error::Status(status) => Self::relayed(*status),
+            admission::Error::Invalid { errors } => Self::invalid(resource, name, &errors),
             admission::Error::Internal { message } => Self::internal(message),
         }
     }

@@ -1,13 +1,11 @@
 //! `DefaultStorageClass`: a claim that names no class gets the default one.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Deserialize;
 use serde_json::Value;
 
+use super::default_class::newest;
 use super::{Error, Operation, Plugin, Request};
 use crate::auth::{Kind, ObjectSource};
 
@@ -23,45 +21,13 @@ pub(super) struct DefaultStorageClass {
     source: Arc<dyn ObjectSource>,
 }
 
-#[derive(Deserialize)]
-struct StorageClass {
-    metadata: Meta,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Meta {
-    name: String,
-    creation_timestamp: Option<jiff::Timestamp>,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
-}
-
 impl DefaultStorageClass {
     pub(super) fn new(source: Arc<dyn ObjectSource>) -> Self {
         Self { source }
     }
 
-    /// The default class; of several the newest, of these the first by name.
     fn default_class(&self) -> Option<String> {
-        let classes = self.source.list(Kind::STORAGE_CLASSES, "").into_iter();
-        let parsed = classes.filter_map(|c| serde_json::from_slice::<StorageClass>(&c).ok());
-        let newest = parsed
-            .map(|class| class.metadata)
-            .filter(Meta::is_default)
-            .min_by_key(|meta| (Reverse(meta.creation_timestamp), meta.name.clone()));
-        newest.map(|meta| meta.name)
-    }
-}
-
-impl Meta {
-    fn is_default(&self) -> bool {
-        let annotations = self.annotations.as_ref();
-        annotations.is_some_and(|map| {
-            IS_DEFAULT
-                .iter()
-                .any(|key| map.get(*key).is_some_and(|value| value == "true"))
-        })
+        newest(&self.source.list(Kind::STORAGE_CLASSES, ""), &IS_DEFAULT)
     }
 }
 

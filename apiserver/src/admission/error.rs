@@ -1,5 +1,7 @@
 //! Why a write was refused.
 
+use crate::schema::FieldError;
+
 /// A refusal. The HTTP conversion of the server turns it into a `Status` object for the request's
 /// resource and name.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +23,12 @@ pub enum Error {
         resource: String,
         /// Its name.
         name: String,
+    },
+    /// 422: fields of the object are not as they must be.
+    #[error("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Invalid {
+        /// What is wrong with which field.
+        errors: Vec<FieldError>,
     },
     /// Whatever an extension of the server answered: a whole `Status` object with its code.
     #[error("{}", .0["message"].as_str().unwrap_or_default())]

@@ -1,6 +1,7 @@
 //! Whole requests through the server, in process.
 
 mod audit;
+mod builtin_admission;
 mod conversion;
 mod custom;
 mod deletion;

@@ -95,6 +95,16 @@ fn bind(call: &Call, name: &str, pod: &mut Value, binding: &Value) -> Result<(),
     for (key, value) in annotations.into_iter().flatten() {
         pod["metadata"]["annotations"][key] = value.clone();
     }
+    // Labels, which come from the node, do not replace those the pod has.
+    let labels = binding
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object);
+    for (key, value) in labels.into_iter().flatten() {
+        let own = &mut pod["metadata"]["labels"][key];
+        if own.is_null() {
+            *own = value.clone();
+        }
+    }
     set_scheduled(pod);
     Ok(())
 }
