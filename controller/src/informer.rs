@@ -1,11 +1,13 @@
 //! A cache of one kind kept current by a watch, with an index by controlling owner.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt};
@@ -238,8 +240,34 @@ impl<K: Cached> Objects<K> {
     }
 }
 
-/// Drops what no controller reads and what would double the memory of the cache.
-fn slim<K: Resource>(mut object: K) -> K {
+/// Drops what no controller reads and what would multiply the memory of the cache.
+fn slim<K: Cached>(mut object: K) -> K {
     object.managed_fields_mut().clear();
+    if let Some(pod) = (&mut object as &mut dyn Any).downcast_mut::<Pod>() {
+        slim_pod(pod);
+    }
     object
+}
+
+/// There are more pods than anything else, and most of a pod concerns only its node.
+fn slim_pod(pod: &mut Pod) {
+    let Some(spec) = &mut pod.spec else {
+        return;
+    };
+    for containers in [Some(&mut spec.containers), spec.init_containers.as_mut()] {
+        for container in containers.into_iter().flatten() {
+            *container = Container {
+                name: std::mem::take(&mut container.name),
+                image: container.image.take(),
+                ports: container.ports.take(),
+                resources: container.resources.take(),
+                restart_policy: container.restart_policy.take(),
+                ..Container::default()
+            };
+        }
+    }
+    if let Some(volumes) = &mut spec.volumes {
+        volumes.retain(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some());
+        volumes.shrink_to_fit();
+    }
 }
