@@ -14,9 +14,11 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::client::ResolvesClientCert;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::aggregation::{self, Aggregation};
 use crate::audit::Auditor;
 use crate::auth::{
     Authenticator, AuthenticatorConfig, Authorizer, InProcessUser, ObjectSource, Reviews, UserInfo,
@@ -27,7 +29,7 @@ use crate::callout::Callouts;
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::paths::OpenApiCache;
-use crate::pki::{Authority, NameFacts, Purpose, server_names};
+use crate::pki::{Authority, Leaf, NameFacts, Purpose, server_names};
 use crate::resource::Registry;
 use crate::storage::{Keyring, Store};
 use crate::{
@@ -50,6 +52,7 @@ pub struct ApiServer {
     pub(crate) admission: admission::Chain,
     /// Calls nodes with the server's own identity.
     pub(crate) node_client: Client<HttpsConnector<HttpConnector>, Body>,
+    pub(crate) aggregation: Aggregation,
     /// Calls servers that users configure.
     pub(crate) callouts: Arc<Callouts>,
     pub(crate) metrics: Metrics,
@@ -110,6 +113,7 @@ impl ApiServer {
         let (cache, shutdown) = (self.cache.clone(), self.shutdown.clone());
         tokio::spawn(async move { shutdown.run_until_cancelled(cache.run()).await });
         tokio::spawn(crd::follow(self.clone()));
+        tokio::spawn(aggregation::follow(self.clone()));
         tokio::spawn(self.authority.clone().maintain(self.shutdown.clone()));
         tokio::spawn(expiry::run(self.clone()));
         tokio::spawn(sealing::run(self.clone()));
@@ -135,7 +139,8 @@ impl ApiServer {
         ));
         let authorizer = Arc::new(Authorizer::new(source.clone()));
         let node_client = node_client(&authority)?;
-        let callouts = Arc::new(Callouts::new(source.clone(), None));
+        let identity: Arc<dyn ResolvesClientCert> = front_proxy(&authority)?;
+        let callouts = Arc::new(Callouts::new(source.clone(), Some(identity)));
         Ok(Self {
             reviews: Reviews::new(authenticator.clone(), authorizer.clone()),
             admission: admission::Chain::standard(
@@ -144,6 +149,7 @@ impl ApiServer {
                 registry.clone(),
                 callouts.clone(),
             ),
+            aggregation: Aggregation::default(),
             callouts,
             metrics: Metrics::default(),
             auditor: config
@@ -278,6 +284,16 @@ impl ApiServer {
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         (code, value.unwrap_or_default())
     }
+}
+
+/// The identity in which requests are handed to extension API servers; they know it by its name.
+fn front_proxy(authority: &Authority) -> Result<Arc<Leaf>, Error> {
+    let purpose = Purpose::Client {
+        user: users::FRONT_PROXY.to_owned(),
+        group: "davit:front-proxy".to_owned(),
+    };
+    let leaf = authority.leaf("front-proxy-client", purpose);
+    leaf.map_err(Error::Pki)
 }
 
 /// A client for the nodes' own API, with a certificate that every node accepts.

@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::auth::bootstrap::{self, BootstrapObject};
+use crate::auth::users;
 use crate::{ApiServer, Error, addresses, fairness};
 
 /// Objects written at once; they share the store's group commits.
@@ -126,11 +127,35 @@ fn service(server: &ApiServer) -> Vec<BootstrapObject> {
             },
         }),
     };
-    let mut objects = vec![cidr, service];
+    let mut objects = vec![cidr, service, extensions(server)];
     if let Some(address) = server.config.advertise {
         objects.push(endpoints(address, port));
     }
     objects
+}
+
+/// What extension API servers read to know whom to trust: users by certificate, and this server as a proxy.
+fn extensions(server: &ApiServer) -> BootstrapObject {
+    let ca = server.authority.ca_pem();
+    BootstrapObject {
+        group: "",
+        version: "v1",
+        plural: "configmaps",
+        object: json!({
+            "kind": "ConfigMap", "apiVersion": "v1",
+            "metadata": {
+                "name": "extension-apiserver-authentication", "namespace": "kube-system",
+            },
+            "data": {
+                "client-ca-file": ca, "requestheader-client-ca-file": ca,
+                "requestheader-allowed-names": json!([users::FRONT_PROXY]).to_string(),
+                "requestheader-username-headers": r#"["X-Remote-User"]"#,
+                "requestheader-uid-headers": r#"["X-Remote-Uid"]"#,
+                "requestheader-group-headers": r#"["X-Remote-Group"]"#,
+                "requestheader-extra-headers-prefix": r#"["X-Remote-Extra-"]"#,
+            },
+        }),
+    }
 }
 
 fn endpoints(address: IpAddr, port: u16) -> BootstrapObject {

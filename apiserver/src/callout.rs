@@ -25,6 +25,7 @@ use rustls::client::ResolvesClientCert;
 
 use crate::auth::ObjectSource;
 use dial::Dial;
+pub(crate) use dial::{Resolved, Unresolved, resolve};
 pub(crate) use place::Place;
 pub(crate) use trust::Trust;
 

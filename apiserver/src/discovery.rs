@@ -31,7 +31,7 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    fn new(value: &Value) -> Self {
+    pub(crate) fn new(value: &Value) -> Self {
         let bytes = Bytes::from(value.to_string());
         let etag = format!("\"{}\"", hex::encode_upper(Sha256::digest(&bytes)));
         Self { bytes, etag }

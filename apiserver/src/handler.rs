@@ -38,6 +38,7 @@ pub(crate) use answer::{Answer, object_answer};
 pub(crate) use call::{Call, now};
 
 use crate::ApiServer;
+use crate::aggregation;
 use crate::audit::Trail;
 use crate::auth::Attributes;
 use crate::auth::UserInfo;
@@ -114,7 +115,10 @@ async fn route(
         Target::Other(path) => {
             let method = parts.method.as_str().to_ascii_lowercase();
             let attributes = Attributes::path(&method, &path);
-            let (_, _seat) = access::enter(&server, &parts, sender, &attributes, notes).await?;
+            let (user, _seat) = access::enter(&server, &parts, sender, &attributes, notes).await?;
+            if let Some(external) = server.aggregation.find_path(&path) {
+                return aggregation::proxy(&server, &external, &user, parts, body, false).await;
+            }
             server.other_path(&path, &parts, &options).await
         }
         Target::Resource(path) => {
@@ -125,6 +129,10 @@ async fn route(
             let attributes = path.attributes(verb, pinned.as_deref());
             let (user, _seat) = access::enter(&server, &parts, sender, &attributes, notes).await?;
             let body = access::look_into(&parts.method, &path.subresource, body, notes).await?;
+            if let Some(external) = server.aggregation.find(&path.group, &path.version) {
+                let streams = verb == "watch";
+                return aggregation::proxy(&server, &external, &user, parts, body, streams).await;
+            }
             let call = call(server, path, options, user, &parts)?;
             notes.labels.resource = call.resource.plural.to_string();
             if call.resource.subresource(&call.path.subresource).is_some() {

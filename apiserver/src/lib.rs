@@ -14,6 +14,7 @@
 
 mod addresses;
 pub mod admission;
+mod aggregation;
 mod api_server;
 pub mod apply;
 pub mod audit;

@@ -67,12 +67,15 @@ impl ApiServer {
             ["api", version] => resources(&snapshot, "", version),
             ["apis", group, version] => resources(&snapshot, group, version),
             ["apis", group] => {
-                let group = snapshot.group(group).filter(|group| !group.name.is_empty());
-                let group = group.ok_or_else(StatusError::no_such_path)?;
-                Ok(json_answer(&discovery::group(group)))
+                let group = self.aggregation.group(&snapshot, group);
+                Ok(json_answer(&group.ok_or_else(StatusError::no_such_path)?))
             }
             ["openapi", "v2"] => Ok(self.openapi_v2(&snapshot, parts)),
-            ["openapi", "v3"] => Ok(json_answer(&openapi::v3_index(&index(&snapshot)))),
+            ["openapi", "v3"] => {
+                let mut documents = index(&snapshot);
+                documents.extend(self.aggregation.openapi());
+                Ok(json_answer(&openapi::v3_index(&documents)))
+            }
             ["openapi", "v3", rest @ ..] => self.openapi_v3(&snapshot, &rest.join("/"), parts),
             [".well-known", "openid-configuration"] => Ok(json_answer(
                 &self.authenticator.token_issuer().discovery_document(),
@@ -94,14 +97,13 @@ impl ApiServer {
             return json_answer(&if core {
                 discovery::core_versions(&self.config.listen.to_string())
             } else {
-                discovery::group_list(snapshot)
+                self.aggregation.group_list(snapshot)
             });
         }
-        let documents = Documents::of(snapshot);
         let document = if core {
-            &documents.core
+            Documents::of(snapshot).core.clone()
         } else {
-            &documents.groups
+            self.aggregation.document(snapshot)
         };
         let mut response = tagged(parts, &document.etag, document.bytes.clone());
         let kind = HeaderValue::from_static(discovery::AGGREGATED);

@@ -1,5 +1,6 @@
 //! Whole requests through the server, in process.
 
+mod aggregation;
 mod audit;
 mod builtin_admission;
 mod conversion;

@@ -30,6 +30,8 @@ pub mod users {
     pub const ADMIN: &str = "kubernetes-admin";
     /// The API server when it calls a node.
     pub const API_SERVER: &str = "davit:apiserver";
+    /// The API server when it hands a request to an extension API server.
+    pub const FRONT_PROXY: &str = "front-proxy-client";
     /// The controllers.
     pub const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
     /// The scheduler.

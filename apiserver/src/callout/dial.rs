@@ -120,13 +120,13 @@ pub(crate) enum Resolved {
 pub(crate) enum Unresolved {
     /// There is no such Service.
     #[error("service {0:?} not found")]
-    NoService(String),
+    Service(String),
     /// The Service does not have the port.
     #[error("no service port {1} found for service {0:?}")]
-    NoPort(String, u16),
-    /// No endpoint is ready.
+    Port(String, u16),
+    /// No endpoint is ready; with the name of the port.
     #[error("no endpoints available for service {0:?}")]
-    NoEndpoints(String),
+    Endpoints(String, String),
 }
 
 /// The ready endpoints behind a port of a Service.
@@ -138,7 +138,7 @@ pub(crate) fn resolve(
 ) -> Result<Resolved, Unresolved> {
     let parse = |bytes: bytes::Bytes| serde_json::from_slice::<Value>(&bytes).ok();
     let service = source.get(SERVICES, namespace, name).and_then(parse);
-    let service = service.ok_or_else(|| Unresolved::NoService(name.to_owned()))?;
+    let service = service.ok_or_else(|| Unresolved::Service(name.to_owned()))?;
     if service["spec"]["type"] == "ExternalName" {
         let name = service["spec"]["externalName"].as_str().unwrap_or_default();
         return Ok(Resolved::Name(name.to_owned()));
@@ -158,7 +158,7 @@ fn endpoints(
 ) -> Result<Vec<SocketAddr>, Unresolved> {
     let mut ports = list(&service["spec"]["ports"]);
     let found = ports.find(|have| have["port"] == port);
-    let found = found.ok_or_else(|| Unresolved::NoPort(name.to_owned(), port))?;
+    let found = found.ok_or_else(|| Unresolved::Port(name.to_owned(), port))?;
     let port_name = found["name"].as_str().unwrap_or_default();
     let mut addresses = Vec::new();
     for slice in slices {
@@ -173,7 +173,8 @@ fn endpoints(
         }
     }
     if addresses.is_empty() {
-        return Err(Unresolved::NoEndpoints(name.to_owned()));
+        let port_name = port_name.to_owned();
+        return Err(Unresolved::Endpoints(name.to_owned(), port_name));
     }
     Ok(addresses)
 }

@@ -20,7 +20,6 @@ use tokio_rustls::TlsAcceptor;
 /// What a server was asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
-    pub(crate) method: String,
     /// With the query.
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
@@ -115,7 +114,6 @@ async fn respond(
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let one = Asked {
-        method: parts.method.to_string(),
         path: parts.uri.path_and_query().unwrap().to_string(),
         headers: parts.headers,
         body: serde_json::from_slice(&body).unwrap_or_default(),

@@ -170,7 +170,7 @@ pub(super) fn mutating_policy_spec(spec: &Value, at: &Path<'_>, out: &mut Errors
     let at_mutations = at.field("mutations");
     if spec.items("mutations").is_empty() {
         out.push(FieldError::required(
-            &at_mutations,
+            at_mutations,
             "mutations must contain at least one item",
         ));
     }
