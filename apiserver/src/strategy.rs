@@ -19,6 +19,7 @@ mod meta;
 pub(crate) mod names;
 mod networking;
 mod pod;
+mod quota;
 mod rbac;
 pub(crate) mod resources;
 mod service;

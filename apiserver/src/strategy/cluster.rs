@@ -159,55 +159,6 @@ pub(super) fn priority_update(_: &Context<'_>, new: &Value, old: &Value, out: &m
     immutable(new, old, "preemptionPolicy", &Path::ROOT, out);
 }
 
-/// Checks a quota's spec.
-pub(super) fn quota_spec(spec: &Value, at: &Path<'_>, out: &mut Errors) {
-    resources::amounts(spec.at("hard"), &at.field("hard"), out);
-    let known = [
-        "BestEffort",
-        "CrossNamespacePodAffinity",
-        "NotBestEffort",
-        "NotTerminating",
-        "PriorityClass",
-        "Terminating",
-        "VolumeAttributesClass",
-    ];
-    let at_scopes = at.field("scopes");
-    let scopes = spec.items("scopes");
-    for (index, scope) in scopes.iter().enumerate() {
-        if !known.contains(&scope.as_str().unwrap_or_default()) {
-            let detail = "unsupported scope";
-            out.push(FieldError::invalid(
-                at_scopes.index(index),
-                scope.clone(),
-                detail,
-            ));
-        }
-    }
-    let has = |scope: &str| scopes.iter().any(|s| s == scope);
-    let clash = (has("BestEffort") && has("NotBestEffort"))
-        || (has("Terminating") && has("NotTerminating"));
-    if clash {
-        out.push(FieldError::invalid(
-            at_scopes,
-            Value::from(scopes),
-            "conflicting scopes",
-        ));
-    }
-}
-
-/// The scopes of a quota stay.
-pub(super) fn quota_update(context: &Context<'_>, new: &Value, old: &Value, out: &mut Errors) {
-    if context.subresource.is_empty() {
-        immutable(
-            new.at("spec"),
-            old.at("spec"),
-            "scopes",
-            &Path::new("spec"),
-            out,
-        );
-    }
-}
-
 /// Limits of containers that say less than they could.
 pub(super) fn limit_defaults(item: &mut Map<String, Value>) {
     if item.get("type").and_then(Value::as_str) != Some("Container") {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Errors, autoscaling, batch, certificate, cluster, config, crd, devices, labels, networking,
-    pod, rbac, resources, service, volumes, webhook, workload,
+    pod, quota, rbac, resources, service, volumes, webhook, workload,
 };
 use crate::schema::Path;
 use crate::schema::node::Hooks;
@@ -141,7 +141,7 @@ const TABLE: &[Entry] = &[
         "core.v1.ReplicationControllerSpec",
         workload::replication_controller,
     ),
-    check("core.v1.ResourceQuotaSpec", cluster::quota_spec),
+    check("core.v1.ResourceQuotaSpec", quota::spec),
     check("core.v1.ResourceRequirements", resources::requirements),
     default("core.v1.Secret", config::secret_defaults),
     check("core.v1.SecurityContext", pod::security::container),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::meta::NameRule;
 use super::{
     Context, Errors, batch, certificate, cluster, config, crd, devices, names, networking, pod,
-    rbac, service, volumes, webhook, workload,
+    quota, rbac, service, volumes, webhook, workload,
 };
 
 /// What a user should know of a new object, beside the old one.
@@ -165,7 +165,7 @@ const CORE: &[Behavior] = &[
     },
     Behavior {
         status: true,
-        check_update: Some(cluster::quota_update),
+        check_update: Some(quota::update),
         ..namespaced("", "ResourceQuota")
     },
     namespaced("", "PodTemplate"),
