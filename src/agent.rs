@@ -95,11 +95,12 @@ impl Settings {
             .unwrap_or_else(|| default_run_dir(data_dir))
     }
 
-    /// Starts the agent as a part of this process.
+    /// Starts the agent as a part of this process; `url` is that of the API server.
     pub(crate) async fn start(
         &self,
         data_dir: &Path,
         client: kube::Client,
+        url: &str,
         tls: ServingIdentity,
         parts: &mut Parts,
     ) -> Result<(), Fault> {
@@ -116,6 +117,7 @@ impl Settings {
             run_dir: self.run_dir(data_dir),
             node_name: self.node_name()?,
             client,
+            local_api: local_api(url),
             listen: self.node_listen.unwrap_or_else(default_node_listen),
             tls,
             node_ip: self.node_ip,
@@ -147,6 +149,15 @@ impl Settings {
     }
 }
 
+/// The address in a URL that only this machine can reach.
+fn local_api(url: &str) -> Option<SocketAddr> {
+    let url: http::Uri = url.parse().ok()?;
+    let host = url.host()?.trim_matches(['[', ']']);
+    let ip: IpAddr = host.parse().ok()?;
+    let port = url.port_u16().unwrap_or(443);
+    ip.is_loopback().then_some(SocketAddr::new(ip, port))
+}
+
 /// The identities of a node on the machine of the certificate authority.
 pub(crate) struct Identities {
     /// Shown by the node API.
@@ -174,8 +185,7 @@ pub(crate) fn identities(
                 names,
             },
         )
-        .map_err(failed)?
-        .pem();
+        .map_err(failed)?;
     let client = authority
         .leaf(
             "node-client",
@@ -187,8 +197,7 @@ pub(crate) fn identities(
         .map_err(failed)?;
     Ok(Identities {
         serving: ServingIdentity {
-            certificate_pem: serving.certificate,
-            key_pem: serving.key,
+            certificate: serving,
             client_ca_pem: authority.ca_pem(),
         },
         client,
@@ -245,6 +254,19 @@ mod tests {
         ];
         for (data, run) in cases {
             assert_eq!(default_run_dir(Path::new(data)), Path::new(run));
+        }
+    }
+
+    #[test]
+    fn only_loopback_addresses_are_local() {
+        for (url, local) in [
+            ("https://127.0.0.1:6443", Some("127.0.0.1:6443")),
+            ("https://[::1]:6443", Some("[::1]:6443")),
+            ("https://10.0.0.1:6443", None),
+            ("https://example.com", None),
+        ] {
+            let local: Option<SocketAddr> = local.map(|text| text.parse().unwrap());
+            assert_eq!(local_api(url), local, "{url}");
         }
     }
 

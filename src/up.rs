@@ -63,7 +63,13 @@ impl Plan<'_> {
         let identities = agent::identities(authority, &name, self.agent.node_ip)?;
         let client = running.server.client(UserInfo::node(&name));
         self.agent
-            .start(self.data_dir, client, identities.serving, parts)
+            .start(
+                self.data_dir,
+                client,
+                &running.url,
+                identities.serving,
+                parts,
+            )
             .await
     }
 

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use davit_plugins::PluginHost;
 use davit_plugins::executor::Host;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
+use kube::runtime::reflector::Store;
 use kube::runtime::{WatchStreamExt as _, watcher};
+use rustls::server::ResolvesServerCert;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +19,7 @@ use crate::image::ImageStore;
 use crate::pod::record::Record;
 use crate::pod::services::{EventSink, NodeFacts, Sandboxes, Services};
 use crate::server::{self, NodeApi};
+use api_relay::ApiRelay;
 use caches::cache;
 use claims::Claims;
 use dispatch::{Dispatcher, Pods};
@@ -28,8 +31,10 @@ use network_objects::NetworkObjects;
 use networks::{Networks, UpNetworks};
 use plugin_objects::PluginObjects;
 use pod_api::ApiServer;
+use services::ServiceObjects;
 use volumes::PodVolumeService;
 
+mod api_relay;
 mod caches;
 mod claims;
 pub(crate) mod dispatch;
@@ -44,6 +49,7 @@ mod node_object;
 mod objects;
 mod plugin_objects;
 mod pod_api;
+mod services;
 mod teardown;
 mod volumes;
 
@@ -61,6 +67,8 @@ pub struct AgentConfig {
     pub node_name: String,
     /// A client with the rights of `system:node:<node_name>`.
     pub client: kube::Client,
+    /// Where the API server listens, if only this machine can reach it there: pods come to it through the node.
+    pub local_api: Option<SocketAddr>,
     /// Where the node API listens; port 0 takes a free one, which the Node object then publishes.
     pub listen: SocketAddr,
     /// What the node API shows to its clients and which clients it admits.
@@ -89,14 +97,12 @@ impl std::fmt::Debug for AgentConfig {
     }
 }
 
-/// The node API's TLS identity, all in PEM.
+/// The node API's TLS identity.
 #[derive(Clone)]
 pub struct ServingIdentity {
-    /// Certificate chain of the server, leaf first.
-    pub certificate_pem: String,
-    /// Private key of the leaf.
-    pub key_pem: String,
-    /// The cluster's authority: only clients it has certified are admitted.
+    /// What the server shows; asked for at each connection, so that a renewed certificate counts at once.
+    pub certificate: Arc<dyn ResolvesServerCert>,
+    /// The cluster's authority in PEM: only clients it has certified are admitted.
     pub client_ca_pem: String,
 }
 
@@ -242,7 +248,7 @@ impl Agent {
             Recorder::new(self.config.client.clone(), &self.config.node_name);
         tasks.spawn(write_events);
         self.follow_claims(&recorder, &tasks, &shutdown);
-        let services = self.services(&up, &recorder, &tasks, &shutdown);
+        let services = self.services(&up, &recorder, &tasks, &shutdown).await;
         let pods = Pods::default();
         let mut dispatcher = Dispatcher::new(services, Arc::clone(&pods), shutdown.clone());
         dispatcher.resume();
@@ -399,8 +405,51 @@ impl Agent {
         tasks.spawn(claims.run(shutdown.clone()));
     }
 
+    /// Leads Services to their endpoints, and returns them.
+    async fn follow_services(
+        &self,
+        up: &UpNetworks,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> Store<Service> {
+        let client = &self.config.client;
+        let config = watcher::Config::default;
+        let services = cache(Api::all(client.clone()), config(), tasks, shutdown);
+        let store = services.store.clone();
+        let followed = ServiceObjects {
+            node: self.config.node_name.as_str().into(),
+            services,
+            slices: cache(Api::all(client.clone()), config(), tasks, shutdown),
+            networks: cache(Api::all(client.clone()), config(), tasks, shutdown),
+            table: self.layout.services_table(),
+            api_relay: self.relay_to_api(up, tasks, shutdown).await,
+        };
+        tasks.spawn(followed.run(shutdown.clone()));
+        store
+    }
+
+    /// The port through which pods reach an API server that listens on a loopback address.
+    async fn relay_to_api(
+        &self,
+        up: &UpNetworks,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> Option<u16> {
+        let relay = ApiRelay::open(self.config.local_api?, Arc::clone(up)).await;
+        match relay.and_then(|relay| Ok((relay.port()?, relay))) {
+            Ok((port, relay)) => {
+                tasks.spawn(relay.run(shutdown.clone()));
+                Some(port)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "pods cannot reach the API server");
+                None
+            }
+        }
+    }
+
     /// What the workers work with.
-    fn services(
+    async fn services(
         &self,
         up: &UpNetworks,
         recorder: &Recorder,
@@ -409,12 +458,7 @@ impl Agent {
     ) -> Services {
         let client = self.config.client.clone();
         let node = Arc::new(self.node_facts());
-        let services = cache(
-            Api::all(client.clone()),
-            watcher::Config::default(),
-            tasks,
-            shutdown,
-        );
+        let services = self.follow_services(up, tasks, shutdown).await;
         let events: Arc<dyn EventSink> = Arc::new(recorder.clone());
         Services {
             runtime: Arc::clone(&self.sandboxes) as _,
@@ -430,7 +474,7 @@ impl Agent {
                 volumes: self.layout.pod_volumes(),
                 node: Arc::clone(&node),
             }),
-            api: ApiServer::new(client, services.store),
+            api: ApiServer::new(client, services),
             events,
             node,
         }

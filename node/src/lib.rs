@@ -27,6 +27,7 @@ pub mod logs;
 pub mod network;
 pub mod pod;
 pub mod probe;
+mod proxy;
 pub mod runtime;
 mod seccomp;
 mod server;

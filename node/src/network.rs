@@ -5,7 +5,7 @@ mod address;
 mod glob;
 mod link;
 pub mod namespace;
-mod nft;
+pub(crate) mod nft;
 mod read_back;
 mod route;
 mod socket;

@@ -41,16 +41,28 @@ pub(super) struct Args {
     agent: agent::Settings,
 }
 
+/// Who the agent is to others.
+struct Identity {
+    /// Towards the API server.
+    client: kube::Client,
+    /// Where that is.
+    url: String,
+    /// Of the node API.
+    tls: ServingIdentity,
+}
+
 impl Args {
     pub(super) async fn run(self) -> Result<(), Fault> {
         agent::require_root()?;
         let data_dir = lock::make_data_dir(&self.data_dir)?;
         let _lock = lock::take(&data_dir, Role::Agent)?;
         let shutdown = shutdown::on_signal()?;
-        let (client, tls) = self.identity(&data_dir, shutdown.clone()).await?;
+        let Identity { client, url, tls } = self.identity(&data_dir, shutdown.clone()).await?;
         let mut parts = Parts::new();
         let work = async {
-            self.agent.start(&data_dir, client, tls, &mut parts).await?;
+            self.agent
+                .start(&data_dir, client, &url, tls, &mut parts)
+                .await?;
             Output::new().line(&format!(
                 "davit agent runs node {}",
                 self.agent.node_name()?
@@ -69,7 +81,7 @@ impl Args {
         &self,
         data_dir: &Path,
         shutdown: CancellationToken,
-    ) -> Result<(kube::Client, ServingIdentity), Fault> {
+    ) -> Result<Identity, Fault> {
         match (
             &self.kubeconfig,
             &self.tls_cert,
@@ -77,12 +89,14 @@ impl Args {
             &self.client_ca,
         ) {
             (Some(kubeconfig), Some(certificate), Some(key), Some(ca)) => {
-                let tls = ServingIdentity {
-                    certificate_pem: read(certificate)?,
-                    key_pem: read(key)?,
-                    client_ca_pem: read(ca)?,
-                };
-                Ok((client(&read(kubeconfig)?).await?, tls))
+                let tls = ServingIdentity::from_pem(&read(certificate)?, &read(key)?, read(ca)?)
+                    .map_err(|error| Fault::new("reading the node's identity", error, ""))?;
+                let kubeconfig = read(kubeconfig)?;
+                Ok(Identity {
+                    client: client(&kubeconfig).await?,
+                    url: server_url(&kubeconfig)?,
+                    tls,
+                })
             }
             _ => self.local_identity(data_dir, shutdown),
         }
@@ -93,7 +107,7 @@ impl Args {
         &self,
         data_dir: &Path,
         shutdown: CancellationToken,
-    ) -> Result<(kube::Client, ServingIdentity), Fault> {
+    ) -> Result<Identity, Fault> {
         let path = kubeconfig_path(data_dir);
         if !path.exists() {
             return Err(Fault::told(
@@ -112,7 +126,11 @@ impl Args {
         } = agent::identities(&authority, &name, self.agent.node_ip)?;
         let client = renewing_client(&authority, &server, leaf)?;
         tokio::spawn(authority.maintain(shutdown));
-        Ok((client, serving))
+        Ok(Identity {
+            client,
+            url: server,
+            tls: serving,
+        })
     }
 }
 

@@ -147,6 +147,11 @@ impl Layout {
         mounts::unmount_all(&self.secrets())
     }
 
+    /// The table of packet rules for Services.
+    pub(super) fn services_table(&self) -> String {
+        super::services::table(&self.run)
+    }
+
     /// The maker of pods' volumes.
     pub(super) fn pod_volumes(&self) -> Volumes {
         Volumes::new(&self.pods()).with_secrets_in(&self.secrets())

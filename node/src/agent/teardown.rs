@@ -8,7 +8,7 @@ use davit_plugins::executor::Host;
 use super::Error;
 use super::layout::Layout;
 use crate::image::{ImageStore, Options};
-use crate::network::namespace;
+use crate::network::{namespace, nft};
 use crate::pod::services::{PodRuntime as _, Sandboxes, chain};
 
 /// What [`teardown`] removed, in numbers for the user.
@@ -55,6 +55,10 @@ pub async fn teardown(data_dir: &Path) -> Result<TeardownReport, Error> {
         .make()
         .map_err(|(path, source)| Error::Data { path, source })?;
     end_pods(&layout, &mut report).await?;
+    report.note(
+        "packet rules of services",
+        nft::services::remove(&layout.services_table()).await,
+    );
     release_scopes(&layout, &mut report).await?;
     remove_namespaces(&layout, &mut report);
     remove_files(&layout, &mut report).await;

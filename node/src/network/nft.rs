@@ -4,6 +4,7 @@
 mod expression;
 mod message;
 mod rules;
+pub(crate) mod services;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -12,7 +13,7 @@ use davit_plugins::capabilities::{ActError, ActErrorKind, Drift, ScopeContext};
 use davit_plugins::plan::NetworkOp;
 
 use message::{Batch, KnownRule};
-use rules::{CHAINS, Chain, Rule};
+use rules::{CHAINS, Chain, Rule, loopback};
 
 /// Start of the name of every table of ours.
 const TABLE: &str = "davit-";

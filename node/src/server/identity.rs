@@ -4,6 +4,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -37,10 +38,6 @@ pub enum TlsError {
 /// # Errors
 /// See [`TlsError`].
 pub(crate) fn tls(identity: &ServingIdentity) -> Result<Arc<ServerConfig>, TlsError> {
-    let certificates = |what: &'static str, pem: &str| {
-        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-        all.map_err(|source| TlsError::Pem { what, source })
-    };
     let mut roots = RootCertStore::empty();
     for root in certificates("client authority", &identity.client_ca_pem)? {
         roots.add(root).map_err(TlsError::Certificate)?;
@@ -50,21 +47,45 @@ pub(crate) fn tls(identity: &ServingIdentity) -> Result<Arc<ServerConfig>, TlsEr
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
             .map_err(TlsError::Authority)?;
-    let chain = certificates("certificate", &identity.certificate_pem)?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(|source| {
-        TlsError::Pem {
-            what: "key",
-            source,
-        }
-    })?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Certificate)?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(TlsError::Certificate)?;
+        .with_cert_resolver(Arc::clone(&identity.certificate));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn certificates(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    all.map_err(|source| TlsError::Pem { what, source })
+}
+
+impl ServingIdentity {
+    /// An identity that stays as it is, all of it in PEM: the certificate chain, leaf first, its private key, and the
+    /// cluster's authority.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn from_pem(
+        certificate: &str,
+        key: &str,
+        client_ca: impl Into<String>,
+    ) -> Result<Self, TlsError> {
+        let chain = certificates("certificate", certificate)?;
+        let key =
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|source| TlsError::Pem {
+                what: "key",
+                source,
+            })?;
+        let provider = rustls::crypto::ring::default_provider();
+        let certified = CertifiedKey::from_der(chain, key, &provider);
+        let certified = certified.map_err(TlsError::Certificate)?;
+        Ok(Self {
+            certificate: Arc::new(SingleCertAndKey::from(certified)),
+            client_ca_pem: client_ca.into(),
+        })
+    }
 }
 
 /// Whether the verified client is in the trusted group; other users of the cluster have no business here.

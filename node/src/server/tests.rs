@@ -106,11 +106,8 @@ impl Served {
         std::fs::write(logs.join("1.log"), now).unwrap();
         let authority = Authority::new();
         let (certificate_pem, key_pem) = authority.certify("system:nodes");
-        let identity = ServingIdentity {
-            certificate_pem,
-            key_pem,
-            client_ca_pem: authority.pem.clone(),
-        };
+        let ca = authority.pem.clone();
+        let identity = ServingIdentity::from_pem(&certificate_pem, &key_pem, ca).unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();

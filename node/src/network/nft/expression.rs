@@ -14,6 +14,7 @@ const TWO: u32 = 2;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 
+const META_MARK: u32 = 3;
 const META_INPUT_NAME: u32 = 6;
 const META_OUTPUT_NAME: u32 = 7;
 const META_FAMILY: u32 = 15;
@@ -67,13 +68,18 @@ fn compare(operator: Compare, bytes: &[u8]) -> Expression {
 }
 
 fn mask(bytes: &[u8]) -> Expression {
+    bitwise(bytes, &vec![0; bytes.len()])
+}
+
+/// The register's bits under a mask, then turned over where `flip` says.
+fn bitwise(bytes: &[u8], flip: &[u8]) -> Expression {
     let length = u32::try_from(bytes.len()).unwrap_or(0);
     let data = Attributes::new()
         .number(1, ONE)
         .number(2, ONE)
         .number(3, length)
         .nest(4, &value(bytes))
-        .nest(5, &value(&vec![0; bytes.len()]));
+        .nest(5, &value(flip));
     expression("bitwise", &data)
 }
 
@@ -188,6 +194,89 @@ pub(super) fn redirect(ip: IpAddr, port: u16) -> Vec<Expression> {
         immediate(TWO, &port.to_be_bytes()),
         expression("nat", &nat),
     ]
+}
+
+/// Send the packet to a port of this node.
+pub(super) fn redirect_here(port: u16) -> Vec<Expression> {
+    let data = Attributes::new().number(1, TWO);
+    vec![
+        immediate(TWO, &port.to_be_bytes()),
+        expression("redir", &data),
+    ]
+}
+
+/// Sets one bit of the packet's mark.
+pub(super) fn set_mark(bit: u32) -> Vec<Expression> {
+    let set = Attributes::new().number(2, META_MARK).number(3, ONE);
+    vec![
+        meta(META_MARK),
+        bitwise(&(!bit).to_ne_bytes(), &bit.to_ne_bytes()),
+        expression("meta", &set),
+    ]
+}
+
+/// The packet's mark has the bit.
+pub(super) fn has_mark(bit: u32) -> Vec<Expression> {
+    let bytes = bit.to_ne_bytes();
+    vec![
+        meta(META_MARK),
+        mask(&bytes),
+        compare(Compare::Equal, &bytes),
+    ]
+}
+
+/// True for one packet in `of`, at random.
+pub(super) fn one_in(of: u32) -> Vec<Expression> {
+    const RANDOM: u32 = 1;
+    let data = Attributes::new()
+        .number(1, ONE)
+        .number(2, of)
+        .number(3, RANDOM);
+    vec![
+        expression("numgen", &data),
+        compare(Compare::Equal, &0_u32.to_ne_bytes()),
+    ]
+}
+
+/// True for the clients whose addresses fall to the share `number` of `of`. Assumes the family.
+pub(super) fn share_of_clients(is_v4: bool, number: u32, of: u32) -> Vec<Expression> {
+    const JENKINS: u32 = 0;
+    let (offset, length) = if is_v4 { (12, 4) } else { (8, 16) };
+    let hash = Attributes::new()
+        .number(1, ONE)
+        .number(2, ONE)
+        .number(3, length)
+        .number(4, of)
+        .number(5, 0)
+        .number(7, JENKINS);
+    vec![
+        payload(NETWORK_HEADER, offset, length),
+        expression("hash", &hash),
+        compare(Compare::Equal, &number.to_ne_bytes()),
+    ]
+}
+
+/// Go on in another chain of the table; packets that it leaves alone do not come back.
+pub(super) fn goto(chain: &str) -> Expression {
+    const GOTO: i32 = -4;
+    to_chain(GOTO, chain)
+}
+
+/// Go through another chain of the table, and come back.
+pub(super) fn jump(chain: &str) -> Expression {
+    const JUMP: i32 = -3;
+    to_chain(JUMP, chain)
+}
+
+fn to_chain(code: i32, chain: &str) -> Expression {
+    let target = Attributes::new()
+        .number(1, code.cast_unsigned())
+        .text(2, chain);
+    let data = Attributes::new().nest(2, &target);
+    expression(
+        "immediate",
+        &Attributes::new().number(1, VERDICT).nest(2, &data),
+    )
 }
 
 fn verdict(code: u32) -> Expression {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::expression::Expression;
 use super::rules::{Chain, Rule};
 use super::wire::{Attributes, Message, Socket, attributes};
 
@@ -160,18 +161,34 @@ impl Batch {
         self.messages.push(request(NEW_CHAIN, CREATE, attributes));
     }
 
+    /// A chain that packets come to only from other chains.
+    pub(super) fn add_plain_chain(&mut self, table: &str, name: &str) {
+        let attributes = Attributes::new().text(1, table).text(3, name);
+        self.messages.push(request(NEW_CHAIN, CREATE, attributes));
+    }
+
     pub(super) fn add_rule(&mut self, table: &str, rule: &Rule) {
-        let expressions = rule
-            .expressions
+        self.append(table, rule.chain, &rule.expressions, &rule.label);
+    }
+
+    /// Puts a rule at the end of a chain.
+    pub(super) fn append(
+        &mut self,
+        table: &str,
+        chain: &str,
+        expressions: &[Expression],
+        label: &str,
+    ) {
+        let expressions = expressions
             .iter()
             .fold(Attributes::new(), |list, expression| {
                 list.nest(1, expression)
             });
         let attributes = Attributes::new()
             .text(1, table)
-            .text(2, rule.chain)
+            .text(2, chain)
             .nest(4, &expressions)
-            .bytes(7, &user_data(&rule.label));
+            .bytes(7, &user_data(label));
         self.messages
             .push(request(NEW_RULE, CREATE | APPEND, attributes));
     }

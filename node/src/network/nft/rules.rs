@@ -162,7 +162,7 @@ fn forward_rules(forward: &Forward) -> Vec<Body> {
     ]
 }
 
-fn loopback() -> IpNet {
+pub(super) fn loopback() -> IpNet {
     IpNet::V4(ipnet::Ipv4Net::new_assert(
         std::net::Ipv4Addr::new(127, 0, 0, 0),
         8,

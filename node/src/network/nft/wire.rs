@@ -2,6 +2,7 @@
 
 use std::io;
 
+use nix::sys::socket::sockopt::SndBufForce;
 use rtnetlink::sys::{Socket as NetlinkSocket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 /// Length of `nlmsghdr`.
@@ -16,6 +17,8 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// Largest datagram that the kernel sends for a dump.
 const BUFFER: usize = 64 * 1024;
+/// Most bytes of one transaction, enough for tens of thousands of rules.
+const LARGEST_TRANSACTION: usize = 32 << 20;
 
 /// A list of attributes being written.
 #[derive(Clone, Debug, Default)]
@@ -125,6 +128,8 @@ impl Socket {
         let mut inner = NetlinkSocket::new(NETLINK_NETFILTER)?;
         inner.bind_auto()?;
         inner.connect(&SocketAddr::new(0, 0))?;
+        // A transaction goes out as one message; without root's right to it, a large one fails and says so.
+        let _ = nix::sys::socket::setsockopt(&inner, SndBufForce, &LARGEST_TRANSACTION);
         Ok(Self { inner, sequence: 1 })
     }
 

@@ -1,0 +1,134 @@
+//! Services and EndpointSlices followed: the packet rules of this node lead where they say.
+use std::path::Path;
+use std::sync::Arc;
+
+use davit_api::Network;
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::caches::Cache;
+use crate::network::nft::services::{Door, replace};
+use crate::pod::backoff::{Backoff, SETUP};
+use crate::pod::services::chain;
+use crate::proxy::{View, plan};
+
+/// Whether the kernel shows packets that stay on a bridge to the rules, in this network namespace.
+const BRIDGES_SEEN: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+
+/// Follows the objects.
+pub(super) struct ServiceObjects {
+    pub(super) node: Arc<str>,
+    pub(super) services: Cache<Service>,
+    pub(super) slices: Cache<EndpointSlice>,
+    pub(super) networks: Cache<Network>,
+    /// The table of this agent.
+    pub(super) table: String,
+    /// See [`View::api_relay`].
+    pub(super) api_relay: Option<u16>,
+}
+
+/// The table of the agent with this run directory; each davit of a machine has its own. The name must not begin as those
+/// of drivers' tables do, which are collected by the marks in them.
+pub(super) fn table(run: &Path) -> String {
+    let name = run.file_name().unwrap_or_default().to_string_lossy();
+    format!("services-of-{name}")
+}
+
+impl ServiceObjects {
+    /// Follows the objects until shutdown. The rules stay in force afterwards, as the pods do.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let mut done: Option<Vec<Door>> = None;
+        let mut backoff = Backoff::default();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            // The first lists; a table made of less would cut connections off.
+            () = self.first() => {}
+        }
+        loop {
+            let wanted = self.doors();
+            if done.as_ref() != Some(&wanted) {
+                match replace(&self.table, wanted.clone()).await {
+                    Ok(()) => {
+                        done = Some(wanted);
+                        backoff.reset();
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = chain(&error), "services are not reachable here");
+                        let now = Timestamp::now();
+                        backoff.advance(now, now, SETUP);
+                    }
+                }
+            }
+            let now = Timestamp::now();
+            let retry = backoff.holds_until(now);
+            let timer = async {
+                match retry {
+                    Some(at) => {
+                        let wait = at.duration_since(now).try_into().unwrap_or_default();
+                        tokio::time::sleep(wait).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Ok(()) = self.services.changes.changed() => {}
+                Ok(()) = self.slices.changes.changed() => {}
+                Ok(()) = self.networks.changes.changed() => {}
+                () = timer => {}
+            }
+        }
+    }
+
+    async fn first(&self) {
+        // An error means that the watch has ended, and so does this agent.
+        let _ = self.services.store.wait_until_ready().await;
+        let _ = self.slices.store.wait_until_ready().await;
+        let _ = self.networks.store.wait_until_ready().await;
+    }
+
+    fn doors(&self) -> Vec<Door> {
+        let mut services = self.services.store.state();
+        services.sort_by(|a, b| {
+            let key = |service: &Service| {
+                let metadata = &service.metadata;
+                (metadata.namespace.clone(), metadata.name.clone())
+            };
+            key(a).cmp(&key(b))
+        });
+        let slices = self.slices.store.state();
+        let networks = self.networks.store.state();
+        let subnets = networks.iter().flat_map(|network| &network.spec.subnets);
+        let pods: Vec<IpNet> = subnets.filter_map(|net| net.parse().ok()).collect();
+        plan(&View {
+            node: &self.node,
+            services: &services.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
+            slices: &slices.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
+            pods: &pods,
+            bridges_are_seen: bridges_are_seen(),
+            api_relay: self.api_relay,
+        })
+    }
+}
+
+fn bridges_are_seen() -> bool {
+    std::fs::read_to_string(BRIDGES_SEEN).is_ok_and(|text| text.trim() == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_told_apart_and_not_taken_for_those_of_drivers() {
+        let (one, other) = (
+            table(Path::new("/run/davit")),
+            table(Path::new("/run/davit-x")),
+        );
+        assert_ne!(one, other);
+        assert!(!one.starts_with("davit-"));
+    }
+}

@@ -1,0 +1,211 @@
+//! Service addresses in nftables: one table, replaced as a whole in one transaction.
+//!
+//! A door (an address and port of a Service) has a chain that picks a target; each target has a chain that rewrites the
+//! destination. The kernel remembers the choice for the connection, so a replaced table disturbs no connection that is open.
+
+use std::net::{IpAddr, SocketAddr};
+
+use davit_plugins::capabilities::ActError;
+use ipnet::IpNet;
+
+use super::expression::{
+    self, Compare, Expression, Side, address, drop_packet, family, goto, has_mark, masquerade,
+    one_in, port, protocol, redirect, redirect_here, reject, set_mark, share_of_clients,
+    to_this_node,
+};
+use super::message::{self, Batch};
+use super::rules::CHAINS;
+use super::{in_kernel, loopback};
+
+/// Marks packets that get the node's address as they leave; kube-proxy's bit.
+const MASQUERADE: u32 = 0x4000;
+/// The chain that finds the door of a packet, and the one for doors nobody is behind.
+const DOORS: &str = "doors";
+const CLOSED: &str = "closed";
+
+/// One address and port of a Service, or the same port on every address of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Door {
+    /// `namespace/name:port`, for people who list the rules.
+    pub(crate) label: String,
+    /// Number of the transport protocol.
+    pub(crate) protocol: u8,
+    /// `None`: any address of this node of the family.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) is_v4: bool,
+    pub(crate) port: u16,
+    pub(crate) target: Target,
+    /// Clients whose packets get the node's address, so that answers come back this way.
+    pub(crate) masquerade: Masquerade,
+    /// Whether a client comes to the same target each time, as long as the targets are the same.
+    pub(crate) sticky: bool,
+}
+
+/// Where a door leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// One of these, in order and without doubles. To none of them: packets are refused.
+    Endpoints(Vec<SocketAddr>),
+    /// To a port of this node.
+    Here(u16),
+    /// Nowhere, without an answer: another node may have an endpoint.
+    Silence,
+}
+
+/// See [`Door::masquerade`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Masquerade {
+    /// All.
+    Everybody,
+    /// All outside these networks.
+    OthersThan(Vec<IpNet>),
+    /// None but an endpoint that reaches itself.
+    Nobody,
+}
+
+/// Makes `table` lead exactly through these doors.
+pub(crate) async fn replace(table: &str, doors: Vec<Door>) -> Result<(), ActError> {
+    let table = table.to_owned();
+    in_kernel(move |socket| {
+        let batch = batch(&table, &doors);
+        batch.commit(socket)
+    })
+    .await
+}
+
+/// Removes `table`, if it is there.
+pub(crate) async fn remove(table: &str) -> Result<(), ActError> {
+    let table = table.to_owned();
+    in_kernel(move |socket| {
+        let mut batch = Batch::new();
+        if message::tables(socket)?.contains(&table) {
+            batch.delete_table(&table);
+        }
+        batch.commit(socket)
+    })
+    .await
+}
+
+fn batch(table: &str, doors: &[Door]) -> Batch {
+    let mut batch = Batch::new();
+    // Made first so that it is there to be deleted.
+    batch.add_table(table);
+    batch.delete_table(table);
+    batch.add_table(table);
+    CHAINS
+        .iter()
+        .for_each(|chain| batch.add_chain(table, chain));
+    [DOORS, CLOSED]
+        .iter()
+        .for_each(|chain| batch.add_plain_chain(table, chain));
+    for chain in ["prerouting", "output-nat"] {
+        batch.append(table, chain, &[expression::jump(DOORS)], "services");
+    }
+    for chain in ["input", "forward", "output"] {
+        batch.append(table, chain, &[expression::jump(CLOSED)], "services");
+    }
+    let mut marked = has_mark(MASQUERADE);
+    marked.push(masquerade());
+    batch.append(table, "postrouting", &marked, "services");
+    // Doors of one address before those of any address.
+    let (any, one): (Vec<_>, Vec<_>) = doors
+        .iter()
+        .enumerate()
+        .partition(|(_, door)| door.address.is_none());
+    for (number, door) in one.into_iter().chain(any) {
+        add_door(&mut batch, table, number, door);
+    }
+    batch
+}
+
+fn add_door(batch: &mut Batch, table: &str, number: usize, door: &Door) {
+    let endpoints = match &door.target {
+        Target::Endpoints(endpoints) if endpoints.is_empty() => {
+            return add_closed(batch, table, door, reject());
+        }
+        Target::Silence => return add_closed(batch, table, door, drop_packet()),
+        Target::Endpoints(endpoints) => endpoints.as_slice(),
+        Target::Here(_) => &[],
+    };
+    let chain = format!("door-{number}");
+    batch.add_plain_chain(table, &chain);
+    if let Some(mut others) = masqueraded(door) {
+        others.extend(set_mark(MASQUERADE));
+        batch.append(table, &chain, &others, &door.label);
+    }
+    if let Target::Here(port) = door.target {
+        batch.append(table, &chain, &redirect_here(port), &door.label);
+    }
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let target = format!("{chain}-{index}");
+        batch.add_plain_chain(table, &target);
+        let own = address(Side::Source, Compare::Equal, endpoint.ip().into());
+        let own: Vec<Expression> = own.into_iter().chain(set_mark(MASQUERADE)).collect();
+        batch.append(table, &target, &own, &door.label);
+        let rewrite = redirect(endpoint.ip(), endpoint.port());
+        batch.append(table, &target, &rewrite, &door.label);
+        let mut choice = choice(door, index, endpoints.len());
+        choice.push(goto(&target));
+        batch.append(table, &chain, &choice, &door.label);
+    }
+    let mut select = select(door);
+    select.push(goto(&chain));
+    batch.append(table, DOORS, &select, &door.label);
+}
+
+fn add_closed(batch: &mut Batch, table: &str, door: &Door, verdict: Expression) {
+    let mut select = select(door);
+    select.push(verdict);
+    batch.append(table, CLOSED, &select, &door.label);
+}
+
+/// The packet is for the door.
+fn select(door: &Door) -> Vec<Expression> {
+    let unspecified: IpAddr = if door.is_v4 {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    };
+    let mut list: Vec<Expression> = family(unspecified).into();
+    match door.address {
+        Some(ip) => list.extend(address(Side::Destination, Compare::Equal, ip.into())),
+        None => {
+            list.extend(to_this_node());
+            if door.is_v4 {
+                // Loopback addresses never leave the node, so they cannot be sent on.
+                list.extend(address(Side::Destination, Compare::NotEqual, loopback()));
+            }
+        }
+    }
+    list.extend(protocol(door.protocol));
+    list.extend(port(door.port, door.port));
+    list
+}
+
+/// The packet's client is to be masqueraded; `None` when no client is.
+fn masqueraded(door: &Door) -> Option<Vec<Expression>> {
+    match &door.masquerade {
+        Masquerade::Everybody => Some(Vec::new()),
+        Masquerade::Nobody => None,
+        Masquerade::OthersThan(networks) => {
+            let same_family = networks
+                .iter()
+                .filter(|net| net.addr().is_ipv4() == door.is_v4);
+            let outside =
+                same_family.flat_map(|net| address(Side::Source, Compare::NotEqual, *net));
+            Some(outside.collect())
+        }
+    }
+}
+
+/// Whether this target of several is taken; those before it were not.
+fn choice(door: &Door, index: usize, count: usize) -> Vec<Expression> {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    if index + 1 == count {
+        Vec::new()
+    } else if door.sticky {
+        share_of_clients(door.is_v4, number(index), number(count))
+    } else {
+        one_in(number(count - index))
+    }
+}

@@ -1,0 +1,189 @@
+//! Doors as readable lines.
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use serde_json::{Value, json};
+
+use super::{View, plan};
+use crate::network::nft::services::{Door, Masquerade, Target};
+
+fn line(door: &Door) -> String {
+    let address = door.address.map_or_else(
+        || if door.is_v4 { "node4" } else { "node6" }.to_owned(),
+        |ip| ip.to_string(),
+    );
+    let target = match &door.target {
+        Target::Endpoints(all) if all.is_empty() => "refused".to_owned(),
+        Target::Endpoints(all) => {
+            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+            all.join(",")
+        }
+        Target::Here(port) => format!("here:{port}"),
+        Target::Silence => "silence".to_owned(),
+    };
+    let masquerade = match &door.masquerade {
+        Masquerade::Everybody => "all",
+        Masquerade::OthersThan(_) => "others",
+        Masquerade::Nobody => "none",
+    };
+    let sticky = if door.sticky { " sticky" } else { "" };
+    format!(
+        "{} {address} {}/{} -> {target} masq {masquerade}{sticky}",
+        door.label, door.port, door.protocol
+    )
+}
+
+fn lines(spec: Value, slices: &[Value]) -> Vec<String> {
+    lines_of("web", spec, slices, true, None)
+}
+
+fn lines_of(
+    name: &str,
+    spec: Value,
+    slices: &[Value],
+    bridges_are_seen: bool,
+    api_relay: Option<u16>,
+) -> Vec<String> {
+    let service = json!({ "metadata": { "namespace": "default", "name": name }, "spec": spec });
+    let service: Service = serde_json::from_value(service).unwrap();
+    let slices: Vec<EndpointSlice> = slices
+        .iter()
+        .map(|slice| serde_json::from_value(slice.clone()).unwrap())
+        .collect();
+    let pods: [IpNet; 1] = ["10.42.0.0/16".parse().unwrap()];
+    let view = View {
+        node: "here",
+        services: &[&service],
+        slices: &slices.iter().collect::<Vec<_>>(),
+        pods: &pods,
+        bridges_are_seen,
+        api_relay,
+    };
+    plan(&view).iter().map(line).collect()
+}
+
+/// A slice of `default/web` with an endpoint for each (address, node, conditions).
+fn slice(endpoints: &[(&str, &str, Value)]) -> Value {
+    let all = endpoints.iter().map(|(ip, node, conditions)| {
+        json!({ "addresses": [ip], "nodeName": node, "conditions": conditions })
+    });
+    json!({
+        "metadata": {
+            "namespace": "default", "name": "web-1",
+            "labels": { "kubernetes.io/service-name": "web" },
+        },
+        "addressType": "IPv4",
+        "endpoints": all.collect::<Vec<_>>(),
+        "ports": [{ "name": "http", "port": 8080, "protocol": "TCP" }],
+    })
+}
+
+fn spec(more: Value) -> Value {
+    let mut spec = json!({
+        "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ipFamilies": ["IPv4"],
+        "ports": [{ "name": "http", "port": 80, "protocol": "TCP" }],
+    });
+    let (Value::Object(all), Value::Object(more)) = (&mut spec, more) else {
+        panic!("not an object")
+    };
+    all.extend(more);
+    spec
+}
+
+fn two() -> Value {
+    slice(&[
+        ("10.42.1.5", "there", json!({ "ready": true })),
+        ("10.42.0.5", "here", json!({})),
+        (
+            "10.42.0.6",
+            "here",
+            json!({ "ready": false, "serving": false }),
+        ),
+    ])
+}
+
+#[test]
+fn a_cluster_address_leads_to_what_is_ready() {
+    assert_eq!(
+        lines(spec(json!({ "sessionAffinity": "ClientIP" })), &[two()]),
+        ["default/web:http 10.96.0.9 80/6 -> 10.42.0.5:8080,10.42.1.5:8080 masq others sticky"]
+    );
+    assert_eq!(
+        lines_of("web", spec(json!({})), &[two()], false, None),
+        ["default/web:http 10.96.0.9 80/6 -> 10.42.0.5:8080,10.42.1.5:8080 masq all"]
+    );
+    assert_eq!(
+        lines(spec(json!({ "internalTrafficPolicy": "Local" })), &[two()]),
+        ["default/web:http 10.96.0.9 80/6 -> 10.42.0.5:8080 masq others"]
+    );
+}
+
+#[test]
+fn endpoints_that_end_are_better_than_none() {
+    let ending = json!({ "ready": false, "serving": true, "terminating": true });
+    let slices = [slice(&[
+        ("10.42.0.7", "here", ending),
+        ("10.42.0.8", "here", json!({ "ready": false })),
+    ])];
+    assert_eq!(
+        lines(spec(json!({})), &slices),
+        ["default/web:http 10.96.0.9 80/6 -> 10.42.0.7:8080 masq others"]
+    );
+    assert_eq!(
+        lines(spec(json!({})), &[]),
+        ["default/web:http 10.96.0.9 80/6 -> refused masq others"]
+    );
+}
+
+#[test]
+fn node_ports_and_outside_addresses() {
+    let ports = json!([{ "name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080 }]);
+    let more =
+        json!({ "type": "NodePort", "ports": ports, "externalIPs": ["192.0.2.7", "2001:db8::7"] });
+    assert_eq!(
+        lines(spec(more.clone()), &[two()])[1..],
+        [
+            "default/web:http 192.0.2.7 80/6 -> 10.42.0.5:8080,10.42.1.5:8080 masq all",
+            "default/web:http node4 30080/6 -> 10.42.0.5:8080,10.42.1.5:8080 masq all",
+            "default/web:http 2001:db8::7 80/6 -> refused masq all",
+        ]
+    );
+    let mut local = more;
+    local["externalTrafficPolicy"] = "Local".into();
+    let elsewhere = [slice(&[("10.42.1.5", "there", json!({}))])];
+    assert_eq!(
+        lines(spec(local), &elsewhere)[2],
+        "default/web:http node4 30080/6 -> silence masq none"
+    );
+}
+
+#[test]
+fn services_of_others_have_no_doors() {
+    for more in [
+        json!({ "clusterIP": "None", "clusterIPs": ["None"] }),
+        json!({ "type": "ExternalName", "externalName": "example.com" }),
+        json!({ "clusterIP": "", "clusterIPs": [] }),
+    ] {
+        assert_eq!(lines(spec(more), &[two()]), Vec::<String>::new());
+    }
+    let udp = json!([{ "name": "http", "port": 53, "protocol": "UDP" }]);
+    assert_eq!(
+        lines(spec(json!({ "ports": udp })), &[two()]),
+        ["default/web:http 10.96.0.9 53/17 -> refused masq others"],
+        "a TCP endpoint serves no UDP"
+    );
+}
+
+#[test]
+fn an_api_server_of_this_machine_only_is_reached_through_the_node() {
+    let https = json!([{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443 }]);
+    let api = spec(json!({ "ports": https }));
+    assert_eq!(
+        lines_of("kubernetes", api.clone(), &[], true, Some(4000)),
+        ["default/kubernetes:https 10.96.0.9 443/6 -> here:4000 masq others"]
+    );
+    assert_eq!(
+        lines_of("web", api, &[], true, Some(4000)),
+        ["default/web:https 10.96.0.9 443/6 -> refused masq others"]
+    );
+}
