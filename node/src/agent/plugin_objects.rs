@@ -116,6 +116,8 @@ impl PluginObjects {
             let seen = seen.entry(plugin.name_any()).or_default();
             match ready {
                 Ok(ready) => seen.note(plugin.metadata.generation, !ready),
+                // The watch is about to bring what was written meanwhile.
+                Err(kube::Error::Api(status)) if status.is_conflict() => seen.note(None, true),
                 Err(error) => {
                     tracing::warn!(
                         plugin = plugin.name_any(),
