@@ -44,6 +44,7 @@ mod webhook;
 
 pub use error::{Cause, Error};
 pub use notes::Notes;
+pub(crate) use policy::TypeChecked;
 pub use request::{Operation, Request};
 pub use reservation::Reservation;
 pub use round::Round;

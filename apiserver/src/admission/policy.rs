@@ -4,6 +4,7 @@ mod definition;
 mod evaluation;
 mod mutating;
 mod params;
+mod typecheck;
 mod validating;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use super::{Error, Plugin, Request, versions};
 use crate::schema::cel::Scope;
 use definition::{Binding, Definitions, Hook, Policy};
 use evaluation::Evaluation;
+pub(crate) use typecheck::TypeChecked;
 
 /// The plugin of one of the two kinds of policies.
 pub(super) struct Policies {

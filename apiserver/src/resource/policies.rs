@@ -2,6 +2,7 @@
 
 use super::cells;
 use super::entry::{Entry, Sub};
+use crate::admission::TypeChecked;
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const FLOW: &str = "flowcontrol.apiserver.k8s.io";
@@ -26,7 +27,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     .columns(cells::WEBHOOKS),
     admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
         .sub(&[Sub::Status])
-        .columns(cells::VALIDATING_POLICY),
+        .columns(cells::VALIDATING_POLICY)
+        .companion(&TypeChecked),
     admission(
         "ValidatingAdmissionPolicyBinding",
         "validatingadmissionpolicybindings",

@@ -224,3 +224,37 @@ async fn expressions_ask_for_rights() {
         .refused(422, "who may not read secrets may not write this");
     rig.make(CONFIG_MAPS, config_map("x", "v")).await;
 }
+
+#[tokio::test]
+async fn the_status_says_what_the_types_say() {
+    let rig = Rig::new().await;
+    let spec = json!({"matchConstraints": rules("apps", "deployments"), "validations": [
+        {"expression": "object.spec.replicas > '1'", "messageExpression": "'got ' + object.spec.replicas"},
+        {"expression": "object.spec.replicas > 1"},
+    ]});
+    policy(&rig, "Validating", "types", spec).await;
+    let made = rig
+        .get(&format!("{ADMISSION}/validatingadmissionpolicies/types"))
+        .await
+        .ok();
+    assert_eq!(made["status"]["observedGeneration"], 1);
+    let warnings = made["status"]["typeChecking"]["expressionWarnings"]
+        .as_array()
+        .unwrap();
+    let fields: Vec<&str> = warnings
+        .iter()
+        .map(|w| w["fieldRef"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "spec.validations[0].expression",
+            "spec.validations[0].messageExpression"
+        ]
+    );
+    let warning = warnings[0]["warning"].as_str().unwrap();
+    assert!(
+        warning.starts_with("apps/v1, Kind=Deployment: ERROR: <input>: found no matching overload"),
+        "{warning}"
+    );
+}

@@ -74,6 +74,11 @@ impl Expression {
         &self.source
     }
 
+    /// What it was compiled to, for those who look into it.
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// The names `x` of all `variables.x` in it.
     pub(crate) fn variables(&self) -> &[Box<str>] {
         &self.variables
