@@ -161,10 +161,21 @@ impl Cache {
 
     /// Takes what waits in the stream; an error means the stream is over.
     fn drain(&self, pump: &mut Pump) -> Option<Error> {
+        let waker = pump.waker.clone();
+        // The runtime's budget for a task must not make changes that are there look absent.
+        let drained = tokio::task::unconstrained(std::future::poll_fn(|context| {
+            Poll::Ready(self.drain_all(pump, context))
+        }));
+        match std::pin::pin!(drained).poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(end) => end,
+            Poll::Pending => None,
+        }
+    }
+
+    fn drain_all(&self, pump: &mut Pump, context: &mut Context<'_>) -> Option<Error> {
         let stream = pump.stream.as_mut()?;
-        let mut context = Context::from_waker(&pump.waker);
         loop {
-            match Pin::new(&mut *stream).poll_next(&mut context) {
+            match Pin::new(&mut *stream).poll_next(context) {
                 Poll::Ready(Some(Ok(batch))) => self.apply(&batch),
                 Poll::Ready(Some(Err(error))) => {
                     pump.stream = None;

@@ -84,7 +84,7 @@ pub(super) fn spec(spec: &Value, at: &Path<'_>, out: &mut Errors) {
     for scope in &scopes {
         if !SCOPES.contains(scope) {
             out.push(FieldError::invalid(
-                &at_scopes,
+                at_scopes,
                 spec.at("scopes").clone(),
                 "unsupported scope",
             ));
