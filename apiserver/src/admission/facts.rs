@@ -184,9 +184,6 @@ impl Access for Rights {
     }
 }
 
-/// The names that the expressions of webhooks speak of.
-pub(super) const WEBHOOK_NAMES: &[&str] = &["object", "oldObject", "request", "authorizer"];
-
 /// Binds what every expression of admission may speak of.
 pub(super) fn scope(
     request: &Request<'_>,

@@ -17,6 +17,9 @@ pub(crate) use expression::{Expression, Scope, to_json};
 pub(crate) use library::{Access, Question, Verdict};
 pub(crate) use walk::validate;
 
+/// The names that the expressions of webhooks speak of.
+pub(crate) const WEBHOOK_NAMES: &[&str] = &["object", "oldObject", "request", "authorizer"];
+
 /// The names that the expressions of policies speak of.
 pub(crate) const POLICY_NAMES: &[&str] = &[
     "object",

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::access::{Fields, same};
 use super::{Context, Errors, names};
-use crate::schema::cel::{Expression, POLICY_NAMES};
+use crate::schema::cel::{Expression, POLICY_NAMES, WEBHOOK_NAMES};
 use crate::schema::{FieldError, Path};
 
 /// Checks the webhooks of a configuration.
@@ -29,6 +29,12 @@ pub(super) fn configuration(_: &Context<'_>, configuration: &Value, out: &mut Er
             let detail = "must include at least one of v1, v1beta1";
             let at = at.field("admissionReviewVersions");
             out.push(FieldError::invalid(at, Value::from(versions), detail));
+        }
+        let at_conditions = at.field("matchConditions");
+        for (index, condition) in hook.items("matchConditions").iter().enumerate() {
+            let at = at_conditions.index(index);
+            let source = condition.text("expression");
+            expression(source, WEBHOOK_NAMES, &at.field("expression"), out);
         }
         let at_rules = at.field("rules");
         for (index, rule) in hook.items("rules").iter().enumerate() {
@@ -150,17 +156,17 @@ pub(super) fn policy_spec(spec: &Value, at: &Path<'_>, out: &mut Errors) {
     for (index, validation) in spec.items("validations").iter().enumerate() {
         let at = at_validations.index(index);
         let source = validation.text("expression");
-        expression(source, &at.field("expression"), out);
+        expression(source, POLICY_NAMES, &at.field("expression"), out);
         let message = validation.text("messageExpression");
         if !message.is_empty() {
-            expression(message, &at.field("messageExpression"), out);
+            expression(message, POLICY_NAMES, &at.field("messageExpression"), out);
         }
     }
     let at_annotations = at.field("auditAnnotations");
     for (index, annotation) in spec.items("auditAnnotations").iter().enumerate() {
         let at = at_annotations.index(index);
         let source = annotation.text("valueExpression");
-        expression(source, &at.field("valueExpression"), out);
+        expression(source, POLICY_NAMES, &at.field("valueExpression"), out);
     }
     shared_expressions(spec, at, out);
 }
@@ -190,7 +196,12 @@ pub(super) fn mutating_policy_spec(spec: &Value, at: &Path<'_>, out: &mut Errors
             }
         };
         let source = mutation.at(field).text("expression");
-        expression(source, &at.field(field).field("expression"), out);
+        expression(
+            source,
+            POLICY_NAMES,
+            &at.field(field).field("expression"),
+            out,
+        );
     }
     if !spec.has("matchConstraints") {
         out.push(FieldError::required(at.field("matchConstraints"), ""));
@@ -203,15 +214,20 @@ fn shared_expressions(spec: &Value, at: &Path<'_>, out: &mut Errors) {
         let at = at.field(list);
         for (index, item) in spec.items(list).iter().enumerate() {
             let at = at.index(index);
-            expression(item.text("expression"), &at.field("expression"), out);
+            expression(
+                item.text("expression"),
+                POLICY_NAMES,
+                &at.field("expression"),
+                out,
+            );
         }
     }
 }
 
-fn expression(source: &str, at: &Path<'_>, out: &mut Errors) {
+fn expression(source: &str, names: &[&str], at: &Path<'_>, out: &mut Errors) {
     if source.trim().is_empty() {
         out.push(FieldError::required(at, "expression is not specified"));
-    } else if let Err(why) = Expression::compile(source, POLICY_NAMES) {
+    } else if let Err(why) = Expression::compile(source, names) {
         let detail = format!("compilation failed: {why}");
         out.push(FieldError::invalid(at, source, detail));
     }

@@ -9,10 +9,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::admission::facts::{Conditions, WEBHOOK_NAMES};
+use crate::admission::facts::Conditions;
 use crate::admission::matching::Matcher;
 use crate::auth::{Kind, ObjectSource};
 use crate::callout::Target;
+use crate::schema::cel::WEBHOOK_NAMES;
 
 pub(super) const MUTATING: Kind = Kind {
     group: "admissionregistration.k8s.io",

@@ -370,6 +370,14 @@ async fn configurations_are_exempt_and_versions_equivalent() {
     );
     assert_eq!(request["object"]["apiVersion"], "autoscaling/v2");
     assert_eq!(request["object"]["spec"]["metrics"][0]["type"], "Resource");
+    let wrong = json!({"matchConditions": [{"name": "own", "expression": "params.x"}]});
+    let wrong = json!({"metadata": {"name": "w"}, "webhooks": [hook(&server, "w.example.com", "/", wrong)]});
+    rig.post(
+        &format!("{ADMISSION}/validatingwebhookconfigurations"),
+        wrong,
+    )
+    .await
+    .refused(422, "compilation failed: undeclared reference to 'params'");
     rig.delete(&format!("{ADMISSION}/validatingwebhookconfigurations/v"))
         .await
         .ok();
