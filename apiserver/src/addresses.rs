@@ -3,6 +3,9 @@
 //!
 //! A taken address is an IPAddress object, a taken port a key beside the objects.
 
+mod families;
+mod ranges;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +14,9 @@ use ipnet::IpNet;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
+pub(crate) use ranges::{InUse, ServiceRanges};
+
+use self::ranges::Ranges;
 use crate::ApiServer;
 use crate::error::StatusError;
 use crate::object;
@@ -38,6 +44,7 @@ impl Companion for Addresses {
     ) -> Result<Txn, StatusError> {
         let mut plan = Plan {
             server,
+            ranges: Ranges::of(server),
             txn: Txn::default(),
             errors: Vec::new(),
         };
@@ -109,6 +116,7 @@ fn has_ports(spec: &Value) -> bool {
 
 struct Plan<'s> {
     server: &'s ApiServer,
+    ranges: Ranges,
     txn: Txn,
     errors: Vec<FieldError>,
 }
@@ -138,50 +146,44 @@ impl Plan<'_> {
             }
             return;
         }
-        if spec["clusterIP"].as_str().unwrap_or_default().is_empty() {
-            let first = spec["clusterIPs"][0].as_str().map(str::to_owned);
-            let before = old.filter(|old| has_address(&old["spec"]));
-            let before = before.and_then(|old| old["spec"]["clusterIP"].as_str());
-            let address = first
-                .or(before.map(str::to_owned))
-                .or_else(|| self.free_address());
-            let Some(address) = address else {
+        let before = old.map(|old| &old["spec"]);
+        match families::choose(spec, before, &self.ranges.families()) {
+            Ok(chosen) => {
+                if spec["clusterIP"] == "None" {
+                    spec["clusterIPs"] = json!(["None"]);
+                } else {
+                    self.addresses(before, spec, &chosen.families);
+                }
+                spec["ipFamilies"] = json!(chosen.families);
+                spec["ipFamilyPolicy"] = chosen.policy.into();
+            }
+            Err(error) => self.errors.push(error),
+        }
+    }
+
+    /// One address of each family: the one that is named, the one it had, or a free one.
+    fn addresses(&mut self, before: Option<&Value>, spec: &mut Value, families: &[String]) {
+        let had = before.filter(|before| has_address(before));
+        let had = had.map(families::named).unwrap_or_default();
+        let mut addresses = families::named(spec);
+        addresses.truncate(families.len());
+        for (index, family) in families.iter().enumerate().skip(addresses.len()) {
+            let kept = had.get(index).cloned().or_else(|| {
+                let free = self.ranges.free(family, |address| {
+                    self.taken(&format!("{ADDRESSES}{address}"))
+                });
+                free.map(|address| address.to_string())
+            });
+            let Some(address) = kept else {
                 let detail = "failed to allocate a serviceIP: range is full";
                 self.errors
                     .push(FieldError::invalid("spec.clusterIPs", json!([]), detail));
                 return;
             };
-            spec["clusterIP"] = address.into();
+            addresses.push(address);
         }
-        if spec["clusterIPs"].as_array().is_none_or(Vec::is_empty) {
-            spec["clusterIPs"] = json!([spec["clusterIP"]]);
-        }
-        let families = if self.server.config.service_cidr.addr().is_ipv4() {
-            "IPv4"
-        } else {
-            "IPv6"
-        };
-        if spec["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
-            spec["ipFamilies"] = json!([families]);
-        }
-        if spec["ipFamilyPolicy"].is_null() {
-            spec["ipFamilyPolicy"] = "SingleStack".into();
-        }
-    }
-
-    fn free_address(&self) -> Option<String> {
-        let range = self.server.config.service_cidr;
-        let free = |offset: u128| {
-            let address = nth(range, offset)?;
-            (!self.taken(&format!("{ADDRESSES}{address}"))).then(|| address.to_string())
-        };
-        // The network, the gateway-like first address (the API server's own) and the broadcast stay out.
-        let size = size(range);
-        let (first, last) = (2, size.checked_sub(2)?);
-        let mut random = rand::rng();
-        (0..PICKS)
-            .find_map(|_| free(random.random_range(first..=last)))
-            .or_else(|| (first..=last.min(first + 65_536)).find_map(free))
+        spec["clusterIP"] = addresses.first().cloned().into();
+        spec["clusterIPs"] = json!(addresses);
     }
 
     /// Fills in the node ports a Service does not name, and drops those its type does not have.
@@ -190,7 +192,8 @@ impl Plan<'_> {
         let exposed = has_ports(spec);
         let allocates = exposed && spec["allocateLoadBalancerNodePorts"] != false;
         let mut chosen = BTreeSet::new();
-        for port in spec["ports"].as_array_mut().into_iter().flatten() {
+        let ports = spec.get_mut("ports").and_then(Value::as_array_mut);
+        for port in ports.into_iter().flatten() {
             if !exposed {
                 if let Some(port) = port.as_object_mut() {
                     port.shift_remove("nodePort");
@@ -238,7 +241,7 @@ impl Plan<'_> {
         for address in wants.addresses.difference(&had.addresses) {
             let key = format!("{ADDRESSES}{address}");
             let text = address.to_string();
-            if !self.server.config.service_cidr.contains(address) {
+            if !self.ranges.contains(address) {
                 let range = self.server.config.service_cidr;
                 let detail = format!(
                     "failed to allocate IP {text}: the provided IP ({text}) is not in the valid \

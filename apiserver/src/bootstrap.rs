@@ -129,6 +129,7 @@ fn service(server: &ApiServer) -> Vec<BootstrapObject> {
     };
     let mut objects = vec![cidr, service, extensions(server)];
     if let Some(address) = server.config.advertise {
+        objects.push(endpoint_slice(address, port));
         objects.push(endpoints(address, port));
     }
     objects
@@ -158,7 +159,27 @@ fn extensions(server: &ApiServer) -> BootstrapObject {
     }
 }
 
+/// What clients from before EndpointSlices read.
 fn endpoints(address: IpAddr, port: u16) -> BootstrapObject {
+    BootstrapObject {
+        group: "",
+        version: "v1",
+        plural: "endpoints",
+        object: json!({
+            "kind": "Endpoints", "apiVersion": "v1",
+            "metadata": {
+                "name": "kubernetes", "namespace": "default",
+                "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
+            },
+            "subsets": [{
+                "addresses": [{ "ip": address.to_string() }],
+                "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
+            }],
+        }),
+    }
+}
+
+fn endpoint_slice(address: IpAddr, port: u16) -> BootstrapObject {
     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
     BootstrapObject {
         group: "discovery.k8s.io",

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::schema::Schema;
+
 pub(crate) use autoscaler::autoscaler_v1;
 pub(crate) use core_event::core_event;
 pub(crate) use hook::Hook;
@@ -91,5 +93,33 @@ impl<M: Mapping> Conversion for Local<M> {
     async fn serve(&self, objects: Vec<Value>) -> Result<Vec<Value>, String> {
         let served = objects.into_iter().map(|object| self.0.to_served(object));
         served.collect()
+    }
+}
+
+/// Objects get the defaults of the served version when they are read, after the conversion to it, if any.
+#[derive(Debug)]
+pub(crate) struct Completed {
+    pub(crate) conversion: Option<Arc<dyn Conversion>>,
+    pub(crate) schema: Arc<Schema>,
+}
+
+#[async_trait]
+impl Conversion for Completed {
+    async fn store(&self, object: Value) -> Result<Value, String> {
+        match &self.conversion {
+            Some(conversion) => conversion.store(object).await,
+            None => Ok(object),
+        }
+    }
+
+    async fn serve(&self, objects: Vec<Value>) -> Result<Vec<Value>, String> {
+        let mut objects = match &self.conversion {
+            Some(conversion) => conversion.serve(objects).await?,
+            None => objects,
+        };
+        for object in &mut objects {
+            self.schema.default(object);
+        }
+        Ok(objects)
     }
 }

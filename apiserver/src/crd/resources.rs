@@ -72,7 +72,11 @@ fn resource(definition: &Value, version: &Value, callouts: &Arc<Callouts>) -> Op
         columns: columns(&version["additionalPrinterColumns"]),
         fields: fields(&version["selectableFields"]),
         prefix: format!("/registry/{group}/{plural}/").into(),
-        conversion: conversion(definition, &group, &name, callouts),
+        conversion: completed(
+            conversion(definition, &group, &name, callouts),
+            api_schema,
+            &schema,
+        ),
         review: None,
         companion: None,
         returns_deleted: false,
@@ -147,6 +151,31 @@ fn fields(declared: &Value) -> Arc<[Field]> {
             default: "".into(),
         })
         .collect()
+}
+
+/// Defaults that the schema has now count for what was stored before it had them, so objects of a kind with
+/// defaults are completed when they are read.
+fn completed(
+    conversion: Option<Arc<dyn Conversion>>,
+    declared: &Value,
+    schema: &Arc<Schema>,
+) -> Option<Arc<dyn Conversion>> {
+    if !has_defaults(declared) {
+        return conversion;
+    }
+    let schema = schema.clone();
+    Some(Arc::new(convert::Completed { conversion, schema }))
+}
+
+fn has_defaults(declared: &Value) -> bool {
+    match declared {
+        Value::Object(fields) => {
+            let mut fields = fields.iter();
+            fields.any(|(key, value)| key == "default" || has_defaults(value))
+        }
+        Value::Array(items) => items.iter().any(has_defaults),
+        _ => false,
+    }
 }
 
 /// Objects are stored in the storage version of their last write, so a version needs no conversion only

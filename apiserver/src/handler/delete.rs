@@ -10,8 +10,9 @@ use super::call::now;
 use super::write::{self, Current, Outcome};
 use super::{Call, admit, answer, body, metadata, object_answer};
 use crate::admission::Operation;
-use crate::error::StatusError;
+use crate::error::{Reason, StatusError};
 use crate::request::{Options, Propagation};
+use crate::schema::FieldError;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -56,6 +57,16 @@ impl DeleteOptions {
         }
         if let Some(grace) = value["gracePeriodSeconds"].as_i64() {
             self.grace = Some(grace);
+        }
+        if let (Some(policy), Some(_)) = (
+            text("/propagationPolicy"),
+            value["orphanDependents"].as_bool(),
+        ) {
+            let detail = "orphanDependents and deletionPropagation cannot be both set";
+            let error = FieldError::invalid("propagationPolicy", policy, detail);
+            let message = format!("DeleteOptions.meta.k8s.io \"\" is invalid: {error}");
+            let code = StatusCode::UNPROCESSABLE_ENTITY;
+            return Err(StatusError::new(code, Reason::Invalid, message));
         }
         if let Some(policy) = text("/propagationPolicy") {
             self.propagation = Some(Propagation::parse(policy)?);

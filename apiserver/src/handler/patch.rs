@@ -10,7 +10,7 @@ use super::{Call, body, create, metadata, object_answer};
 use crate::apply::{self, ApplyError};
 use crate::error::{Details, Reason, StatusError};
 use crate::patch::{self, PatchError};
-use crate::schema::{FieldError, Media, Schema};
+use crate::schema::{FieldError, FieldValidation, Media, Schema};
 
 const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
                        application/strategic-merge-patch+json, application/apply-patch+yaml";
@@ -171,8 +171,9 @@ fn applied(
     body: &[u8],
 ) -> Result<Draft, StatusError> {
     let decoded = schema
-        .decode_checked(body, Media::Yaml, body::validation(call))
+        .decode_checked(body, Media::Yaml, FieldValidation::Warn)
         .map_err(|error| StatusError::bad_request(error.to_string()))?;
+    let warnings = judge(call, decoded.warnings)?;
     let mut config = decoded.value;
     let api_version = call.resource.api_version();
     body::check_kind(&mut config, &api_version, &call.resource.kind)?;
@@ -187,9 +188,50 @@ fn applied(
     }
     Ok(Draft {
         object,
-        warnings: decoded.warnings,
+        warnings,
         tracked: true,
     })
+}
+
+/// What a configuration may not have, whatever the validation asked for: fields without a type, since nobody
+/// could own them. Fields named twice are a matter of the validation.
+fn judge(call: &Call, complaints: Vec<String>) -> Result<Vec<String>, StatusError> {
+    let unknown: Vec<String> = complaints
+        .iter()
+        .filter_map(|complaint| complaint.strip_prefix("unknown field \""))
+        .map(|field| {
+            format!(
+                ".{}: field not declared in schema",
+                field.trim_end_matches('"')
+            )
+        })
+        .collect();
+    if !unknown.is_empty() {
+        let faults = match unknown.as_slice() {
+            [one] => one.clone(),
+            many => format!("errors:\n  {}", many.join("\n  ")),
+        };
+        let (namespace, name) = (call.namespace(), &call.path.name);
+        let (resource, slash) = (&call.resource, if namespace.is_empty() { "" } else { "/" });
+        let group_version = match &*resource.group {
+            "" => format!("/{}", resource.version),
+            group => format!("{group}/{}", resource.version),
+        };
+        let message = format!(
+            "failed to create typed patch object ({namespace}{slash}{name}; {group_version}, Kind={}): {faults}",
+            resource.kind
+        );
+        let code = StatusCode::INTERNAL_SERVER_ERROR;
+        return Err(StatusError::new(code, Reason::InternalError, message));
+    }
+    match body::validation(call) {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Strict if !complaints.is_empty() => {
+            let message = format!("error strict decoding YAML: {}", complaints.join(", "));
+            Err(StatusError::bad_request(message))
+        }
+        _ => Ok(complaints),
+    }
 }
 
 fn conflicts(error: ApplyError) -> StatusError {

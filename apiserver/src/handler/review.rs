@@ -6,8 +6,14 @@ use http::{Response, StatusCode};
 
 use super::{Answer, Call, body};
 use crate::error::StatusError;
+use crate::request::Form;
 
 pub(super) async fn answer(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
+    if call.accept.form != Form::Plain {
+        return Err(StatusError::not_acceptable(
+            "application/json, application/yaml",
+        ));
+    }
     let (question, warnings) = body::decode(call, &body)?;
     let kind = &call.resource.kind;
     let reviews = &call.server.reviews;

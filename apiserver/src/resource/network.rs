@@ -2,6 +2,7 @@
 
 use super::cells;
 use super::entry::{Entry, Sub};
+use crate::addresses::{InUse, ServiceRanges};
 
 const GROUP: &str = "networking.k8s.io";
 
@@ -15,11 +16,13 @@ pub(super) const ENTRIES: &[Entry] = &[
         .columns(cells::INGRESS),
     Entry::cluster(GROUP, "v1", "IPAddress", "ipaddresses")
         .short(&["ip"])
-        .columns(cells::IP_ADDRESS),
+        .columns(cells::IP_ADDRESS)
+        .companion(&InUse),
     Entry::namespaced(GROUP, "v1", "NetworkPolicy", "networkpolicies")
         .short(&["netpol"])
         .columns(cells::NETWORK_POLICY),
     Entry::cluster(GROUP, "v1", "ServiceCIDR", "servicecidrs")
         .sub(&[Sub::Status])
-        .columns(cells::SERVICE_CIDR),
+        .columns(cells::SERVICE_CIDR)
+        .companion(&ServiceRanges),
 ];

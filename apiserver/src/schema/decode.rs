@@ -159,8 +159,9 @@ impl Seed<'_> {
 
     fn complain(&self, what: &str, path: Path<'_>) {
         let mut report = self.report.borrow_mut();
-        if report.strict.len() < MAX_COMPLAINTS {
-            report.strict.push(format!("{what} field \"{path}\""));
+        let complaint = format!("{what} field \"{path}\"");
+        if report.strict.len() < MAX_COMPLAINTS && !report.strict.contains(&complaint) {
+            report.strict.push(complaint);
         }
     }
 
@@ -195,6 +196,9 @@ impl Seed<'_> {
             let Some(value) = value.or_else(|| keeps_null.then(|| node.zero())) else {
                 continue;
             };
+            if field.is_some() && self.node.typed && is_nothing(&key, &value) {
+                continue;
+            }
             match map.entry(key) {
                 Entry::Vacant(entry) => {
                     entry.insert(value);
@@ -307,6 +311,15 @@ impl<'de> Visitor<'de> for Seed<'_> {
             _ if self.node.typed => Err(self.wrong("object")),
             _ => self.entries(None, access),
         }
+    }
+}
+
+/// Whether Kubernetes keeps no such value: metadata that is empty is as good as none.
+fn is_nothing(key: &str, value: &Value) -> bool {
+    match key {
+        "annotations" | "labels" => value.as_object().is_some_and(Map::is_empty),
+        "finalizers" | "ownerReferences" => value.as_array().is_some_and(Vec::is_empty),
+        _ => false,
     }
 }
 

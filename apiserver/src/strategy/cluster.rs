@@ -45,6 +45,15 @@ pub(super) fn namespace_prepare(context: &Context<'_>, new: &mut Value, old: &Va
     }
 }
 
+/// What holds a namespace is named as finalizers are.
+pub(super) fn namespace_update(_: &Context<'_>, new: &Value, old: &Value, out: &mut Errors) {
+    let (finalizers, before) = (new.at("spec").items("finalizers"), old.at("spec"));
+    if finalizers != before.items("finalizers") {
+        let root = Path::new("spec");
+        super::meta::finalizers(finalizers, &root.field("finalizers"), out);
+    }
+}
+
 /// A node that says nothing of what can be allocated offers all it has.
 pub(super) fn node_status_defaults(status: &mut Map<String, Value>) {
     if let Some(capacity) = status.get("capacity").filter(|c| !c.is_null()).cloned() {

@@ -122,6 +122,7 @@ const CORE: &[Behavior] = &[
         status: true,
         create: Some(cluster::namespace_create),
         update: Some(cluster::namespace_prepare),
+        check_update: Some(cluster::namespace_update),
         ..cluster("", "Namespace")
     },
     Behavior {
@@ -288,10 +289,12 @@ const POLICIES: &[Behavior] = &[
     },
     Behavior {
         name: networking::address_name,
+        check: Some(networking::address),
         ..cluster(NETWORKING, "IPAddress")
     },
     Behavior {
         status: true,
+        check: Some(networking::range),
         check_update: Some(networking::range_update),
         ..cluster(NETWORKING, "ServiceCIDR")
     },

@@ -159,7 +159,7 @@ fn owners(owners: &[Value], at: &Path<'_>, out: &mut Vec<FieldError>) {
     }
 }
 
-fn finalizers(finalizers: &[Value], at: &Path<'_>, out: &mut Vec<FieldError>) {
+pub(super) fn finalizers(finalizers: &[Value], at: &Path<'_>, out: &mut Vec<FieldError>) {
     let texts = || finalizers.iter().map(|f| f.as_str().unwrap_or_default());
     for (index, finalizer) in texts().enumerate() {
         let at = at.index(index);

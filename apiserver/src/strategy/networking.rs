@@ -320,6 +320,37 @@ pub(super) fn slice_update(_: &Context<'_>, new: &Value, old: &Value, out: &mut 
     immutable(new, old, "addressType", &Path::ROOT, out);
 }
 
+/// The ranges of a ServiceCIDR are networks, at most one of each family.
+pub(super) fn range(_: &Context<'_>, range: &Value, out: &mut Errors) {
+    let root = Path::new("spec");
+    let at = root.field("cidrs");
+    let list = range.at("spec").items("cidrs");
+    let mut families = Vec::new();
+    for (index, cidr) in list.iter().enumerate() {
+        let text = cidr.as_str().unwrap_or_default();
+        let Ok(parsed) = text.parse::<ipnet::IpNet>() else {
+            continue;
+        };
+        if parsed.addr() != parsed.network() {
+            let detail = "must not have bits set beyond the prefix length";
+            out.push(FieldError::invalid(at.index(index), text, detail));
+        }
+        families.push(parsed.addr().is_ipv4());
+    }
+    if families.len() == 2 && families[0] == families[1] {
+        let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and \
+                      2001:db8::/64";
+        out.push(FieldError::invalid(at, Value::from(list), detail));
+    }
+}
+
+/// An address says whose it is.
+pub(super) fn address(_: &Context<'_>, address: &Value, out: &mut Errors) {
+    if !address.at("spec").has("parentRef") {
+        out.push(FieldError::required("spec.parentRef", ""));
+    }
+}
+
 /// The ranges of a ServiceCIDR stay, but a second family may be added.
 pub(super) fn range_update(context: &Context<'_>, new: &Value, old: &Value, out: &mut Errors) {
     if !context.subresource.is_empty() {

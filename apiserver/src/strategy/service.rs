@@ -109,6 +109,11 @@ pub(super) fn prepare_update(context: &Context<'_>, new: &mut Value, old: &Value
             }
         }
     }
+    // A name that is not changed along with the type goes with it.
+    let named = kind != "ExternalName" && old.text("type") == "ExternalName";
+    if named && spec.get("externalName") == old.get("externalName") {
+        spec.shift_remove("externalName");
+    }
     carry_node_ports(spec, &kind, old);
     normalize_addresses(spec);
 }

@@ -112,6 +112,19 @@ impl Life<'_> {
         self.served.path(Some(self.namespace), self.sample.name())
     }
 
+    /// Replaces the object with itself and an annotation more; once again when a controller was first.
+    async fn annotate(&self, path: &str, key: &str) -> Value {
+        for _ in 0..5 {
+            let mut object = self.cluster.get(path).await.ok();
+            object["metadata"]["annotations"][key] = "true".into();
+            let reply = self.cluster.put(path, &object).await;
+            if reply.code != 409 {
+                return reply.ok();
+            }
+        }
+        panic!("{path} never stays as it is read");
+    }
+
     async fn make(&self) -> Value {
         let mut object = self.sample.object.clone();
         object["metadata"]["labels"]["e2e"] = self.sample.label().into();
@@ -134,7 +147,8 @@ impl Life<'_> {
             (made["kind"].as_str(), made["apiVersion"].as_str()),
             (Some(kind), Some(self.sample.text("apiVersion")))
         );
-        assert_eq!(cluster.get(&path).await.ok(), made);
+        let read = cluster.get(&path).await.ok();
+        assert_eq!(read["metadata"]["uid"], made["metadata"]["uid"]);
         let again = cluster.post(&self.collection(), &self.sample.object).await;
         again.refused(409, &format!("\"{}\" already exists", self.sample.name()));
 
@@ -146,10 +160,8 @@ impl Life<'_> {
         for (key, wanted) in self.sample.change.as_object().into_iter().flatten() {
             assert!(contains(&patched[key], wanted), "{kind}: {patched}");
         }
-        let mut put = patched.clone();
-        put["metadata"]["annotations"]["updated"] = "yes".into();
-        let put = cluster.put(&path, &put).await.ok();
-        assert_eq!(put["metadata"]["annotations"]["updated"], "yes", "{kind}");
+        let put = self.annotate(&path, "updated").await;
+        assert_eq!(put["metadata"]["annotations"]["updated"], "true", "{kind}");
         assert_eq!(
             put["metadata"]["generation"], patched["metadata"]["generation"],
             "{kind}"
@@ -230,9 +242,7 @@ impl Life<'_> {
             "{kind}"
         );
         assert_eq!(patched["spec"], have["spec"], "{kind}");
-        let mut put = patched.clone();
-        put["metadata"]["annotations"]["putstatus"] = "true".into();
-        let put = cluster.put(&path, &put).await.ok();
+        let put = self.annotate(&path, "putstatus").await;
         assert_eq!(
             put["metadata"]["annotations"]["putstatus"], "true",
             "{kind}"
@@ -242,7 +252,9 @@ impl Life<'_> {
             .patch(&self.object(), &json!({"status": null}))
             .await
             .ok();
-        assert_eq!(cleared["status"], put["status"], "{kind}");
+        // The server itself writes the conditions of FlowSchemas.
+        let kept = contains(&cleared["status"], wanted) || kind == "FlowSchema";
+        assert!(kept, "{kind}: {cleared}");
         self.mark(status, &["get", "patch", "update"]);
     }
 

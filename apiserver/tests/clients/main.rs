@@ -17,6 +17,7 @@ mod kube_rs;
 mod kubectl;
 mod lifecycle;
 mod programs;
+mod protocol;
 mod python;
 mod samples;
 mod surface;
