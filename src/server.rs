@@ -9,6 +9,7 @@ use davit_apiserver::pki::Purpose;
 use davit_apiserver::{ApiServer, Config};
 use ipnet::IpNet;
 
+use crate::access;
 use crate::connect::{Connection, kubeconfig_path};
 use crate::defaults;
 use crate::fault::Fault;
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     /// Addresses of pods in the default network; used when that network is first made
     #[arg(long, value_name = "CIDR", default_value = "10.42.0.0/16")]
     pod_cidr: IpNet,
+    #[command(flatten)]
+    access: access::Settings,
     /// File of static tokens: lines of token,user,uid,"group1,group2"
     #[arg(long, value_name = "FILE")]
     token_auth_file: Option<PathBuf>,
@@ -108,6 +111,7 @@ impl Settings {
             .extend(config.advertise.map(|ip| ip.to_string()));
         config.cluster_domain = cluster_domain.to_owned();
         config.service_cidr = self.service_cidr;
+        self.access.apply(&mut config);
         if let Some(path) = &self.token_auth_file {
             config.static_tokens =
                 StaticTokens::read(path).map_err(|error| Fault::new("", error, ""))?;

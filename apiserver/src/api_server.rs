@@ -33,8 +33,8 @@ use crate::pki::{Authority, Leaf, NameFacts, Purpose, server_names};
 use crate::resource::Registry;
 use crate::storage::{Keyring, Store};
 use crate::{
-    Config, Error, addresses, admission, bootstrap, certificates, crd, expiry, fairness, handler,
-    sealing,
+    Config, Error, addresses, admission, auth, bootstrap, certificates, crd, expiry, fairness,
+    handler, sealing,
 };
 
 /// The API server of one process.
@@ -128,7 +128,9 @@ impl ApiServer {
     ) -> Result<Self, Error> {
         let source: Arc<dyn ObjectSource> = cache.clone();
         let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
-        let authenticator = Arc::new(Authenticator::new(
+        let identity: Arc<dyn ResolvesClientCert> = front_proxy(&authority)?;
+        let callouts = Arc::new(Callouts::new(source.clone(), Some(identity)));
+        let authenticator = Authenticator::new(
             AuthenticatorConfig {
                 issuer,
                 static_tokens: config.static_tokens.clone(),
@@ -136,11 +138,16 @@ impl ApiServer {
             },
             &authority,
             source.clone(),
-        ));
-        let authorizer = Arc::new(Authorizer::new(source.clone()));
+        );
+        let authenticator = others(&config, authenticator, &callouts).map_err(Error::Auth)?;
+        let authenticator = Arc::new(authenticator);
+        let steps = config.authorization.as_deref();
+        let steps = steps.map(|path| auth::load_steps(path, &callouts));
+        let authorizer = Arc::new(match steps.transpose().map_err(Error::Auth)? {
+            Some(steps) => Authorizer::with(source.clone(), steps),
+            None => Authorizer::new(source.clone()),
+        });
         let node_client = node_client(&authority)?;
-        let identity: Arc<dyn ResolvesClientCert> = front_proxy(&authority)?;
-        let callouts = Arc::new(Callouts::new(source.clone(), Some(identity)));
         Ok(Self {
             reviews: Reviews::new(authenticator.clone(), authorizer.clone()),
             admission: admission::Chain::standard(
@@ -294,6 +301,22 @@ fn front_proxy(authority: &Authority) -> Result<Arc<Leaf>, Error> {
     };
     let leaf = authority.leaf("front-proxy-client", purpose);
     leaf.map_err(Error::Pki)
+}
+
+/// The authenticator with the issuers and the webhook that files name.
+fn others(
+    config: &Config,
+    authenticator: Authenticator,
+    callouts: &Arc<Callouts>,
+) -> Result<Authenticator, auth::ConfigError> {
+    let issuers = config.authentication.as_deref();
+    let issuers = issuers.map(|path| auth::Issuers::load(path, callouts));
+    let webhook = config.token_webhook.as_ref();
+    let webhook = webhook.map(|(path, ttl)| auth::TokenWebhook::load(path, *ttl, callouts.clone()));
+    Ok(authenticator.with_others(
+        issuers.transpose()?.unwrap_or_default(),
+        webhook.transpose()?,
+    ))
 }
 
 /// A client for the nodes' own API, with a certificate that every node accepts.

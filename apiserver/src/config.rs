@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::auth::StaticTokens;
-use crate::{audit, pki, storage};
+use crate::{audit, auth, pki, storage};
 
 /// Where objects are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +48,12 @@ pub struct Config {
     pub max_requests: u32,
     /// The audit log; `None` logs nothing.
     pub audit: Option<audit::Settings>,
+    /// An AuthenticationConfiguration file: issuers of tokens that are believed.
+    pub authentication: Option<PathBuf>,
+    /// A kubeconfig of the server that knows more tokens, and how long its answers hold.
+    pub token_webhook: Option<(PathBuf, Duration)>,
+    /// An AuthorizationConfiguration file: who is asked for rights, in which order.
+    pub authorization: Option<PathBuf>,
     /// Bearer tokens of a file.
     pub static_tokens: StaticTokens,
 }
@@ -70,6 +76,9 @@ impl Config {
             seal_key_age: Duration::from_secs(90 * 24 * 3600),
             max_requests: 600,
             audit: None,
+            authentication: None,
+            token_webhook: None,
+            authorization: None,
             static_tokens: StaticTokens::default(),
         }
     }
@@ -84,6 +93,9 @@ pub enum Error {
     /// Keys or certificates cannot be read, made or used.
     #[error("cannot use the certificate authority")]
     Pki(#[source] pki::Error),
+    /// Authentication or authorization is configured by a file that cannot be used.
+    #[error("cannot set up authentication and authorization")]
+    Auth(#[source] auth::ConfigError),
     /// The audit log cannot be kept.
     #[error("cannot keep the audit log")]
     Audit(#[source] audit::Error),

@@ -20,6 +20,7 @@ mod proxy;
 mod review;
 mod scale;
 mod token;
+pub(crate) mod transaction;
 mod update;
 mod watch;
 mod write;
@@ -133,6 +134,15 @@ async fn route(
                 let streams = verb == "watch";
                 return aggregation::proxy(&server, &external, &user, parts, body, streams).await;
             }
+            if transaction::is_here(&path, verb) {
+                let caller = transaction::Caller {
+                    manager: manager(&options, &parts),
+                    server,
+                    user,
+                    options,
+                };
+                return transaction::run(&caller, body::read(body).await?).await;
+            }
             let call = call(server, path, options, user, &parts)?;
             notes.labels.resource = call.resource.plural.to_string();
             if call.resource.subresource(&call.path.subresource).is_some() {
@@ -174,15 +184,25 @@ fn call(
     check_scope(&resource, &path, &parts.method)?;
     Ok(Call {
         accept: Accept::parse(header(header::ACCEPT))?,
-        manager: field_manager::name(options.field_manager.as_deref(), header(header::USER_AGENT)),
+        manager: manager(&options, parts),
         content_type: header(header::CONTENT_TYPE).to_owned(),
         notes: Arc::default(),
+        batch: None,
         server,
         resource,
         path,
         options,
         user,
     })
+}
+
+/// Who writes, by the options or by the client's own name.
+fn manager(options: &Options, parts: &Parts) -> String {
+    let agent = parts.headers.get(header::USER_AGENT);
+    let agent = agent
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    field_manager::name(options.field_manager.as_deref(), agent)
 }
 
 /// A cluster-scoped object has no namespace in its path; a namespaced one needs it unless all namespaces

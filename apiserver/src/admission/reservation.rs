@@ -43,6 +43,13 @@ impl Reservation {
         (self.take)(stored)
     }
 
+    /// Both changes of the same object, one after the other.
+    pub(crate) fn and(self, next: Self) -> Self {
+        let (first, second) = (self.take, next.take);
+        let take = move |stored: &[u8]| second(&first(stored)?.bytes);
+        Self::new(self.key, take)
+    }
+
     /// The part of the transaction.
     pub(crate) fn op(&self) -> Op {
         let take = self.take.clone();

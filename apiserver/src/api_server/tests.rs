@@ -14,6 +14,7 @@ mod quota;
 mod reading;
 mod services;
 mod table_entry;
+mod transactions;
 mod webhooks;
 
 use http::HeaderMap;

@@ -7,7 +7,10 @@ use http::request::Parts;
 use jiff::Timestamp;
 
 use super::token::{TokenIssuer, check_binding};
-use super::{Error, InProcessUser, ObjectSource, StaticTokens, UserInfo, bootstrap_tokens};
+use super::{
+    Error, InProcessUser, Issuers, ObjectSource, StaticTokens, TokenWebhook, UserInfo,
+    bootstrap_tokens,
+};
 use crate::pki::{Authority, Peer};
 
 /// What the authenticator is made of.
@@ -26,6 +29,8 @@ pub struct Authenticator {
     issuer: TokenIssuer,
     audiences: Vec<String>,
     static_tokens: StaticTokens,
+    issuers: Issuers,
+    webhook: Option<TokenWebhook>,
     source: Arc<dyn ObjectSource>,
 }
 
@@ -52,7 +57,18 @@ impl Authenticator {
             issuer: TokenIssuer::new(config.issuer, authority.service_account_key()),
             audiences,
             static_tokens: config.static_tokens,
+            issuers: Issuers::default(),
+            webhook: None,
             source,
+        }
+    }
+
+    /// Tokens that this server does not know are those of other issuers, or known to a webhook.
+    pub(crate) fn with_others(self, issuers: Issuers, webhook: Option<TokenWebhook>) -> Self {
+        Self {
+            issuers,
+            webhook,
+            ..self
         }
     }
 
@@ -113,26 +129,59 @@ impl Authenticator {
             });
         }
         // Tokens that name no audience are for the API server itself.
+        let asked = audiences;
         let audiences = common(audiences, &self.audiences);
-        if audiences.is_empty() {
+        if audiences.is_empty() && self.webhook.is_none() {
             return Err(Error::unauthorized(
                 "the token is not for the target audiences",
             ));
         }
-        if let Some(user) = self.static_tokens.user(token) {
+        if let Some(user) = self
+            .static_tokens
+            .user(token)
+            .filter(|_| !audiences.is_empty())
+        {
             return Ok(TokenUser {
                 user: user.clone(),
                 audiences,
             });
         }
         match bootstrap_tokens::authenticate(token, now, &*self.source) {
-            Ok(Some(user)) => Ok(TokenUser {
+            Ok(Some(user)) if !audiences.is_empty() => Ok(TokenUser {
                 user: Arc::new(user),
                 audiences,
             }),
-            Ok(None) => Err(Error::unauthorized("the bearer token is unknown")),
+            Ok(_) => {
+                self.authenticate_elsewhere(token, asked, audiences, now)
+                    .await
+            }
             Err(reason) => Err(Error::unauthorized(reason)),
         }
+    }
+
+    /// Tokens of other issuers, and those a webhook knows.
+    async fn authenticate_elsewhere(
+        &self,
+        token: &str,
+        asked: &[String],
+        own: Vec<String>,
+        now: Timestamp,
+    ) -> Result<TokenUser, Error> {
+        if !own.is_empty()
+            && let Some(result) = self.issuers.authenticate(token, now.as_second()).await
+        {
+            let user = Arc::new(result.map_err(Error::unauthorized)?);
+            return Ok(TokenUser {
+                user,
+                audiences: own,
+            });
+        }
+        let Some(webhook) = &self.webhook else {
+            return Err(Error::unauthorized("the bearer token is unknown"));
+        };
+        let known = webhook.authenticate(token, asked, &self.audiences).await;
+        let (user, audiences) = known.map_err(Error::unauthorized)?;
+        Ok(TokenUser { user, audiences })
     }
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::node::NodeAuthorizer;
 use super::rbac::{PolicyRule, Rbac, RoleRef};
-use super::{Attributes, Decision, Error, ObjectSource, UserInfo, groups};
+use super::{Attributes, Decision, Error, ObjectSource, Step, UserInfo, groups};
 
 /// Decides what users may do: `system:masters` everything, nodes what the node authorizer says, all
 /// others what roles and bindings grant.
 pub struct Authorizer {
     nodes: NodeAuthorizer,
     rbac: Rbac,
+    steps: Vec<Step>,
 }
 
 impl std::fmt::Debug for Authorizer {
@@ -22,7 +23,13 @@ impl std::fmt::Debug for Authorizer {
 impl Authorizer {
     /// An authorizer for the roles and bindings of `source`.
     pub fn new(source: Arc<dyn ObjectSource>) -> Self {
+        Self::with(source, vec![Step::Node, Step::Rbac])
+    }
+
+    /// An authorizer that asks these in order.
+    pub(crate) fn with(source: Arc<dyn ObjectSource>, steps: Vec<Step>) -> Self {
         Self {
+            steps,
             nodes: NodeAuthorizer::new(source.clone()),
             rbac: Rbac::new(source),
         }
@@ -35,14 +42,28 @@ impl Authorizer {
                 reason: String::new(),
             };
         }
-        let of_node = match self.nodes.authorize(user, attributes) {
-            Decision::NoOpinion { reason } => reason,
-            decided => return decided,
-        };
-        match self.rbac.allow(user, attributes) {
-            Some(reason) => Decision::Allow { reason },
-            None => Decision::NoOpinion { reason: of_node },
+        let mut reasons = String::new();
+        for step in &self.steps {
+            let decision = match step {
+                Step::Node => self.nodes.authorize(user, attributes),
+                Step::Rbac => match self.rbac.allow(user, attributes) {
+                    Some(reason) => Decision::Allow { reason },
+                    None => continue,
+                },
+                Step::Webhook(webhook) => webhook.authorize(user, attributes).await,
+            };
+            match decision {
+                Decision::NoOpinion { reason } if reason.is_empty() => {}
+                Decision::NoOpinion { reason } => {
+                    if !reasons.is_empty() {
+                        reasons.push_str(", ");
+                    }
+                    reasons.push_str(&reason);
+                }
+                decided => return decided,
+            }
         }
+        Decision::NoOpinion { reason: reasons }
     }
 
     /// [`Authorizer::authorize`], as a 403 when it is not allowed.
@@ -78,7 +99,11 @@ impl Authorizer {
         if is_node {
             rules.extend_from_slice(self.nodes.rules());
         }
-        (rules, is_node)
+        let asks = self
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Webhook(_)));
+        (rules, is_node || asks)
     }
 
     /// The rules a binding in `namespace` to `role` would grant; `None` if there is no such role.

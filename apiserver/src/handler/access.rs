@@ -62,6 +62,20 @@ pub(super) async fn enter(
     Ok((user, seat))
 }
 
+/// Whether the user may do this to an object of the path, as if it were a request of its own.
+pub(super) async fn require(
+    server: &ApiServer,
+    user: &UserInfo,
+    path: &request::ResourcePath,
+    verb: &str,
+) -> Result<(), StatusError> {
+    if user.in_group(groups::MASTERS) {
+        return Ok(());
+    }
+    let attributes = path.attributes(verb, None);
+    Ok(server.authorizer.require(user, &attributes).await?)
+}
+
 /// A body that is to be logged is read before it is handled.
 pub(super) async fn look_into(
     method: &Method,

@@ -11,6 +11,7 @@ use crate::apply::Writer;
 use crate::auth::UserInfo;
 use crate::cache::KindCache;
 use crate::error::StatusError;
+use crate::handler::transaction::Batch;
 use crate::request::{Accept, Options, ResourcePath};
 use crate::resource::Resource;
 use crate::strategy::Context;
@@ -28,6 +29,8 @@ pub(crate) struct Call {
     pub(crate) content_type: String,
     /// What admission noted.
     pub(crate) notes: Arc<admission::Notes>,
+    /// Gathers the writes of a transaction; without it they are carried out at once.
+    pub(crate) batch: Option<Arc<Batch>>,
 }
 
 impl Call {
@@ -98,6 +101,13 @@ impl Call {
         }
     }
 
+    /// What was written is known to others who count on it.
+    pub(crate) fn written(&self) {
+        if let Some(companion) = self.resource.companion {
+            companion.written(&self.server);
+        }
+    }
+
     /// The same request for another object or verb, with other options.
     pub(crate) fn derived(&self, path: ResourcePath, options: Options) -> Self {
         Self {
@@ -110,6 +120,7 @@ impl Call {
             manager: self.manager.clone(),
             content_type: self.content_type.clone(),
             notes: self.notes.clone(),
+            batch: self.batch.clone(),
         }
     }
 

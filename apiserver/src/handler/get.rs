@@ -5,12 +5,19 @@ use http::{Response, StatusCode};
 
 use super::{Call, object_answer, page};
 use crate::error::StatusError;
+use crate::request::Match;
 use crate::storage::KeyValue;
 
 pub(super) async fn get(call: &Call) -> Result<Response<Body>, StatusError> {
     let name = &call.path.name;
     let key = call.key(name);
     let bytes = match page::not_older_than(call)? {
+        // The past, as far as it is kept. Ordinary clients send no match with a get.
+        Some(revision) if call.options.version_match == Some(Match::Exact) => {
+            page::reach(call, revision).await?;
+            let kv = call.server.store.get(&key, Some(revision)).await?;
+            kv.map(|kv| kv.value)
+        }
         // Any version will do, or one that the cache has reached.
         Some(revision) => {
             page::reach(call, revision).await?;

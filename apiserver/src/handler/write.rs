@@ -4,12 +4,13 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{Call, answer, get, metadata};
-use crate::admission::{Operation, Reservation};
+use crate::ApiServer;
+use crate::admission::{self, Operation, Reservation};
 use crate::apply;
 use crate::error::StatusError;
 use crate::object;
 use crate::resource::Subresource;
-use crate::storage::{Compare, KeyValue, Op, Txn, TxnOutcome};
+use crate::storage::{Compare, KeyValue, Op, Revision, Txn, TxnOutcome};
 
 /// How often a write without a resourceVersion is tried again when others write the same object.
 pub(super) const TRIES: usize = 8;
@@ -250,23 +251,47 @@ fn reserve(
     chain.reserve(&request, object).map_err(refused)
 }
 
-/// Carries out the transaction together with the reservations.
+/// Carries out the transaction together with the reservations, or leaves both to the batch.
 async fn commit(
     call: &Call,
     name: &str,
     txn: Txn,
-    mut taken: Vec<Reservation>,
+    taken: Vec<Reservation>,
 ) -> Result<Outcome, StatusError> {
+    if let Some(batch) = &call.batch {
+        return batch.add(txn, taken).map(Outcome::Stored);
+    }
+    let refused = |error| StatusError::admission(&call.resource, name, error);
+    let Some(written) = carry_out(&call.server, txn, taken, refused).await? else {
+        return Ok(Outcome::Raced);
+    };
+    call.written();
+    let bytes = written.puts.into_iter().next().map(|kv| kv.value);
+    Ok(Outcome::Stored(bytes.unwrap_or_default()))
+}
+
+/// What a transaction wrote.
+pub(super) struct Written {
+    pub(super) puts: Vec<KeyValue>,
+    pub(super) revision: Revision,
+}
+
+/// Writes everything or, when somebody else wrote one of the keys first, nothing (`None`).
+///
+/// # Errors
+/// Those of the store, and what `refused` makes of a reservation that cannot be had.
+pub(super) async fn carry_out(
+    server: &ApiServer,
+    txn: Txn,
+    mut taken: Vec<Reservation>,
+    refused: impl Fn(admission::Error) -> StatusError,
+) -> Result<Option<Written>, StatusError> {
     loop {
         let mut whole = txn.clone();
         whole.ops.extend(taken.iter().map(Reservation::op));
-        let current = match call.server.store.txn(whole).await? {
-            TxnOutcome::Committed { puts, .. } => {
-                if let Some(companion) = call.resource.companion {
-                    companion.written(&call.server);
-                }
-                let bytes = puts.into_iter().next().map(|kv| kv.value);
-                return Ok(Outcome::Stored(bytes.unwrap_or_default()));
+        let current = match server.store.txn(whole).await? {
+            TxnOutcome::Committed { puts, revision } => {
+                return Ok(Some(Written { puts, revision }));
             }
             TxnOutcome::Conflict { current } => current,
         };
@@ -280,11 +305,11 @@ async fn commit(
             };
             let why = taken.iter().find(|one| *one.key() == key);
             if let Some(Err(error)) = why.map(|one| one.take(&kv.value)) {
-                return Err(StatusError::admission(&call.resource, name, error));
+                return Err(refused(error));
             }
         }
         if taken.len() == before {
-            return Ok(Outcome::Raced);
+            return Ok(None);
         }
     }
 }

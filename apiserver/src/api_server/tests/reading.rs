@@ -249,3 +249,31 @@ async fn a_watch_from_a_forgotten_revision_is_gone() {
         .refused(410, "too old resource version: 1");
     assert!(first > 1);
 }
+
+#[tokio::test]
+async fn an_object_and_a_list_are_read_as_they_were() {
+    let rig = Rig::new().await;
+    let old = rig.make(CONFIG_MAPS, config_map("a", "1")).await;
+    let revision = old["metadata"]["resourceVersion"].as_str().unwrap();
+    let path = format!("{CONFIG_MAPS}/a");
+    let change = json!({"data": {"key": "2"}});
+    rig.patch(&path, "merge-patch+json", change).await.ok();
+    rig.delete(&path).await.ok();
+    rig.get(&path).await.refused(404, "not found");
+    let exact = format!("resourceVersion={revision}&resourceVersionMatch=Exact");
+    assert_eq!(rig.get(&format!("{path}?{exact}")).await.ok(), old);
+    let list = rig.get(&format!("{CONFIG_MAPS}?{exact}")).await.ok();
+    assert_eq!(list["items"][0]["data"]["key"], "1");
+    assert_eq!(list["metadata"]["resourceVersion"], revision);
+    // The revision before it was made, and one that is forgotten.
+    let before = revision.parse::<u64>().unwrap() - 1;
+    let at =
+        |revision: u64| format!("{path}?resourceVersion={revision}&resourceVersionMatch=Exact");
+    rig.get(&at(before)).await.refused(404, "not found");
+    rig.server.store.compact(before + 1).await.unwrap();
+    let gone = rig
+        .get(&at(before))
+        .await
+        .refused(410, "too old resource version");
+    assert_eq!(gone["reason"], "Expired");
+}
