@@ -168,7 +168,7 @@ pub(super) async fn run(caller: &Caller, body: Bytes) -> Result<Response<Body>, 
             for call in &calls {
                 call.written();
             }
-            fill_in(&calls, &written.puts, &mut results)?;
+            fill_in(&calls, &written.puts, &mut results).await?;
             return Ok(answer(written.revision, results));
         }
         for (call, item) in calls.iter().zip(&items) {
@@ -274,11 +274,15 @@ async fn one(call: &Call, item: &Item) -> Result<Value, StatusError> {
 }
 
 /// Objects that were written are answered as they are stored, with their revision.
-fn fill_in(calls: &[Call], puts: &[KeyValue], results: &mut [Value]) -> Result<(), StatusError> {
+async fn fill_in(
+    calls: &[Call],
+    puts: &[KeyValue],
+    results: &mut [Value],
+) -> Result<(), StatusError> {
     for (call, result) in calls.iter().zip(results) {
         let key = call.key(metadata::text(result, "name"));
         if let Some(kv) = puts.iter().find(|kv| kv.key == key) {
-            *result = call.served(super::answer::parse(&kv.value)?)?;
+            *result = call.served(super::answer::parse(&kv.value)?).await?;
         }
     }
     Ok(())
