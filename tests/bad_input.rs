@@ -89,7 +89,7 @@ fn manifests_that_are_wrong_are_refused_and_the_rest_stays() {
         for (manifest, words) in [
             (
                 config_map("metadata: {name: a}\ndat: {x: y}"),
-                ["unknown field", "dat"],
+                [".dat", "not declared in schema"],
             ),
             (
                 config_map("metadata: {name: a}\ndata: {x: 1}"),

@@ -9,6 +9,7 @@ use davit_apiserver::{ApiServer, Config, StoreKind};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota, ServiceAccount};
 use kube::api::{DeleteParams, PostParams, WatchEvent, WatchParams};
+use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,13 @@ async fn scenario(client: Client) {
     let account = json!({"metadata": {"name": "default"}});
     drop(make(&accounts, account).await);
     make(&maps, config_map("before")).await.unwrap();
+    // The controllers' own is to be among those that are there already.
+    let published = |found: Option<&ConfigMap>| found.is_some();
+    let waiting = await_condition(maps.clone(), "kube-root-ca.crt", published);
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .unwrap()
+        .unwrap();
     let present = maps.list(&Default::default()).await.unwrap().items.len();
     let quota = |hard: Value| json!({"metadata": {"name": "q"}, "spec": {"hard": hard}});
     let hard = json!({"count/configmaps": (present + 100).to_string(), "pods": "1", "count/nothing.example.com": "1"});

@@ -70,6 +70,8 @@ pub(crate) async fn follow(server: Arc<ApiServer>) {
 
 /// One round: whether any API service is elsewhere.
 async fn reconcile(server: &Arc<ApiServer>) -> bool {
+    // The definition that woke this round may not be served yet.
+    crate::crd::sync(server);
     let present: Vec<Value> = server
         .cache
         .list(SERVICES, "")

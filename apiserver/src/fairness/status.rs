@@ -29,9 +29,8 @@ pub(crate) async fn maintain(server: Arc<ApiServer>) {
 pub(crate) async fn settle(server: &Arc<ApiServer>) {
     server.fairness.refresh(&*server.cache);
     let writes = due(&*server.cache).into_iter();
-    let writes = writes.map(async |(name, condition)| {
+    let writes = writes.map(async |(name, patch)| {
         let path = format!("/apis/{GROUP}/v1/flowschemas/{name}/status");
-        let patch = json!({ "status": { "conditions": [condition] } });
         let (code, answer) = server.request(Method::PATCH, &path, Some(&patch)).await;
         if !code.is_success() {
             tracing::debug!(name, %code, %answer, "a flow schema's status was not written");
@@ -40,7 +39,8 @@ pub(crate) async fn settle(server: &Arc<ApiServer>) {
     futures::future::join_all(writes).await;
 }
 
-/// The schemas whose condition says something else than what is the case, with the right condition.
+/// The schemas whose condition says something else than what is the case, each with the patch that makes it right. A patch holds
+/// for the revision it was made of, so that it loses no condition of somebody else; a newer revision is looked at by itself.
 fn due(source: &dyn ObjectSource) -> Vec<(String, Value)> {
     let schemas = source.list(FLOW_SCHEMAS, "").into_iter();
     let schemas = schemas.filter_map(|bytes| serde_json::from_slice::<FlowSchema>(&bytes).ok());
@@ -50,12 +50,21 @@ fn due(source: &dyn ObjectSource) -> Vec<(String, Value)> {
         let found = source.get(PRIORITY_LEVELS, "", &level).is_some();
         let status = if found { "False" } else { "True" };
         let conditions = schema.status.and_then(|status| status.conditions);
-        let right = conditions.iter().flatten().any(|condition| {
-            condition.type_ == "Dangling"
-                && condition.status.as_deref() == Some(status)
+        let (own, others): (Vec<_>, Vec<_>) = conditions
+            .into_iter()
+            .flatten()
+            .partition(|condition| condition.type_ == "Dangling");
+        let right = own.iter().any(|condition| {
+            condition.status.as_deref() == Some(status)
                 && condition.message.as_deref() == Some(&message(&level, found))
         });
-        (!right).then(|| (name, condition(&level, found)))
+        let mut conditions: Vec<_> = others.iter().map(|other| json!(other)).collect();
+        conditions.push(condition(&level, found));
+        let patch = json!({
+            "metadata": {"resourceVersion": schema.metadata.resource_version},
+            "status": {"conditions": conditions},
+        });
+        (!right).then_some((name, patch))
     });
     due.collect()
 }
