@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 DATA_DIR ?= /var/lib/davit
 
-.PHONY: demo test bench build setup setup-guests setup-tests check tidy down clean plugins
+.PHONY: demo test bench conformance build setup setup-guests setup-tests check tidy down clean plugins
 
 # The main job, end to end: a cluster, a manifest, a container that answers.
 demo: setup-guests
@@ -28,6 +28,11 @@ tidy:
 bench: setup
 	$(CARGO) build --release --bin davit
 	$(CARGO) run --release -p davit-bench -- --davit target/release/davit
+
+# Kubernetes' own end-to-end suite, built from Debian's source package, against davit.
+conformance: setup
+	$(CARGO) build --release --bin davit
+	tests/conformance/run
 
 # The bundled drivers and the sample guests as files, for `davit apply` of a Plugin that names one.
 plugins: setup-guests

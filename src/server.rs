@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use davit_apiserver::auth::{StaticTokens, UserInfo, groups, users};
 use davit_apiserver::pki::Purpose;
-use davit_apiserver::{ApiServer, Config};
+use davit_apiserver::{ApiServer, Build, Config};
 use ipnet::IpNet;
 
 use crate::access;
@@ -110,6 +110,12 @@ impl Settings {
             .tls_names
             .extend(config.advertise.map(|ip| ip.to_string()));
         config.cluster_domain = cluster_domain.to_owned();
+        config.build = Build {
+            commit: env!("DAVIT_COMMIT"),
+            tree: env!("DAVIT_TREE"),
+            date: env!("DAVIT_DATE"),
+            compiler: env!("DAVIT_COMPILER"),
+        };
         config.service_cidr = self.service_cidr;
         self.access.apply(&mut config);
         if let Some(path) = &self.token_auth_file {

@@ -56,6 +56,20 @@ pub struct Config {
     pub authorization: Option<PathBuf>,
     /// Bearer tokens of a file.
     pub static_tokens: StaticTokens,
+    pub build: Build,
+}
+
+/// What the program was built from, as `/version` tells it; what is unknown is empty.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Build {
+    /// Hexadecimal.
+    pub commit: &'static str,
+    /// `clean`, `dirty`, or `archive` outside version control.
+    pub tree: &'static str,
+    /// Of the commit, RFC 3339.
+    pub date: &'static str,
+    /// Name and version.
+    pub compiler: &'static str,
 }
 
 impl Config {
@@ -80,6 +94,7 @@ impl Config {
             token_webhook: None,
             authorization: None,
             static_tokens: StaticTokens::default(),
+            build: Build::default(),
         }
     }
 }

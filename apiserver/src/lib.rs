@@ -49,4 +49,4 @@ pub mod strategy;
 pub mod table;
 
 pub use api_server::ApiServer;
-pub use config::{Config, Error, StoreKind};
+pub use config::{Build, Config, Error, StoreKind};

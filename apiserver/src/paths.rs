@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::ApiServer;
+use crate::config::Build;
 use crate::discovery::{self, Documents};
 use crate::error::StatusError;
 use crate::handler::Answer;
@@ -57,7 +58,7 @@ impl ApiServer {
         match segments.as_slice() {
             [] | [""] => Ok(json_answer(&root(&snapshot))),
             ["livez" | "readyz" | "healthz", check @ ..] => self.health(path, check, options),
-            ["version"] => Ok(json_answer(&version())),
+            ["version"] => Ok(json_answer(&version(&self.config.build))),
             ["metrics"] => {
                 let mut out = self.metrics.render(&self.cache, &self.store.status());
                 self.fairness.render(&mut out);
@@ -253,11 +254,11 @@ fn root(snapshot: &Snapshot) -> Value {
     json!({ "paths": paths })
 }
 
-fn version() -> Value {
+fn version(build: &Build) -> Value {
     json!({
-        "major": "1", "minor": "37", "gitVersion": GIT_VERSION, "gitCommit": "",
-        "gitTreeState": "clean", "buildDate": "", "goVersion": "",
-        "compiler": "rustc",
+        "major": "1", "minor": "37", "gitVersion": GIT_VERSION, "gitCommit": build.commit,
+        "gitTreeState": build.tree, "buildDate": build.date, "goVersion": "",
+        "compiler": build.compiler,
         "platform": format!("{}/{}", std::env::consts::OS, architecture()),
     })
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota,
-    Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ReplicationController, ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -22,12 +22,14 @@ pub(crate) struct Caches {
     pub(crate) claims: Arc<Informer<PersistentVolumeClaim>>,
     pub(crate) deployments: Arc<Informer<Deployment>>,
     pub(crate) endpoint_slices: Arc<Informer<EndpointSlice>>,
+    pub(crate) endpoints: Arc<Informer<Endpoints>>,
     pub(crate) leases: Arc<Informer<Lease>>,
     pub(crate) namespaces: Arc<Informer<Namespace>>,
     pub(crate) nodes: Arc<Informer<Node>>,
     pub(crate) pods: Arc<Informer<Pod>>,
     pub(crate) quotas: Arc<Informer<ResourceQuota>>,
     pub(crate) replica_sets: Arc<Informer<ReplicaSet>>,
+    pub(crate) replication_controllers: Arc<Informer<ReplicationController>>,
     pub(crate) service_accounts: Arc<Informer<ServiceAccount>>,
     pub(crate) services: Arc<Informer<Service>>,
     pub(crate) storage_classes: Arc<Informer<StorageClass>>,
@@ -47,12 +49,14 @@ impl Caches {
             claims: Arc::new(Informer::new(Api::all(client.clone()))),
             deployments: Arc::new(Informer::new(Api::all(client.clone()))),
             endpoint_slices: Arc::new(Informer::new(Api::all(client.clone()))),
+            endpoints: Arc::new(Informer::new(Api::all(client.clone()))),
             leases: Arc::new(Informer::new(Api::namespaced(client.clone(), NODE_LEASES))),
             namespaces: Arc::new(Informer::new(Api::all(client.clone()))),
             nodes: Arc::new(Informer::new(Api::all(client.clone()))),
             pods: Arc::new(Informer::new(Api::all(client.clone()))),
             quotas: Arc::new(Informer::new(Api::all(client.clone()))),
             replica_sets: Arc::new(Informer::new(Api::all(client.clone()))),
+            replication_controllers: Arc::new(Informer::new(Api::all(client.clone()))),
             service_accounts: Arc::new(Informer::selected(
                 Api::all(client.clone()),
                 "metadata.name=default",
@@ -69,12 +73,14 @@ impl Caches {
         self.claims.start(tasks);
         self.deployments.start(tasks);
         self.endpoint_slices.start(tasks);
+        self.endpoints.start(tasks);
         self.leases.start(tasks);
         self.namespaces.start(tasks);
         self.nodes.start(tasks);
         self.pods.start(tasks);
         self.quotas.start(tasks);
         self.replica_sets.start(tasks);
+        self.replication_controllers.start(tasks);
         self.service_accounts.start(tasks);
         self.services.start(tasks);
         self.storage_classes.start(tasks);

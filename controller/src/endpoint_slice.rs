@@ -12,10 +12,14 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::caches::Caches;
 use crate::error::{Error, ignore_not_found};
+use crate::informer::Informer;
 use crate::meta::{Key, is_terminating};
 use crate::queue::Queue;
 use crate::runner::{Next, Reconcile, Tasks};
-use plan::Change;
+pub(crate) use plan::{
+    Change, HEADLESS, MANAGED_BY, Ports, SERVICE_NAME, addresses, fit, has_selector, ports,
+    selects, service_of,
+};
 
 const WORKERS: usize = 4;
 
@@ -86,23 +90,30 @@ impl EndpointSlices {
     async fn act(&self, service: &Service, change: &Change) -> Result<(), Error> {
         let namespace = service.namespace().unwrap_or_default();
         let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &namespace);
-        let params = PostParams::default();
+        let written = change.write(&api, &self.caches.endpoint_slices).await;
         let about = Key::of(service).to_string();
-        match change {
-            Change::Create(slice) => {
-                let created = api.create(&params, slice).await;
-                let created =
-                    created.map_err(Error::api("create endpoint slice for", about.clone()))?;
-                self.caches.endpoint_slices.shows(&Key::of(&created)).await;
+        written.map_err(Error::api("write an endpoint slice of", about))
+    }
+}
+
+impl Change {
+    /// Carries the change out, and waits until the cache shows what was made.
+    pub(crate) async fn write(
+        &self,
+        api: &Api<EndpointSlice>,
+        cache: &Informer<EndpointSlice>,
+    ) -> Result<(), kube::Error> {
+        let params = PostParams::default();
+        match self {
+            Self::Create(slice) => {
+                let created = api.create(&params, slice).await?;
+                cache.shows(&Key::of(&created)).await;
             }
-            Change::Replace(slice) => {
-                api.replace(&slice.name_any(), &params, slice)
-                    .await
-                    .map_err(Error::api("update endpoint slice of", about.clone()))?;
+            Self::Replace(slice) => {
+                api.replace(&slice.name_any(), &params, slice).await?;
             }
-            Change::Delete(name) => {
-                ignore_not_found(api.delete(name, &DeleteParams::default()).await)
-                    .map_err(Error::api("delete endpoint slice of", about.clone()))?;
+            Self::Delete(name) => {
+                ignore_not_found(api.delete(name, &DeleteParams::default()).await)?;
             }
         }
         Ok(())

@@ -69,6 +69,20 @@ impl Error {
         }
     }
 
+    /// True when the namespace is being emptied: nothing new is made in it, and its end is no failure of the controller.
+    pub(crate) fn is_namespace_ending(&self) -> bool {
+        let Self::Api { source, .. } = self else {
+            return false;
+        };
+        let kube::Error::Api(status) = &**source else {
+            return false;
+        };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes
+            .into_iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     /// The error and its causes in one line.
     pub(crate) fn chain(&self) -> String {
         let mut text = self.to_string();

@@ -139,6 +139,7 @@ impl Garbage {
                 }
                 self.remove_finalizer(node, ORPHAN).await
             }
+            Action::Unblock(owners) => self.unblock(node, &owners).await,
             Action::FinishForeground => self.remove_finalizer(node, FOREGROUND).await,
         }
     }
@@ -168,6 +169,20 @@ impl Garbage {
                 .filter(|owner| !owners.contains(&owner.uid.as_str()))
                 .collect();
             (kept.len() < live.owner_references().len()).then(|| json!({"ownerReferences": kept}))
+        })
+        .await
+    }
+
+    async fn unblock(&self, node: &Node, owners: &[String]) -> Result<(), Error> {
+        self.edit(node, "unblock the owners of", |live| {
+            let mut references = live.owner_references().to_vec();
+            for owner in &mut references {
+                if owners.contains(&owner.uid) {
+                    owner.block_owner_deletion = Some(false);
+                }
+            }
+            let changed = references != live.owner_references();
+            changed.then(|| json!({"ownerReferences": references}))
         })
         .await
     }

@@ -17,6 +17,7 @@ mod claim;
 mod deployment;
 mod election;
 mod endpoint_slice;
+mod endpoints;
 mod error;
 mod event;
 mod garbage;
@@ -83,6 +84,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     replica_set::start(&client, &caches, &mut tasks);
     deployment::start(&client, &caches, &mut tasks);
     endpoint_slice::start(&client, &caches, &mut tasks);
+    endpoints::start(&client, &caches, &mut tasks);
     volume::start(&client, &caches, &mut tasks);
     node_lifecycle::start(&client, &caches, &mut tasks);
     pod_garbage::start(&client, &caches, &mut tasks);

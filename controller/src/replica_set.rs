@@ -1,20 +1,23 @@
-//! Keeps as many pods of a ReplicaSet running as it declares.
+//! Keeps as many pods of a ReplicaSet or ReplicationController running as it declares.
 
+mod kind;
 mod plan;
 
 pub(crate) use plan::is_finished;
 pub(crate) use plan::ready_since;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+use self::kind::Replicated;
 use crate::caches::Caches;
 use crate::error::{Error, ignore_not_found};
 use crate::event::Events;
@@ -26,50 +29,55 @@ const WORKERS: usize = 8;
 
 /// # Guarantees
 /// Never more pods than declared exist for longer than it takes to delete them, and a pod is
-/// deleted only while the ReplicaSet that owns it (same UID) declares fewer.
-struct ReplicaSets {
+/// deleted only while the object that owns it (same UID) declares fewer.
+struct Replicas<K> {
     client: Client,
     caches: Arc<Caches>,
     events: Events,
+    kind: PhantomData<K>,
 }
 
 pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
+    start_kind::<ReplicaSet>(client, caches, tasks);
+    start_kind::<ReplicationController>(client, caches, tasks);
+}
+
+fn start_kind<K: Replicated>(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
     let queue = Arc::new(Queue::new());
+    let sets = K::informer(caches).clone();
     let wake = queue.clone();
-    caches
-        .replica_sets
-        .on_change(move |set| wake.add(Key::of(set)));
-    let (wake, sets) = (queue.clone(), caches.replica_sets.clone());
+    sets.on_change(move |set| wake.add(Key::of(set)));
+    let wake = queue.clone();
     caches.pods.on_change(move |pod| {
         let namespace = pod.namespace().unwrap_or_default();
         match controller_of(pod) {
-            Some(owner) if owner.kind == "ReplicaSet" => wake.add(Key::new(namespace, &owner.name)),
+            Some(owner) if owner.kind == K::kind(&()) => wake.add(Key::new(namespace, &owner.name)),
             Some(_) => {}
             None => plan::possible_owners(pod, &sets.in_namespace(&namespace))
                 .into_iter()
                 .for_each(|key| wake.add(key)),
         }
     });
-    let events = Events::new(client, "replicaset-controller");
-    let sets = ReplicaSets {
+    let replicas = Replicas::<K> {
         client: client.clone(),
         caches: caches.clone(),
-        events,
+        events: Events::new(client, K::REPORTER),
+        kind: PhantomData,
     };
-    tasks.reconcile(Arc::new(sets), &queue, WORKERS);
+    tasks.reconcile(Arc::new(replicas), &queue, WORKERS);
 }
 
-impl Reconcile for ReplicaSets {
-    const NAME: &'static str = "replicaset";
+impl<K: Replicated> Reconcile for Replicas<K> {
+    const NAME: &'static str = K::NAME;
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
         self.caches.pods.synced().await;
-        let Some(set) = self.caches.replica_sets.get(key) else {
+        let Some(set) = K::informer(&self.caches).get(key) else {
             return Ok(Next::Await);
         };
         let pods = self.caches.pods.in_namespace(&key.namespace);
-        let observed = plan::observe(&set, pods, jiff::Timestamp::now())?;
-        let plan = plan::plan(&set, &observed);
+        let observed = plan::observe(&*set, pods, jiff::Timestamp::now())?;
+        let plan = plan::plan(&*set, &observed);
         self.claim(&set, &plan).await?;
         let failure = self.scale(&set, &plan).await.err();
         self.write_status(&set, &plan, failure.as_ref()).await?;
@@ -81,12 +89,12 @@ impl Reconcile for ReplicaSets {
     }
 }
 
-impl ReplicaSets {
-    fn pods(&self, set: &ReplicaSet) -> Api<Pod> {
+impl<K: Replicated> Replicas<K> {
+    fn pods(&self, set: &K) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &set.namespace().unwrap_or_default())
     }
 
-    async fn claim(&self, set: &ReplicaSet, plan: &plan::Plan) -> Result<(), Error> {
+    async fn claim(&self, set: &K, plan: &plan::Plan) -> Result<(), Error> {
         let pods = self.pods(set);
         for pod in &plan.adopt {
             let patch =
@@ -117,7 +125,7 @@ impl ReplicaSets {
         Ok(())
     }
 
-    async fn scale(&self, set: &ReplicaSet, plan: &plan::Plan) -> Result<(), Error> {
+    async fn scale(&self, set: &K, plan: &plan::Plan) -> Result<(), Error> {
         self.delete(set, &plan.delete).await?;
         // Slow start: a rejected first pod (quota, admission) must not cost hundreds of requests.
         let (mut left, mut batch) = (plan.create, 1);
@@ -131,7 +139,7 @@ impl ReplicaSets {
         Ok(())
     }
 
-    async fn create(&self, set: &ReplicaSet) -> Result<(), Error> {
+    async fn create(&self, set: &K) -> Result<(), Error> {
         let pod = plan::pod_of(set)?;
         match self.pods(set).create(&PostParams::default(), &pod).await {
             Ok(pod) => {
@@ -161,7 +169,7 @@ impl ReplicaSets {
         }
     }
 
-    async fn delete(&self, set: &ReplicaSet, pods: &[Arc<Pod>]) -> Result<(), Error> {
+    async fn delete(&self, set: &K, pods: &[Arc<Pod>]) -> Result<(), Error> {
         let api = self.pods(set);
         let deletions = pods.iter().map(|pod| {
             let (api, name, key) = (api.clone(), pod.name_any(), Key::of(&**pod));
@@ -191,17 +199,17 @@ impl ReplicaSets {
 
     async fn write_status(
         &self,
-        set: &ReplicaSet,
+        set: &K,
         plan: &plan::Plan,
         failure: Option<&Error>,
     ) -> Result<(), Error> {
         let status = plan::status(set, plan, failure.map(Error::chain));
         if is_terminating(set) && plan.counts == plan::Counts::default()
-            || set.status.as_ref() == Some(&status)
+            || set.status().as_ref() == Some(&status)
         {
             return Ok(());
         }
-        let sets: Api<ReplicaSet> =
+        let sets: Api<K> =
             Api::namespaced(self.client.clone(), &set.namespace().unwrap_or_default());
         let patch = Patch::Merge(json!({"metadata": {"uid": uid(set)}, "status": status}));
         let written = sets

@@ -95,6 +95,7 @@ async fn run_once<R: Reconcile>(reconciler: &R, queue: &Queue<Key>, key: &Key) {
                 queue.add_after(key.clone(), delay);
             }
         }
+        Err(error) if error.is_namespace_ending() => queue.done(key, false),
         Err(error) => {
             if error.is_race() {
                 tracing::debug!(controller = R::NAME, %key, error = error.chain(), "retrying");

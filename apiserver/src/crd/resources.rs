@@ -149,6 +149,7 @@ fn fields(declared: &Value) -> Arc<[Field]> {
             label: path.into(),
             path: path.into(),
             default: "".into(),
+            or: None,
         })
         .collect()
 }

@@ -35,6 +35,11 @@ impl Meta {
             found: &mut found,
         }
         .deserialize(&mut reader)?;
+        for (field, other) in &*paths.fallbacks {
+            if found.fields[*field].is_empty() {
+                found.fields[*field] = found.fields[*other].clone();
+            }
+        }
         Ok(Self {
             labels: found.labels.into(),
             fields: found.fields,
@@ -58,6 +63,8 @@ impl Meta {
 #[derive(Debug)]
 pub(crate) struct Paths {
     pub(crate) fields: Arc<[Field]>,
+    /// Places of a field and of the one that is read where it is absent.
+    fallbacks: Box<[(usize, usize)]>,
     root: Node,
 }
 
@@ -77,7 +84,18 @@ impl Paths {
         for (index, field) in fields.iter().enumerate() {
             root.insert(&field.path, Node::Field(index));
         }
-        Self { fields, root }
+        let fallbacks = fields.iter().enumerate().filter_map(|(index, field)| {
+            let other = field.or.as_deref()?;
+            Some((
+                index,
+                fields.iter().position(|field| *field.path == *other)?,
+            ))
+        });
+        Self {
+            fallbacks: fallbacks.collect(),
+            fields,
+            root,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ fn field(path: &str, default: &str) -> Field {
         label: path.into(),
         path: path.into(),
         default: default.into(),
+        or: None,
     }
 }
 
@@ -46,6 +47,23 @@ fn the_envelope_is_read_in_one_pass() {
     assert_eq!(object.meta.label("other"), None);
     let fields: Vec<&str> = (0..4).map(|index| object.meta.field(index)).collect();
     assert_eq!(fields, ["n1", "true", "3", ""]);
+}
+
+#[test]
+fn an_absent_field_reads_as_the_other_one_that_is_named() {
+    let mut source = field("source.component", "");
+    source.or = Some("reporter".into());
+    let paths = Paths::new(Arc::from([source, field("reporter", "")]));
+    let read = |event: Value| {
+        Object::new(stored(&event, 7), &paths)
+            .meta
+            .field(0)
+            .to_owned()
+    };
+    let meta = json!({"name": "e", "resourceVersion": "1"});
+    assert_eq!(read(json!({"metadata": meta, "reporter": "a"})), "a");
+    let both = json!({"metadata": meta, "reporter": "a", "source": {"component": "b"}});
+    assert_eq!(read(both), "b");
 }
 
 #[test]

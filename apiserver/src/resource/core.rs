@@ -52,7 +52,7 @@ pub(super) const ENTRIES: &[Entry] = &[
             text("involvedObject.fieldPath"),
             text("reason"),
             text("reportingComponent"),
-            alias("source", "source.component"),
+            alias("source", "source.component").or("reportingComponent"),
             text("type"),
         ]),
     local("LimitRange", "limitranges").short(&["limits"]),

@@ -11,6 +11,8 @@ pub struct Field {
     pub path: Arc<str>,
     /// What an absent field reads as.
     pub default: Arc<str>,
+    /// Path of another selectable field that is read where this one is absent.
+    pub or: Option<Arc<str>>,
 }
 
 /// [`Field`] as a constant in the table.
@@ -19,6 +21,15 @@ pub(crate) struct Selectable {
     label: &'static str,
     path: &'static str,
     default: &'static str,
+    or: Option<&'static str>,
+}
+
+impl Selectable {
+    /// Reads another selectable field, named by its path, where this one is absent.
+    pub(crate) const fn or(mut self, path: &'static str) -> Self {
+        self.or = Some(path);
+        self
+    }
 }
 
 /// A string field, selected by its own path.
@@ -27,6 +38,7 @@ pub(crate) const fn text(path: &'static str) -> Selectable {
         label: path,
         path,
         default: "",
+        or: None,
     }
 }
 
@@ -36,6 +48,7 @@ pub(crate) const fn flag(path: &'static str) -> Selectable {
         label: path,
         path,
         default: "false",
+        or: None,
     }
 }
 
@@ -45,6 +58,7 @@ pub(crate) const fn number(label: &'static str, path: &'static str) -> Selectabl
         label,
         path,
         default: "0",
+        or: None,
     }
 }
 
@@ -54,6 +68,7 @@ pub(crate) const fn alias(label: &'static str, path: &'static str) -> Selectable
         label,
         path,
         default: "",
+        or: None,
     }
 }
 
@@ -63,6 +78,7 @@ impl From<&Selectable> for Field {
             label: constant.label.into(),
             path: constant.path.into(),
             default: constant.default.into(),
+            or: constant.or.map(Into::into),
         }
     }
 }

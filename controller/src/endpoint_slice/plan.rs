@@ -13,11 +13,11 @@ use kube::{Resource, ResourceExt};
 use crate::meta::{is_terminating, owned_by, value};
 use crate::replica_set::{is_finished, ready_since};
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const CONTROLLER: &str = "endpointslice-controller.k8s.io";
 /// Label of slices whose Service has no cluster IP.
-const HEADLESS: &str = "service.kubernetes.io/headless";
+pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Most endpoints in one slice.
 const SLICE_SIZE: usize = 100;
 
@@ -40,23 +40,31 @@ pub(crate) fn is_ours(slice: &EndpointSlice, service: &Service) -> bool {
         && value(slice.metadata.labels.as_ref(), MANAGED_BY) == Some(CONTROLLER)
 }
 
+/// What the Service selects pods by; none if others keep its endpoints, or it has none.
+fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
+    let spec = service.spec.as_ref()?;
+    let external = spec.type_.as_deref() == Some("ExternalName");
+    spec.selector
+        .as_ref()
+        .filter(|selector| !selector.is_empty() && !external)
+}
+
+/// True when the Service's endpoints are pods that it selects.
+pub(crate) fn has_selector(service: &Service) -> bool {
+    selector(service).is_some()
+}
+
 /// True when the Service's selector matches the pod.
 pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
-    let spec = service.spec.as_ref();
-    let external = spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
-    let selector = spec
-        .and_then(|spec| spec.selector.as_ref())
-        .filter(|map| !map.is_empty());
-    !external
-        && selector.is_some_and(|selector| {
-            selector
-                .iter()
-                .all(|(key, value)| pod.labels().get(key) == Some(value))
-        })
+    selector(service).is_some_and(|selector| {
+        selector
+            .iter()
+            .all(|(key, value)| pod.labels().get(key) == Some(value))
+    })
 }
 
 /// Ports as a group of pods has them: named target ports may differ from pod to pod.
-type Ports = Vec<(Option<String>, String, i32, Option<String>)>;
+pub(crate) type Ports = Vec<(Option<String>, String, i32, Option<String>)>;
 
 /// The plan of one run; `zone_of` tells a node's zone.
 pub(crate) fn plan(
@@ -81,19 +89,26 @@ pub(crate) fn plan(
     if is_terminating(service) {
         groups.clear();
     }
+    let mut wanted = Vec::new();
+    for ((family, ports), endpoints) in groups {
+        let chunks = endpoints.chunks(SLICE_SIZE);
+        wanted.extend(chunks.map(|chunk| slice(service, &family, &ports, chunk.to_vec())));
+    }
+    fit(wanted, slices)
+}
+
+/// The writes that turn the slices that exist into those that are wanted, each into one of its shape where there is one.
+pub(crate) fn fit(wanted: Vec<EndpointSlice>, slices: &[Arc<EndpointSlice>]) -> Vec<Change> {
     let mut free: Vec<Arc<EndpointSlice>> = slices.to_vec();
     let mut changes = Vec::new();
-    for ((family, ports), endpoints) in groups {
-        for chunk in endpoints.chunks(SLICE_SIZE) {
-            let wanted = slice(service, &family, &ports, chunk.to_vec());
-            let same_shape = free.iter().position(|old| {
-                old.address_type == wanted.address_type && old.ports == wanted.ports
-            });
-            match same_shape.map(|index| free.remove(index)) {
-                Some(old) if same(&old, &wanted) => {}
-                Some(old) => changes.push(Change::Replace(Box::new(carry_on(&old, wanted)))),
-                None => changes.push(Change::Create(Box::new(wanted))),
-            }
+    for wanted in wanted {
+        let same_shape = free
+            .iter()
+            .position(|old| old.address_type == wanted.address_type && old.ports == wanted.ports);
+        match same_shape.map(|index| free.remove(index)) {
+            Some(old) if same(&old, &wanted) => {}
+            Some(old) => changes.push(Change::Replace(Box::new(carry_on(&old, wanted)))),
+            None => changes.push(Change::Create(Box::new(wanted))),
         }
     }
     changes.extend(free.iter().map(|old| Change::Delete(old.name_any())));
@@ -153,7 +168,8 @@ fn slice(
     }
 }
 
-fn addresses(pod: &Pod) -> Vec<(&'static str, String)> {
+/// The pod's addresses with their families.
+pub(crate) fn addresses(pod: &Pod) -> Vec<(&'static str, String)> {
     let status = pod.status.as_ref();
     let listed = status
         .and_then(|status| status.pod_ips.as_deref())
@@ -208,7 +224,7 @@ fn endpoint(
 }
 
 /// The Service's ports as this pod serves them; a named target port that it lacks is left out.
-fn ports(service: &Service, pod: &Pod) -> Ports {
+pub(crate) fn ports(service: &Service, pod: &Pod) -> Ports {
     let declared = service
         .spec
         .as_ref()

@@ -57,6 +57,8 @@ pub(crate) enum Action {
     Orphan(Vec<String>),
     /// All blocking dependents are gone: let it go.
     FinishForeground,
+    /// Let these owners (UIDs) go without waiting for the object, because they wait for each other.
+    Unblock(Vec<String>),
 }
 
 /// A change that a watch saw.
@@ -236,7 +238,19 @@ pub(crate) fn plan(node: &Node, owners: &[(Owner, OwnerState)], dependents: &[No
         };
     }
     if having(OwnerState::Waiting).next().is_some() && !dependents.is_empty() {
-        return Action::Delete(PropagationPolicy::Foreground);
+        // A dependent that waits for its own dependents may wait for one of these owners in the end.
+        let circle = dependents
+            .iter()
+            .any(|node| node.deleting && node.foreground);
+        let blocking: Vec<String> = having(OwnerState::Waiting)
+            .filter(|(owner, _)| owner.blocks)
+            .map(|(owner, _)| owner.uid.clone())
+            .collect();
+        return if circle && !blocking.is_empty() {
+            Action::Unblock(blocking)
+        } else {
+            Action::Delete(PropagationPolicy::Foreground)
+        };
     }
     Action::Delete(PropagationPolicy::Background)
 }
@@ -348,6 +362,25 @@ mod tests {
             Change::Gone(meta("child", &["root"], json!({}))),
         );
         assert_eq!(plan_for(&graph, "root"), Action::FinishForeground);
+    }
+
+    #[test]
+    fn objects_that_own_each_other_in_a_circle_do_not_wait_for_each_other() {
+        let leaving = json!({"deletionTimestamp": "2030-01-01T00:00:00Z",
+            "finalizers": [FOREGROUND]});
+        let mut graph = Graph::default();
+        put(&mut graph, "a", &["c"], leaving.clone());
+        put(&mut graph, "b", &["a"], json!({}));
+        put(&mut graph, "c", &["b"], json!({}));
+        let foreground = Action::Delete(PropagationPolicy::Foreground);
+        assert_eq!(plan_for(&graph, "b"), foreground);
+        put(&mut graph, "b", &["a"], leaving.clone());
+        assert_eq!(plan_for(&graph, "c"), Action::Unblock(vec!["b".into()]));
+        let free = json!({"ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "b",
+            "uid": "b", "blockOwnerDeletion": false}]});
+        assert!(put(&mut graph, "c", &[], free).contains(&"c".into()));
+        assert_eq!(plan_for(&graph, "c"), foreground);
+        assert_eq!(plan_for(&graph, "b"), Action::FinishForeground);
     }
 
     #[test]

@@ -1,15 +1,16 @@
-//! What a ReplicaSet's pods need: how many to create, which to delete, and the status to report.
+//! What the pods of a ReplicaSet or ReplicationController need: how many to create, which to delete, and the status to report.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 use davit_api::LabelSelector;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
+use super::kind::Replicated;
 use crate::claim::{Claimed, claim};
 use crate::error::Error;
 use crate::meta::{Key, created, is_terminating, now, owned_by, value};
@@ -51,25 +52,24 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 /// [`Error::Invalid`] when the stored selector cannot be used.
-pub(crate) fn selector(set: &ReplicaSet) -> Result<LabelSelector, Error> {
-    let invalid = |problem: String| Error::Invalid {
+pub(crate) fn selector<K: Replicated>(set: &K) -> Result<LabelSelector, Error> {
+    set.selector().map_err(|problem| Error::Invalid {
         object: Key::of(set).to_string(),
         field: "spec.selector",
         problem,
-    };
-    LabelSelector::try_from(&set.spec.selector).map_err(|error| invalid(error.to_string()))
+    })
 }
 
 /// ReplicaSets that would adopt an orphaned pod.
-pub(crate) fn possible_owners(pod: &Pod, sets: &[Arc<ReplicaSet>]) -> Vec<Key> {
+pub(crate) fn possible_owners<K: Replicated>(pod: &Pod, sets: &[Arc<K>]) -> Vec<Key> {
     sets.iter()
-        .filter(|set| selector(set).is_ok_and(|selector| selector.matches(pod.labels())))
+        .filter(|set| selector(&***set).is_ok_and(|selector| selector.matches(pod.labels())))
         .map(|set| Key::of(&**set))
         .collect()
 }
 
-pub(crate) fn observe(
-    set: &ReplicaSet,
+pub(crate) fn observe<K: Replicated>(
+    set: &K,
     pods: Vec<Arc<Pod>>,
     now: Timestamp,
 ) -> Result<Observed, Error> {
@@ -81,17 +81,14 @@ pub(crate) fn observe(
 }
 
 /// The plan of one run.
-pub(crate) fn plan(set: &ReplicaSet, observed: &Observed) -> Plan {
-    let spec = &set.spec;
-    let min_ready = spec.min_ready_seconds.unwrap_or(0);
+pub(crate) fn plan<K: Replicated>(set: &K, observed: &Observed) -> Plan {
     let (terminating, active): (Vec<_>, Vec<_>) = observed
         .claimed
         .owned
         .iter()
         .cloned()
         .partition(|pod| is_terminating(&**pod));
-    let (counts, look_again_after) =
-        count(set, &active, terminating.len(), min_ready, observed.now);
+    let (counts, look_again_after) = count(set, &active, terminating.len(), observed.now);
     let mut plan = Plan {
         create: 0,
         delete: Vec::new(),
@@ -103,7 +100,7 @@ pub(crate) fn plan(set: &ReplicaSet, observed: &Observed) -> Plan {
     if is_terminating(set) {
         return plan;
     }
-    let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
+    let wanted = usize::try_from(set.replicas()).unwrap_or(0);
     let have = active.len() + plan.adopt.len();
     if have < wanted {
         plan.create = (wanted - have).min(BURST);
@@ -116,15 +113,15 @@ pub(crate) fn plan(set: &ReplicaSet, observed: &Observed) -> Plan {
     plan
 }
 
-fn count(
-    set: &ReplicaSet,
+fn count<K: Replicated>(
+    set: &K,
     active: &[Arc<Pod>],
     terminating: usize,
-    min_ready: i32,
     now: Timestamp,
 ) -> (Counts, Option<u64>) {
-    let template = set.spec.template.as_ref();
-    let labels = template
+    let min_ready = set.min_ready_seconds();
+    let labels = set
+        .template()
         .and_then(|t| t.metadata.as_ref())
         .and_then(|m| m.labels.as_ref());
     let mut counts = Counts {
@@ -157,9 +154,13 @@ fn count(
 }
 
 /// The status to report; times of conditions that did not change are kept.
-pub(crate) fn status(set: &ReplicaSet, plan: &Plan, failure: Option<String>) -> ReplicaSetStatus {
-    let old = set.status.clone().unwrap_or_default();
-    let mut conditions = old.conditions.clone().unwrap_or_default();
+pub(crate) fn status<K: Replicated>(
+    set: &K,
+    plan: &Plan,
+    failure: Option<String>,
+) -> ReplicaSetStatus {
+    let old = set.status().unwrap_or_default();
+    let mut conditions = old.conditions.unwrap_or_default();
     let known = conditions
         .iter()
         .position(|condition| condition.type_.as_deref() == Some("ReplicaFailure"));
@@ -188,23 +189,22 @@ pub(crate) fn status(set: &ReplicaSet, plan: &Plan, failure: Option<String>) -> 
         fully_labeled_replicas: Some(plan.counts.fully_labeled),
         ready_replicas: Some(plan.counts.ready),
         available_replicas: Some(plan.counts.available),
-        terminating_replicas: Some(plan.counts.terminating),
-        observed_generation: set.metadata.generation,
+        terminating_replicas: K::TELLS_TERMINATING.then_some(plan.counts.terminating),
+        observed_generation: set.meta().generation,
         conditions: (!conditions.is_empty()).then_some(conditions),
     }
 }
 
-/// The pod to create for a ReplicaSet.
+/// The pod to create.
 ///
 /// # Errors
 /// [`Error::Missing`] when the stored set has no template.
-pub(crate) fn pod_of(set: &ReplicaSet) -> Result<Pod, Error> {
-    let template = set.spec.template.as_ref();
+pub(crate) fn pod_of<K: Replicated>(set: &K) -> Result<Pod, Error> {
     let missing = || Error::Missing {
         object: Key::of(set).to_string(),
         field: "spec.template",
     };
-    let template = template.ok_or_else(missing)?;
+    let template = set.template().ok_or_else(missing)?;
     let meta = template.metadata.clone().unwrap_or_default();
     Ok(Pod {
         metadata: ObjectMeta {

@@ -283,10 +283,14 @@ fn patch(rule: &PatchRule, schema: &mut Value) {
 
 /// The schema of a custom kind with the fields that every object has.
 fn custom_definition(resource: &ResourceInfo, schema: &Value, edition: Edition) -> Value {
-    let mut definition = match (schema, edition) {
-        (Value::Object(_), Edition::V3) => schema.clone(),
-        (Value::Object(_), Edition::V2) => simplified(schema),
-        _ => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+    let kind = group_version_kind(&resource.group, &resource.version, &resource.kind);
+    // Clients of the older edition refuse what is not listed, so a kind that takes anything lists nothing.
+    if !schema.is_object() || edition == Edition::V2 && is_true(schema, PRESERVE) {
+        return json!({"type": "object", "x-kubernetes-group-version-kind": [kind]});
+    }
+    let mut definition = match edition {
+        Edition::V3 => schema.clone(),
+        Edition::V2 => simplified(schema),
     };
     let metadata = edition.reference(&format!("{META}ObjectMeta"));
     let description = "Standard object's metadata.";
@@ -297,12 +301,18 @@ fn custom_definition(resource: &ResourceInfo, schema: &Value, edition: Edition) 
     properties["apiVersion"] = json!({"type": "string", "description": API_VERSION});
     properties["kind"] = json!({"type": "string", "description": KIND});
     properties["metadata"] = described(metadata, description, edition);
-    let kind = group_version_kind(&resource.group, &resource.version, &resource.kind);
     definition["x-kubernetes-group-version-kind"] = json!([kind]);
     definition
 }
 
-/// A custom schema without what the older edition cannot say.
+const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+
+fn is_true(schema: &Value, key: &str) -> bool {
+    schema.get(key) == Some(&Value::Bool(true))
+}
+
+/// A custom schema without what the older edition cannot say, or what its clients misread: they take a type with `properties`
+/// or `items` for complete.
 fn simplified(schema: &Value) -> Value {
     let Value::Object(source) = schema else {
         return schema.clone();
@@ -318,17 +328,34 @@ fn simplified(schema: &Value) -> Value {
         "x-kubernetes-validations",
         "x-kubernetes-embedded-resource",
     ];
-    let open = source.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
-    let nullable = source.get("nullable") == Some(&Value::Bool(true));
+    let nullable = is_true(schema, "nullable");
+    let open = is_true(schema, PRESERVE);
+    let kind = source.get("type").and_then(Value::as_str);
+    let vague = nullable
+        || open && kind == Some("object")
+        || kind == Some("array") && (open || !source.contains_key("items"));
     let mut out = Map::new();
     for (key, value) in source {
         let value = match (key.as_str(), value) {
             (key, _) if DROPPED.contains(&key) => continue,
-            // What may be null or anything else has no type that old clients could check.
-            ("type" | "properties" | "items" | "additionalProperties" | "required", _)
-                if nullable || (open && key != "type") =>
-            {
-                continue;
+            ("type", _) if vague => continue,
+            ("properties" | "items", _) if nullable || open => continue,
+            ("required", Value::Array(names)) => {
+                let may_be_null = |name: &&Value| {
+                    let field = name
+                        .as_str()
+                        .and_then(|name| source.get("properties")?.get(name));
+                    field.is_some_and(|field| is_true(field, "nullable"))
+                };
+                let kept: Vec<Value> = names
+                    .iter()
+                    .filter(|name| !may_be_null(name))
+                    .cloned()
+                    .collect();
+                if kept.is_empty() {
+                    continue;
+                }
+                Value::Array(kept)
             }
             ("properties", Value::Object(properties)) => {
                 let simple = properties.iter().map(|(k, v)| (k.clone(), simplified(v)));

@@ -153,6 +153,33 @@ fn custom_kinds_are_described_in_both_editions() {
 }
 
 /// Reads one level of protobuf: (field, bytes) of every length-delimited field.
+#[test]
+fn old_clients_are_told_no_type_where_they_would_refuse_what_is_allowed() {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let schema = json!({"type": "object", "required": ["a", "maybe"], "properties": {
+        "a": open, "maybe": {"type": "string", "nullable": true}, "list": {"type": "array"},
+    }});
+    let published = |schema: Value| {
+        let mut foo = info("stable.x.io", "v1", "Foo", "foos");
+        foo.custom_schema = Some(schema);
+        parse(&v2(&[foo]))["definitions"]["io.x.stable.v1.Foo"].clone()
+    };
+    let shown = published(schema);
+    let properties = &shown["properties"];
+    assert_eq!(
+        properties["a"],
+        json!({"x-kubernetes-preserve-unknown-fields": true})
+    );
+    assert_eq!(properties["maybe"], json!({}));
+    assert_eq!(properties["list"], json!({}));
+    assert_eq!(shown["required"], json!(["a"]));
+    let kind = json!([{"group": "stable.x.io", "version": "v1", "kind": "Foo"}]);
+    assert_eq!(
+        published(open),
+        json!({"type": "object", "x-kubernetes-group-version-kind": kind})
+    );
+}
+
 fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
     fn varint(bytes: &mut &[u8]) -> u64 {
         let mut value = 0;

@@ -1,5 +1,7 @@
 //! Tables of ReplicaSet plans.
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 use serde_json::{Value, json};
 
 use super::*;
@@ -118,4 +120,35 @@ fn a_failure_is_reported_once_and_cleared_by_success() {
     assert_eq!(conditions[0].reason.as_deref(), Some("FailedCreate"));
     assert_eq!(status(&set, &plan, None).conditions, None);
     assert_eq!(status(&set, &plan, None).observed_generation, Some(3));
+}
+
+#[test]
+fn a_replication_controller_is_planned_alike() {
+    let set = |selector: Value| -> ReplicationController {
+        serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "ns", "uid": "set-uid"},
+            "spec": {"replicas": 2, "selector": selector,
+                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}}},
+            "status": {"replicas": 1, "conditions": [{"type": "ReplicaFailure", "status": "True"}]},
+        }))
+        .unwrap()
+    };
+    let now = "2030-01-01T00:01:00Z".parse().unwrap();
+    let mut orphan = (*pod("a", ready("2030-01-01T00:00:00Z"))).clone();
+    orphan.metadata.owner_references = None;
+    let web = set(json!({"app": "web"}));
+    let observed = observe(&web, vec![Arc::new(orphan)], now).unwrap();
+    let plan = plan(&web, &observed);
+    assert_eq!((names(&plan.adopt), plan.create), (vec!["a".into()], 1));
+    let status = status(&web, &plan, None);
+    assert_eq!(
+        (status.terminating_replicas, status.conditions),
+        (None, None)
+    );
+    let owner = pod_of(&web).unwrap().metadata.owner_references.unwrap();
+    assert_eq!(
+        (&*owner[0].api_version, &*owner[0].kind),
+        ("v1", "ReplicationController")
+    );
+    assert!(observe(&set(json!({})), vec![], now).is_err());
 }
