@@ -1,5 +1,6 @@
 //! What the server serves, in the words of discovery: the old documents and the aggregated one.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -78,6 +79,13 @@ fn aggregated(snapshot: &Snapshot, wanted: impl Fn(&Group) -> bool) -> Value {
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2",
         "metadata": {}, "items": items.collect::<Value>(),
     })
+}
+
+/// Tells clients that migrate what is stored when that changes.
+fn storage_hash(resource: &Resource) -> String {
+    let what = format!("{}/{}", resource.stored, resource.kind);
+    let digest = Sha256::digest(what.as_bytes());
+    BASE64_STANDARD.encode(digest.get(..8).unwrap_or_default())
 }
 
 fn entry(resource: &Resource) -> Value {
@@ -189,6 +197,9 @@ pub(crate) fn resource_list(
         }
         if !resource.categories.is_empty() {
             entry["categories"] = json!(resource.categories);
+        }
+        if resource.review.is_none() {
+            entry["storageVersionHash"] = storage_hash(resource).into();
         }
         list.push(entry);
         for subresource in &resource.subresources {

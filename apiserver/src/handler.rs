@@ -183,7 +183,7 @@ fn call(
     };
     check_scope(&resource, &path, &parts.method)?;
     Ok(Call {
-        accept: Accept::parse(header(header::ACCEPT))?,
+        accept: Accept::parse(header(header::ACCEPT), resource.custom.is_none())?,
         manager: manager(&options, parts),
         content_type: header(header::CONTENT_TYPE).to_owned(),
         notes: Arc::default(),

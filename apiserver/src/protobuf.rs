@@ -1,11 +1,14 @@
-//! Kubernetes' protobuf as clients send it: `k8s\0`, an envelope, and the object.
+//! Kubernetes' protobuf: `k8s\0`, an envelope, and the object.
 //!
 //! Field numbers are in `protobuf/messages.txt`, one message a line: `message|number name type|…`. Types are
 //! `s` text, `b` boolean, `i` integer, `d` double, `y` bytes, `>message`; `[` before them repeats, `{` is a
 //! map by text. The name `~` means that the fields of the message belong to its parent.
 
+mod encode;
 mod messages;
 mod wire;
+
+pub(crate) use encode::{encode, event};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

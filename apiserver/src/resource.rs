@@ -60,6 +60,8 @@ pub struct Resource {
     pub prefix: Arc<str>,
     /// How stored objects become this version and back; `None` when stored as they are served.
     pub conversion: Option<Arc<dyn Conversion>>,
+    /// `group/version` of what is stored; discovery tells its hash.
+    pub stored: Arc<str>,
     /// Create-only kinds that are answered at once and never stored.
     pub(crate) review: Option<Review>,
     pub(crate) companion: Option<&'static dyn Companion>,

@@ -216,6 +216,29 @@ pub(crate) fn partial(mut object: Value) -> Value {
     Value::Object(out)
 }
 
+/// A table or metadata in the version that older clients know; anything else stays as it is.
+pub(crate) fn as_beta(mut document: Value) -> Value {
+    const BETA: &str = "meta.k8s.io/v1beta1";
+    if document["apiVersion"] != "meta.k8s.io/v1" {
+        return document;
+    }
+    document["apiVersion"] = BETA.into();
+    for row in items_mut(&mut document, "rows") {
+        if row["object"]["kind"] == "PartialObjectMetadata" {
+            row["object"]["apiVersion"] = BETA.into();
+        }
+    }
+    for item in items_mut(&mut document, "items") {
+        item["apiVersion"] = BETA.into();
+    }
+    document
+}
+
+fn items_mut<'v>(document: &'v mut Value, key: &str) -> impl Iterator<Item = &'v mut Value> {
+    let list = document.get_mut(key).and_then(Value::as_array_mut);
+    list.into_iter().flatten()
+}
+
 /// The value at a dotted path, null when absent.
 pub(crate) fn at<'v>(value: &'v Value, path: &str) -> &'v Value {
     path.split('.').fold(value, |value, step| &value[step])

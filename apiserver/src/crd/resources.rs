@@ -77,6 +77,7 @@ fn resource(definition: &Value, version: &Value, callouts: &Arc<Callouts>) -> Op
             api_schema,
             &schema,
         ),
+        stored: format!("{group}/{}", stored_version(definition)).into(),
         review: None,
         companion: None,
         returns_deleted: false,
@@ -93,6 +94,16 @@ fn resource(definition: &Value, version: &Value, callouts: &Arc<Callouts>) -> Op
         kind,
         plural,
     })
+}
+
+/// The version whose objects are stored.
+fn stored_version(definition: &Value) -> &str {
+    let versions = definition["spec"]["versions"].as_array();
+    let stored = versions
+        .into_iter()
+        .flatten()
+        .find(|version| version["storage"] == true);
+    stored.map_or("", |version| version["name"].as_str().unwrap_or_default())
 }
 
 fn subresources(declared: &Value) -> Vec<Subresource> {
@@ -191,27 +202,20 @@ fn conversion(
     if stored.is_some_and(|stored| matches!(stored.as_slice(), [only] if only == version)) {
         return None;
     }
-    let versions = definition["spec"]["versions"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    let storage = versions
-        .into_iter()
-        .find(|version| version["storage"] == true)?;
+    let storage = stored_version(definition);
     let configured = &definition["spec"]["conversion"];
     if configured["strategy"] == "Webhook" {
-        let stored = storage["name"].as_str().unwrap_or_default();
         let hook = convert::Hook::new(
             callouts.clone(),
             &configured["webhook"],
             group,
-            stored,
+            storage,
             version,
         );
         return Some(Arc::new(hook));
     }
     Some(convert::shared(convert::Rename {
-        stored: format!("{group}/{}", storage["name"].as_str().unwrap_or_default()),
+        stored: format!("{group}/{storage}"),
         served: format!("{group}/{version}"),
     }))
 }

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::{Call, add_warnings};
 use crate::error::StatusError;
 use crate::object;
-use crate::request::Form;
+use crate::protobuf;
+use crate::request::{Accept, Form, Syntax};
 use crate::table::{self, Printer};
 
 /// A body with what goes around it.
@@ -16,14 +17,19 @@ use crate::table::{self, Printer};
 pub(crate) struct Answer {
     pub(crate) code: StatusCode,
     pub(crate) bytes: Bytes,
+    /// What the bytes are.
+    pub(crate) media: &'static str,
     pub(crate) warnings: Vec<String>,
 }
+
+const JSON: &str = "application/json";
 
 impl Answer {
     pub(crate) fn ok(bytes: Bytes) -> Self {
         Self {
             code: StatusCode::OK,
             bytes,
+            media: JSON,
             warnings: Vec::new(),
         }
     }
@@ -32,18 +38,49 @@ impl Answer {
         Self {
             code,
             bytes: value.to_string().into(),
+            media: JSON,
             warnings: Vec::new(),
         }
+    }
+
+    /// A document in the syntax that the client wants.
+    ///
+    /// # Errors
+    /// 406 when the document has no such form.
+    pub(crate) fn document(
+        accept: Accept,
+        code: StatusCode,
+        document: Value,
+    ) -> Result<Self, StatusError> {
+        let document = if accept.beta {
+            table::as_beta(document)
+        } else {
+            document
+        };
+        let (bytes, media) = match accept.syntax {
+            Syntax::Json => (document.to_string().into(), JSON),
+            Syntax::Yaml => {
+                let text = serde_saphyr::to_string(&document).map_err(StatusError::internal)?;
+                (text.into(), "application/yaml")
+            }
+            Syntax::Protobuf => {
+                let bytes = protobuf::encode(&document).ok_or_else(|| Accept::refused(false))?;
+                (bytes, protobuf::MEDIA)
+            }
+        };
+        Ok(Self {
+            code,
+            bytes,
+            media,
+            warnings: Vec::new(),
+        })
     }
 
     pub(crate) fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.bytes));
         *response.status_mut() = self.code;
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media));
         headers.insert(
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-cache, private"),
@@ -62,41 +99,27 @@ pub(crate) async fn object_answer(
 ) -> Result<Response<Body>, StatusError> {
     warnings.append(&mut call.notes.take_warnings());
     let bytes = object_bytes(call, stored).await?;
-    let mut answer = Answer {
-        code,
-        bytes,
-        warnings,
-    };
-    if call.accept.yaml && call.accept.form == Form::Plain {
-        return yaml(answer);
-    }
-    if call.accept.form == Form::Plain {
-        return Ok(answer.into_response());
-    }
-    let value = parse(&answer.bytes)?;
-    let shaped = match call.accept.form {
-        Form::Table => {
-            let printer = Printer::new(&call.resource, call.options.include);
-            let revision = value["metadata"]["resourceVersion"].clone();
-            printer.table(json!({ "resourceVersion": revision }), [value], true)
+    let accept = call.accept;
+    let mut answer = if accept == Accept::default() {
+        Answer {
+            code,
+            ..Answer::ok(bytes)
         }
-        _ => table::partial(value),
+    } else {
+        let value = parse(&bytes)?;
+        let shaped = match accept.form {
+            Form::Plain => value,
+            Form::Table => {
+                let printer = Printer::new(&call.resource, call.options.include);
+                let revision = value["metadata"]["resourceVersion"].clone();
+                printer.table(json!({ "resourceVersion": revision }), [value], true)
+            }
+            Form::Partial => table::partial(value),
+        };
+        Answer::document(accept, code, shaped)?
     };
-    answer.bytes = shaped.to_string().into();
+    answer.warnings = warnings;
     Ok(answer.into_response())
-}
-
-fn yaml(answer: Answer) -> Result<Response<Body>, StatusError> {
-    let value = parse(&answer.bytes)?;
-    let text = serde_saphyr::to_string(&value).map_err(StatusError::internal)?;
-    let mut response = Answer {
-        bytes: text.into(),
-        ..answer
-    }
-    .into_response();
-    let value = HeaderValue::from_static("application/yaml");
-    response.headers_mut().insert(header::CONTENT_TYPE, value);
-    Ok(response)
 }
 
 /// The JSON of a stored object in the version of the request. Shares the bytes unless they must change.
@@ -125,7 +148,9 @@ pub(super) fn success(call: &Call, code: StatusCode, name: &str, uid: &Value) ->
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
         "details": details,
     });
-    let mut answer = Answer::json(code, &status);
+    // A Status has every form.
+    let answer = Answer::document(call.accept, code, status.clone());
+    let mut answer = answer.unwrap_or_else(|_| Answer::json(code, &status));
     answer.warnings = call.notes.take_warnings();
     answer.into_response()
 }

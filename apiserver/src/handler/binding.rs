@@ -56,7 +56,8 @@ pub(super) async fn create(
                     "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
                     "code": 201,
                 });
-                return Ok(Answer::json(StatusCode::CREATED, &status).into_response());
+                let answer = Answer::document(call.accept, StatusCode::CREATED, status)?;
+                return Ok(answer.into_response());
             }
         }
     }

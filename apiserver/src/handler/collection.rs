@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use http::Response;
+use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::delete::{DeleteOptions, Deleted, delete_named};
@@ -54,5 +54,6 @@ pub(super) async fn delete_collection(
         "kind": call.resource.list_kind, "apiVersion": call.resource.api_version(),
         "metadata": { "resourceVersion": revision }, "items": items,
     });
-    Ok(Answer::ok(list.to_string().into()).into_response())
+    let answer = Answer::document(call.accept, StatusCode::OK, list)?;
+    Ok(answer.into_response())
 }

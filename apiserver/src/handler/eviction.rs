@@ -38,7 +38,8 @@ pub(super) async fn create(call: &Call, body: Bytes) -> Result<Response<Body>, S
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
     });
-    Ok(Answer::json(StatusCode::CREATED, &status).into_response())
+    let answer = Answer::document(call.accept, StatusCode::CREATED, status)?;
+    Ok(answer.into_response())
 }
 
 /// Pods that are over, not started, or going away already disrupt nothing.

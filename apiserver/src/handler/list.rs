@@ -4,14 +4,14 @@ use std::convert::Infallible;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::answer::parse;
 use super::{Answer, Call, page};
 use crate::cache::Page;
 use crate::error::StatusError;
-use crate::request::Form;
+use crate::request::{Accept, Form};
 use crate::selection::Selection;
 use crate::table::{self, Printer};
 
@@ -22,29 +22,29 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, StatusError> {
     let selection = selection(call)?;
     let page = page::page(call, &selection).await?;
     let metadata = metadata(&page, &selection.prefix);
-    match call.accept.form {
-        Form::Plain => plain(call, page, &metadata).await,
+    if call.accept == Accept::default() {
+        return plain(call, page, &metadata).await;
+    }
+    let objects = values(call, &page).await?;
+    let document = match call.accept.form {
+        Form::Plain => json!({
+            "kind": call.resource.list_kind, "apiVersion": call.resource.api_version(),
+            "metadata": metadata, "items": objects,
+        }),
         Form::Table => {
             let printer = Printer::new(&call.resource, call.options.include);
-            let objects = values(call, &page).await?;
-            Ok(
-                Answer::ok(printer.table(metadata, objects, true).to_string().into())
-                    .into_response(),
-            )
+            printer.table(metadata, objects, true)
         }
         Form::Partial => {
-            let items: Vec<Value> = values(call, &page)
-                .await?
-                .into_iter()
-                .map(table::partial)
-                .collect();
-            let list = json!({
+            let items: Vec<Value> = objects.into_iter().map(table::partial).collect();
+            json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
                 "metadata": metadata, "items": items,
-            });
-            Ok(Answer::ok(list.to_string().into()).into_response())
+            })
         }
-    }
+    };
+    let answer = Answer::document(call.accept, StatusCode::OK, document)?;
+    Ok(answer.into_response())
 }
 
 /// The selectors of a list, watch or deletecollection.

@@ -6,13 +6,11 @@ use http::{Response, StatusCode};
 
 use super::{Answer, Call, body};
 use crate::error::StatusError;
-use crate::request::Form;
+use crate::request::{Accept, Form};
 
 pub(super) async fn answer(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
     if call.accept.form != Form::Plain {
-        return Err(StatusError::not_acceptable(
-            "application/json, application/yaml",
-        ));
+        return Err(Accept::refused(true));
     }
     let (question, warnings) = body::decode(call, &body)?;
     let kind = &call.resource.kind;
@@ -20,7 +18,7 @@ pub(super) async fn answer(call: &Call, body: Bytes) -> Result<Response<Body>, S
     let answer = reviews
         .answer(kind, call.namespace(), &call.user, question)
         .await?;
-    let mut answer = Answer::json(StatusCode::CREATED, &answer);
+    let mut answer = Answer::document(call.accept, StatusCode::CREATED, answer)?;
     answer.warnings = warnings;
     Ok(answer.into_response())
 }

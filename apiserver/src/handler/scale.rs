@@ -20,7 +20,10 @@ pub(super) async fn get(call: &Call, paths: &ScalePaths) -> Result<Response<Body
     let current = write::current(call, name)
         .await?
         .ok_or_else(|| call.not_found(name))?;
-    Ok(Answer::json(StatusCode::OK, &view(&current.object, paths)).into_response())
+    Ok(
+        Answer::document(call.accept, StatusCode::OK, view(&current.object, paths))?
+            .into_response(),
+    )
 }
 
 pub(super) async fn update(
@@ -87,7 +90,10 @@ async fn change(
             Outcome::Stored(bytes) | Outcome::Removed(bytes) => {
                 let stored: Bytes = bytes;
                 let object = call.served(answer::parse(&stored)?).await?;
-                return Ok(Answer::json(StatusCode::OK, &view(&object, paths)).into_response());
+                return Ok(
+                    Answer::document(call.accept, StatusCode::OK, view(&object, paths))?
+                        .into_response(),
+                );
             }
             Outcome::Raced => {}
         }

@@ -23,5 +23,6 @@ pub(super) async fn create(call: &Call, body: Bytes) -> Result<Response<Body>, S
         &call.path.name,
         request,
     )?;
-    Ok(Answer::json(StatusCode::CREATED, &answer).into_response())
+    let answer = Answer::document(call.accept, StatusCode::CREATED, answer)?;
+    Ok(answer.into_response())
 }

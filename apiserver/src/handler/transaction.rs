@@ -250,7 +250,7 @@ fn call(caller: &Caller, item: &Item, batch: &Arc<Batch>) -> Result<Call, Status
         server: caller.server.clone(),
         resource,
         options,
-        accept: Accept::parse("application/json")?,
+        accept: Accept::default(),
         user: caller.user.clone(),
         manager: caller.manager.clone(),
         content_type: media.to_owned(),

@@ -16,7 +16,8 @@ use super::{Call, list, page};
 use crate::cache::{Change, EventType, Start, Watcher};
 use crate::error::StatusError;
 use crate::object::Object;
-use crate::request::{Form, Match};
+use crate::protobuf;
+use crate::request::{Accept, Form, Match, Syntax};
 use crate::storage::Revision;
 use crate::table::{self, Printer};
 
@@ -62,10 +63,11 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
     });
     let mut response = Response::new(Body::from_stream(frames));
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    let media = match call.accept.syntax {
+        Syntax::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Syntax::Json | Syntax::Yaml => "application/json",
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static("no-cache, private"),
@@ -144,7 +146,7 @@ impl Plan {
 /// What events look like on the wire.
 struct Shape {
     resource: Arc<crate::resource::Resource>,
-    form: Form,
+    accept: Accept,
     include: table::Include,
     /// Column definitions are sent with the first table only.
     header_sent: bool,
@@ -154,14 +156,15 @@ impl Shape {
     fn of(call: &Call) -> Self {
         Self {
             resource: call.resource.clone(),
-            form: call.accept.form,
+            accept: call.accept,
             include: call.options.include,
             header_sent: false,
         }
     }
 
     fn shares_bytes(&self) -> bool {
-        self.form == Form::Plain && self.resource.conversion.is_none()
+        let plain = self.accept.form == Form::Plain && self.accept.syntax != Syntax::Protobuf;
+        plain && self.resource.conversion.is_none()
     }
 
     async fn line(&mut self, event: EventType, object: &Bytes) -> Result<Bytes, StatusError> {
@@ -173,7 +176,7 @@ impl Shape {
             let served = conversion.serve_one(value).await;
             value = served.map_err(StatusError::internal)?;
         }
-        let shaped = match self.form {
+        let shaped = match self.accept.form {
             Form::Plain => value,
             Form::Partial => table::partial(value),
             Form::Table => {
@@ -183,7 +186,23 @@ impl Shape {
                 printer.table(json!({ "resourceVersion": revision }), [value], header)
             }
         };
-        Ok(event.line(shaped.to_string().as_bytes()))
+        Ok(self.written(event, &self.named(shaped)))
+    }
+
+    fn named(&self, object: Value) -> Value {
+        if self.accept.beta {
+            table::as_beta(object)
+        } else {
+            object
+        }
+    }
+
+    /// An event in the syntax of the stream.
+    fn written(&self, event: EventType, object: &Value) -> Bytes {
+        let binary = (self.accept.syntax == Syntax::Protobuf)
+            .then(|| protobuf::event(event.as_str(), object))
+            .flatten();
+        binary.unwrap_or_else(|| event.line(object.to_string().as_bytes()))
     }
 
     fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
@@ -191,7 +210,7 @@ impl Shape {
         if initial_end {
             metadata["annotations"] = json!({ INITIAL_END: "true" });
         }
-        let object = match self.form {
+        let object = match self.accept.form {
             Form::Plain => json!({
                 "kind": self.resource.kind, "apiVersion": self.resource.api_version(),
                 "metadata": bookmark_metadata(metadata),
@@ -210,7 +229,7 @@ impl Shape {
                 }}],
             }),
         };
-        EventType::Bookmark.line(object.to_string().as_bytes())
+        self.written(EventType::Bookmark, &self.named(object))
     }
 }
 
@@ -261,7 +280,8 @@ impl Stream {
         };
         frame.unwrap_or_else(|error| {
             self.state = State::Over;
-            Some(EventType::Error.line(&error.to_json()))
+            let status = parse(&error.to_json()).unwrap_or_default();
+            Some(self.shape.written(EventType::Error, &status))
         })
     }
 

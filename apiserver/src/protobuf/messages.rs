@@ -13,7 +13,7 @@ pub(super) struct Message {
 /// One field of a message.
 #[derive(Debug)]
 pub(super) struct Field {
-    number: u32,
+    pub(super) number: u32,
     /// Its name in JSON; `~` when its fields belong to the parent.
     pub(super) name: &'static str,
     pub(super) repeat: Repeat,
@@ -63,6 +63,10 @@ pub(super) enum Shape {
 }
 
 impl Message {
+    pub(super) fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
     pub(super) fn field(&self, number: u32) -> Option<&Field> {
         self.fields.iter().find(|field| field.number == number)
     }
@@ -70,8 +74,8 @@ impl Message {
 
 /// The message of a kind.
 pub(super) fn of(api_version: &str, kind: &str) -> Option<&'static Message> {
-    if kind == "DeleteOptions" {
-        return by_name("meta.v1.DeleteOptions");
+    if matches!(kind, "DeleteOptions" | "Status") {
+        return by_name(&format!("meta.v1.{kind}"));
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
     let group = group.split('.').next().unwrap_or_default();

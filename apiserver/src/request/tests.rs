@@ -100,6 +100,11 @@ fn the_best_acceptable_form_is_chosen() {
         ("application/json", Some(Form::Plain)),
         (table, Some(Form::Table)),
         (
+            "application/json;as=Table;v=v1beta1;g=meta.k8s.io",
+            Some(Form::Table),
+        ),
+        ("application/json;as=Table;v=v2;g=meta.k8s.io", None),
+        (
             "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
             Some(Form::Partial),
         ),
@@ -109,16 +114,25 @@ fn the_best_acceptable_form_is_chosen() {
         ),
         ("application/yaml", Some(Form::Plain)),
         ("application/vnd.kubernetes.protobuf", None),
+        ("application/vnd.kubernetes.protobuf;as=Table", None),
         ("image/png", None),
     ];
     for (header, form) in cases {
         assert_eq!(
-            Accept::parse(header).ok().map(|accept| accept.form),
+            Accept::parse(header, false).ok().map(|accept| accept.form),
             form,
             "{header}"
         );
     }
-    assert!(Accept::parse("application/yaml").unwrap().yaml);
+    let syntax = |header: &str| Accept::parse(header, true).unwrap().syntax;
+    assert_eq!(syntax("application/yaml"), Syntax::Yaml);
+    assert_eq!(
+        syntax("application/vnd.kubernetes.protobuf"),
+        Syntax::Protobuf
+    );
+    let both = "application/vnd.kubernetes.protobuf,application/json";
+    assert_eq!(syntax(both), Syntax::Json);
+    assert_eq!(syntax(&format!("{both};q=0.9")), Syntax::Protobuf);
 }
 
 #[test]

@@ -65,6 +65,7 @@ impl Sub {
 #[derive(Clone, Copy)]
 pub(crate) struct StoredAs {
     pub(crate) group: &'static str,
+    pub(crate) version: &'static str,
     pub(crate) plural: &'static str,
     pub(crate) conversion: fn() -> Arc<dyn Conversion>,
 }
@@ -218,9 +219,9 @@ impl Entry {
 
     /// The resource this entry describes.
     pub(crate) fn resource(&self) -> Resource {
-        let (group, plural) = match &self.stored_as {
-            Some(other) => (other.group, other.plural),
-            None => (self.group, self.plural),
+        let (group, version, plural) = match &self.stored_as {
+            Some(other) => (other.group, other.version, other.plural),
+            None => (self.group, self.version, self.plural),
         };
         Resource {
             group: self.group.into(),
@@ -246,6 +247,7 @@ impl Entry {
             fields: self.fields.iter().map(Field::from).collect(),
             prefix: super::registry::prefix(group, plural),
             conversion: self.stored_as.map(|other| (other.conversion)()),
+            stored: format!("{group}/{version}").into(),
             review: self.review,
             companion: self.companion,
             returns_deleted: self.returns_deleted,
@@ -259,6 +261,7 @@ impl Entry {
 /// `events.k8s.io` events are core events under other field names.
 pub(super) const AS_CORE_EVENT: StoredAs = StoredAs {
     group: "",
+    version: "v1",
     plural: "events",
     conversion: convert::core_event,
 };
@@ -266,6 +269,7 @@ pub(super) const AS_CORE_EVENT: StoredAs = StoredAs {
 /// `autoscaling/v1` is a narrower view of `autoscaling/v2`, which is stored.
 pub(super) const AS_AUTOSCALER_V2: StoredAs = StoredAs {
     group: "autoscaling",
+    version: "v2",
     plural: "horizontalpodautoscalers",
     conversion: convert::autoscaler_v1,
 };

@@ -40,7 +40,10 @@ async fn people_get_tables() {
     let list = rig.send("GET", PODS, &[partial], Body::empty()).await.ok();
     assert_eq!(list["kind"], "PartialObjectMetadataList");
     assert!(list["items"][0]["spec"].is_null());
-    let protobuf = ("accept", "application/vnd.kubernetes.protobuf");
+    let protobuf = (
+        "accept",
+        "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io",
+    );
     rig.send("GET", PODS, &[protobuf], Body::empty())
         .await
         .refused(406, "application/json");
