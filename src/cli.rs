@@ -4,6 +4,7 @@ mod agent;
 mod apply;
 mod delete;
 mod describe;
+mod diff;
 mod down;
 mod get;
 mod hello_server;
@@ -61,6 +62,8 @@ enum Command {
     Apply(apply::Args),
     /// Show objects
     Get(get::Args),
+    /// Show what applying manifests would change, or what changed since a moment of the past; exits with 1 if anything
+    Diff(diff::Args),
     /// Show everything about objects, with their events
     Describe(describe::Args),
     /// Show what the containers of a pod print
@@ -87,6 +90,15 @@ impl Cli {
         }
     }
 
+    /// How the process ends when the command fails: `diff` keeps 1 for differences, as `diff` does.
+    pub(crate) fn failure(&self) -> u8 {
+        if matches!(self.command, Command::Diff(_)) {
+            2
+        } else {
+            1
+        }
+    }
+
     /// Runs the command.
     pub(crate) async fn run(self) -> Result<(), Fault> {
         let (name, result) = match self.command {
@@ -97,6 +109,7 @@ impl Cli {
             Command::Kubeconfig(args) => ("kubeconfig", args.run()),
             Command::Apply(args) => ("apply", args.run().await),
             Command::Get(args) => ("get", args.run().await),
+            Command::Diff(args) => ("diff", args.run().await),
             Command::Describe(args) => ("describe", args.run().await),
             Command::Logs(args) => ("logs", args.run().await),
             Command::Delete(args) => ("delete", args.run().await),

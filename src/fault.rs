@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     },
     /// Whoever read the output went away, as in `davit get pods | head -1`. Not an error.
     ClosedPipe,
+    /// `davit diff` found differences and printed them.
+    Differs,
 }
 
 impl Fault {
@@ -98,7 +100,10 @@ impl fmt::Display for Fault {
             remedy,
         } = self
         else {
-            return f.write_str("closed pipe");
+            return f.write_str(match self {
+                Self::Differs => "there are differences",
+                _ => "closed pipe",
+            });
         };
         let mut parts = [what, cause].into_iter().filter(|part| !part.is_empty());
         f.write_str(&one_line(parts.next().map_or("", |part| part)))?;

@@ -17,6 +17,7 @@ mod listen;
 mod lock;
 mod logging;
 mod manifest;
+mod moment;
 mod output;
 mod parts;
 mod progress;
@@ -45,11 +46,13 @@ fn main() -> ExitCode {
     logging::start(&cli.logging());
     // A second call only says that a provider is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let failure = ExitCode::from(cli.failure());
     match run(cli) {
         Ok(()) | Err(Fault::ClosedPipe) => ExitCode::SUCCESS,
+        Err(Fault::Differs) => ExitCode::FAILURE,
         Err(fault) => {
             output::complain(&fault);
-            ExitCode::FAILURE
+            failure
         }
     }
 }

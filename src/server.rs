@@ -36,6 +36,12 @@ pub(crate) struct Settings {
     /// Addresses of pods in the default network; used when that network is first made
     #[arg(long, value_name = "CIDR", default_value = "10.42.0.0/16")]
     pod_cidr: IpNet,
+    /// For how long what was changed or deleted can still be read as it was (`get --at`, `diff --from`)
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    history_age: jiff::SignedDuration,
+    /// Mebibytes of memory that this may take; older versions go first
+    #[arg(long, value_name = "MIB", default_value_t = 8)]
+    history_size: usize,
     #[command(flatten)]
     access: access::Settings,
     /// File of static tokens: lines of token,user,uid,"group1,group2"
@@ -117,6 +123,8 @@ impl Settings {
             compiler: env!("DAVIT_COMPILER"),
         };
         config.service_cidr = self.service_cidr;
+        config.store_options.history_age = self.history_age.unsigned_abs();
+        config.store_options.history_bytes = self.history_size << 20;
         self.access.apply(&mut config);
         if let Some(path) = &self.token_auth_file {
             config.static_tokens =

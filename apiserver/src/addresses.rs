@@ -20,6 +20,7 @@ use self::ranges::Ranges;
 use crate::ApiServer;
 use crate::error::StatusError;
 use crate::object;
+use crate::pending;
 use crate::resource::Companion;
 use crate::schema::FieldError;
 use crate::storage::{Compare, Op, Txn};
@@ -128,6 +129,9 @@ impl Plan<'_> {
         } else {
             PORTS
         };
+        if let Some(written) = pending::written(|| key.to_owned()) {
+            return written.is_some();
+        }
         self.server.cache.catch_up();
         self.server.cache.kind(prefix).get(key).is_some()
     }

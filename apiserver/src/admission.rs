@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::auth::{Authorizer, ObjectSource};
 use crate::callout::Callouts;
+use crate::pending::Overlaid;
 use crate::resource::Registry;
 
 mod certificate_requests;
@@ -104,6 +105,8 @@ impl Chain {
         registry: Arc<Registry>,
         callouts: Arc<Callouts>,
     ) -> Self {
+        // A transaction's later items see its earlier ones.
+        let source: Arc<dyn ObjectSource> = Arc::new(Overlaid(source));
         let parts = webhook::Parts {
             source: source.clone(),
             authorizer: authorizer.clone(),

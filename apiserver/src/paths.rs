@@ -14,6 +14,7 @@ use crate::config::Build;
 use crate::discovery::{self, Documents};
 use crate::error::StatusError;
 use crate::handler::Answer;
+use crate::past;
 use crate::request::Options;
 use crate::resource::{Resource, Snapshot};
 use crate::schema::openapi::{self, Document};
@@ -58,6 +59,7 @@ impl ApiServer {
         match segments.as_slice() {
             [] | [""] => Ok(json_answer(&root(&snapshot))),
             ["livez" | "readyz" | "healthz", check @ ..] => self.health(path, check, options),
+            ["davit", "history"] => past::describe(self, parts.uri.query().unwrap_or_default()),
             ["version"] => Ok(json_answer(&version(&self.config.build))),
             ["metrics"] => {
                 let mut out = self.metrics.render(&self.cache, &self.store.status());

@@ -9,13 +9,14 @@
 //! reach (or as [`Store::compact`] was told); beyond that they answer [`Error::Compacted`].
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 mod amend;
 mod backup;
+mod clock;
 mod committer;
 #[cfg(test)]
 mod contract;
@@ -227,6 +228,8 @@ pub struct Status {
     pub oldest: Revision,
     /// How many keys there are.
     pub keys: usize,
+    /// When that revision was made; `None` if it was made by a davit that did not note times, or restored from a backup.
+    pub oldest_time: Option<SystemTime>,
     /// Bytes of all current values.
     pub value_bytes: u64,
     /// Bytes of superseded values kept for reads and watches in the past.
@@ -274,6 +277,10 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// [`Error::Compacted`] when changes after `after` are no longer known, [`Error::Future`] when it has not happened yet.
     fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, Error>;
 
+    /// The newest revision that there was at a time, by the clock of the machine that wrote; `None` when history
+    /// does not reach back so far. Known over restarts as far as the history is.
+    fn revision_at(&self, time: SystemTime) -> Option<Revision>;
+
     /// Forgets the history before a revision: reads at older ones and watches from them then fail. Nothing happens if it is
     /// forgotten already.
     ///
@@ -310,7 +317,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             history_bytes: 8 << 20,
-            history_age: Duration::from_secs(300),
+            history_age: Duration::from_secs(3600),
             cache_bytes: 8 << 20,
             reserve_bytes: 64 << 20,
             seal: None,

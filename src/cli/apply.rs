@@ -1,5 +1,7 @@
 //! `davit apply`: makes the cluster match manifests, by server-side apply.
 
+mod atomic;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use crate::manifest::{self, Document};
 use crate::output::{Output, complain};
 
 /// The name under which davit's command line owns fields.
-const MANAGER: &str = "davit";
+pub(super) const MANAGER: &str = "davit";
 /// How long a new CustomResourceDefinition may take to be served.
 const ESTABLISHED: Duration = Duration::from_secs(30);
 
@@ -31,6 +33,9 @@ pub(super) struct Args {
     /// Take over fields that somebody else owns
     #[arg(long)]
     force_conflicts: bool,
+    /// All objects in one write at one revision, or none
+    #[arg(long)]
+    atomic: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -40,6 +45,11 @@ impl Args {
         let documents = manifest::read(&self.files)?;
         let connection = self.target.connect().await?;
         let mut output = Output::new();
+        if self.atomic {
+            let force = self.force_conflicts;
+            let lines = atomic::apply(&connection, &documents, force).await?;
+            return lines.iter().try_for_each(|line| output.line(line));
+        }
         apply_documents(&connection, &documents, self.force_conflicts, |line| {
             output.line(line)
         })
@@ -86,7 +96,7 @@ struct Applier<'a> {
 impl Applier<'_> {
     /// Applies one document; the line to print.
     async fn apply(&mut self, document: &Document) -> Result<String, Fault> {
-        let kind = self.kind(document).await?;
+        let kind = kind_of(&self.catalog, document)?.clone();
         let what = format!(
             "{} ({}/{})",
             document.source, kind.resource.plural, document.name
@@ -104,11 +114,7 @@ impl Applier<'_> {
             .patch(&document.name, &params, &Patch::Apply(&object))
             .await
             .map_err(|error| conflict(&what, &error).unwrap_or_else(|| failed(error)))?;
-        let outcome = match before {
-            None => "created",
-            Some(before) if is_same(&before, &after, &object) => "unchanged",
-            Some(_) => "configured",
-        };
+        let outcome = outcome(before.as_ref(), &after, &object);
         if document.kind == "CustomResourceDefinition" {
             self.established(&document.name).await?;
         }
@@ -117,22 +123,6 @@ impl Applier<'_> {
             kind.qualified_singular(),
             document.name
         ))
-    }
-
-    async fn kind(&self, document: &Document) -> Result<Kind, Fault> {
-        let Document {
-            api_version, kind, ..
-        } = document;
-        self.catalog
-            .of_manifest(api_version, kind)
-            .cloned()
-            .ok_or_else(|| {
-                Fault::told(
-                    &document.source,
-                    format!("the server has no kind {kind} in version {api_version}"),
-                    "correct it, or apply its CustomResourceDefinition first",
-                )
-            })
     }
 
     /// Waits until a new kind is served, so that objects of it can follow.
@@ -153,6 +143,23 @@ impl Applier<'_> {
     }
 }
 
+/// The kind of a document.
+///
+/// # Errors
+/// The server has no such kind.
+pub(super) fn kind_of<'c>(catalog: &'c Catalog, document: &Document) -> Result<&'c Kind, Fault> {
+    let Document {
+        api_version, kind, ..
+    } = document;
+    catalog.of_manifest(api_version, kind).ok_or_else(|| {
+        Fault::told(
+            &document.source,
+            format!("the server has no kind {kind} in version {api_version}"),
+            "correct it, or apply its CustomResourceDefinition first",
+        )
+    })
+}
+
 impl Kind {
     /// The objects of this kind in `namespace`, or in the connection's namespace.
     pub(super) fn api(
@@ -171,7 +178,7 @@ impl Kind {
 }
 
 /// The object without what only the server writes, so that the output of `get -o yaml` can be applied.
-fn without_server_fields(document: &Document) -> Value {
+pub(super) fn without_server_fields(document: &Document) -> Value {
     let mut object = document.object.clone();
     if let Some(metadata) = object.get_mut("metadata").and_then(|m| m.as_object_mut()) {
         for field in [
@@ -184,6 +191,15 @@ fn without_server_fields(document: &Document) -> Value {
         }
     }
     object
+}
+
+/// What applying `wanted` did, in a word.
+fn outcome(before: Option<&DynamicObject>, after: &DynamicObject, wanted: &Value) -> &'static str {
+    match before {
+        None => "created",
+        Some(before) if is_same(before, after, wanted) => "unchanged",
+        Some(_) => "configured",
+    }
 }
 
 /// Whether applying `wanted` left the object as it was. Somebody else may have written it meanwhile, so a

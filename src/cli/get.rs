@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::catalog::{Catalog, Kind};
 use crate::connect::{Connection, Target};
 use crate::fault::Fault;
+use crate::moment::{self, Moment};
 use crate::output::{Output, note};
 use table::{Layout, Table};
 
@@ -39,6 +40,9 @@ pub(super) struct Args {
     /// Go on and print changes
     #[arg(short, long)]
     watch: bool,
+    /// Show what there was at a moment of the past: a revision, a time, or how long ago, such as 10m
+    #[arg(long, value_name = "REVISION|TIME", conflicts_with = "watch")]
+    at: Option<Moment>,
     /// Print no headings
     #[arg(long)]
     no_headers: bool,
@@ -72,6 +76,10 @@ impl Args {
             let remedy = "name one kind, or leave the names out";
             return Err(Fault::told("", "names belong to one kind", remedy));
         }
+        let at = match &self.at {
+            Some(moment) => Some(moment.revision(&connection).await?),
+            None => None,
+        };
         let mut shown = 0;
         for kind in &kinds {
             let query = Query {
@@ -79,6 +87,7 @@ impl Args {
                 connection: &connection,
                 kind,
                 many: kinds.len() > 1,
+                at,
             };
             shown += query.show(&names, shown > 0).await?;
         }
@@ -96,6 +105,7 @@ impl Args {
                 connection: &connection,
                 kind,
                 many: false,
+                at: None,
             };
             return query.follow(&names).await;
         }
@@ -127,6 +137,7 @@ struct Query<'a> {
     connection: &'a Connection,
     kind: &'a Kind,
     many: bool,
+    at: Option<u64>,
 }
 
 impl Query<'_> {
@@ -238,12 +249,14 @@ impl Query<'_> {
         } else {
             Some(self.connection.namespace.as_str()).filter(|_| self.kind.namespaced)
         };
-        let mut url = <DynamicObject as kube::Resource>::url_path(&self.kind.resource, namespace);
+        let mut url = collection(self.kind, namespace);
         if let Some(name) = name {
             check_path_segment(name)?;
             url.push('/');
             url.push_str(name);
         }
+        let exactly: Vec<_> = self.at.map(moment::exactly).into_iter().flatten().collect();
+        let exactly = exactly.iter().map(|(key, value)| (*key, value.as_str()));
         let selectors = [
             ("labelSelector", &*self.args.selector),
             ("fieldSelector", &*self.args.field_selector),
@@ -251,7 +264,8 @@ impl Query<'_> {
         let wanted = selectors
             .into_iter()
             .filter(|(_, value)| !value.is_empty() && name.is_none());
-        for (number, (key, value)) in wanted.chain(more.iter().copied()).enumerate() {
+        let pairs = wanted.chain(more.iter().copied()).chain(exactly);
+        for (number, (key, value)) in pairs.enumerate() {
             url.push(if number == 0 { '?' } else { '&' });
             url.push_str(&format!("{key}={}", escape(value)));
         }
@@ -292,8 +306,14 @@ struct Event {
     object: Table,
 }
 
+/// The path of the objects of a kind, in a namespace or in all.
+pub(super) fn collection(kind: &Kind, namespace: Option<&str>) -> String {
+    let namespace = namespace.filter(|_| kind.namespaced);
+    <DynamicObject as kube::Resource>::url_path(&kind.resource, namespace)
+}
+
 /// Names go into the path as they are, so they must be what names of objects are.
-fn check_path_segment(name: &str) -> Result<(), Fault> {
+pub(super) fn check_path_segment(name: &str) -> Result<(), Fault> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'_' | b'@');
     if !name.is_empty() && name != "." && name != ".." && name.bytes().all(plain) {
         return Ok(());

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Error, Operation, Plugin, Request};
 use crate::auth::{Kind, ObjectSource};
+use crate::pending;
 
 /// Where containers find token, CA certificate and namespace.
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -43,6 +44,14 @@ impl ServiceAccount {
 
     /// The account, waiting a moment for it to appear.
     async fn account(&self, namespace: &str, name: &str) -> Result<Account, Error> {
+        let missing = self
+            .source
+            .get(Kind::SERVICE_ACCOUNTS, namespace, name)
+            .is_none();
+        if missing && name == "default" && pending::makes_namespace(namespace) {
+            // It follows the namespace as soon as that is written, with nothing in it.
+            return Ok(Account::default());
+        }
         let find = async {
             loop {
                 let version = self.source.version(Kind::SERVICE_ACCOUNTS);

@@ -2,15 +2,15 @@
 //!
 //! `POST /apis/davit.dev/v1alpha1/transactions` takes a list of actions. Each passes the handler of its own
 //! request, with authorization, admission and validation, but the transactions they end in are gathered and
-//! carried out as one. An action sees the objects as they are before the whole, so it cannot depend on another
-//! one, such as on a namespace that is made beside it.
+//! carried out as one. Admission of an item sees the objects that earlier items write (`crate::pending`), so a
+//! namespace may be made with what is in it; what it reads as a whole is as before the transaction. Kinds, too,
+//! are those served before it: a definition and objects of its kind take two transactions.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -22,6 +22,7 @@ use crate::ApiServer;
 use crate::admission::Reservation;
 use crate::auth::UserInfo;
 use crate::error::{Reason, StatusError};
+use crate::pending::Pending;
 use crate::request::{Accept, Options, ResourcePath};
 use crate::storage::{KeyValue, MAX_OPS, Op, Txn};
 
@@ -77,32 +78,32 @@ impl Action {
 
 /// The writes gathered so far.
 #[derive(Debug, Default)]
-pub(crate) struct Batch(Mutex<Gathered>);
+pub(crate) struct Batch {
+    gathered: Mutex<Gathered>,
+    pending: Arc<Pending>,
+}
 
 #[derive(Debug, Default)]
 struct Gathered {
     txn: Txn,
     taken: Vec<Reservation>,
-    keys: HashSet<Arc<str>>,
 }
 
 impl Batch {
     /// Adds the transaction of one object; gives back the object's bytes, which have no revision yet.
     pub(super) fn add(&self, txn: Txn, taken: Vec<Reservation>) -> Result<Bytes, StatusError> {
-        let mut gathered = self.0.lock();
+        let mut gathered = self.gathered.lock();
         let first = txn.ops.iter().find_map(|op| match op {
             Op::Put { value, .. } => Some(value.bytes.clone()),
             _ => None,
         });
-        for op in &txn.ops {
-            if !gathered.keys.insert(op.key().clone()) {
-                let key = op.key().trim_start_matches("/registry/");
-                return Err(StatusError::bad_request(format!(
-                    "two items of the transaction write {key}; an object may be in it once, and \
-                     objects that share an allocation are written one by one"
-                )));
-            }
-        }
+        self.pending.add(&txn.ops).map_err(|key| {
+            let key = key.trim_start_matches("/registry/");
+            StatusError::bad_request(format!(
+                "two items of the transaction write {key}; an object may be in it once, and \
+                 objects that share an allocation are written one by one"
+            ))
+        })?;
         gathered.txn.compares.extend(txn.compares);
         gathered.txn.ops.extend(txn.ops);
         for one in taken {
@@ -119,7 +120,7 @@ impl Batch {
     }
 
     fn into_parts(self: Arc<Self>) -> (Txn, Vec<Reservation>) {
-        let gathered = std::mem::take(&mut *self.0.lock());
+        let gathered = std::mem::take(&mut *self.gathered.lock());
         (gathered.txn, gathered.taken)
     }
 }
@@ -150,15 +151,17 @@ pub(super) async fn run(caller: &Caller, body: Bytes) -> Result<Response<Body>, 
         let batch: Arc<Batch> = Arc::default();
         let mut results = Vec::with_capacity(items.len());
         let mut calls = Vec::with_capacity(items.len());
+        let mut warnings = Vec::new();
         for item in &items {
             let call = call(caller, item, &batch)?;
             access::require(&caller.server, &caller.user, &call.path, item.action.verb()).await?;
-            results.push(one(&call, item).await?);
+            let work = one(&call, item, &mut warnings);
+            results.push(batch.pending.clone().seen_by(work).await?);
             calls.push(call);
         }
         let (txn, taken) = batch.into_parts();
         if txn.ops.is_empty() {
-            return Ok(answer(caller.server.store.revision(), results));
+            return Ok(answer(caller.server.store.revision(), results, warnings));
         }
         let refused = |error| match calls.first() {
             Some(call) => StatusError::admission(&call.resource, "", error),
@@ -169,7 +172,7 @@ pub(super) async fn run(caller: &Caller, body: Bytes) -> Result<Response<Body>, 
                 call.written();
             }
             fill_in(&calls, &written.puts, &mut results).await?;
-            return Ok(answer(written.revision, results));
+            return Ok(answer(written.revision, results, warnings));
         }
         for (call, item) in calls.iter().zip(&items) {
             let name = metadata::text(&item.object, "name");
@@ -260,7 +263,11 @@ fn call(caller: &Caller, item: &Item, batch: &Arc<Batch>) -> Result<Call, Status
 }
 
 /// Carries out one item as far as the batch; the object it comes to.
-async fn one(call: &Call, item: &Item) -> Result<Value, StatusError> {
+async fn one(
+    call: &Call,
+    item: &Item,
+    warnings: &mut Vec<HeaderValue>,
+) -> Result<Value, StatusError> {
     let body = Bytes::from(item.object.to_string());
     let response = match item.action {
         Action::Create => create::create(call, body).await,
@@ -268,6 +275,7 @@ async fn one(call: &Call, item: &Item) -> Result<Value, StatusError> {
         Action::Apply => patch::patch(call, body).await,
         Action::Delete => delete::delete(call, Bytes::new()).await,
     }?;
+    warnings.extend(response.headers().get_all(header::WARNING).iter().cloned());
     let body = response.into_body().collect().await;
     let bytes = body.map_err(StatusError::internal)?.to_bytes();
     serde_json::from_slice(&bytes).map_err(StatusError::internal)
@@ -288,10 +296,14 @@ async fn fill_in(
     Ok(())
 }
 
-fn answer(revision: u64, items: Vec<Value>) -> Response<Body> {
+fn answer(revision: u64, items: Vec<Value>, warnings: Vec<HeaderValue>) -> Response<Body> {
     let list = json!({
         "kind": "TransactionResult", "apiVersion": API_VERSION,
         "metadata": { "resourceVersion": revision.to_string() }, "items": items,
     });
-    Answer::json(StatusCode::OK, &list).into_response()
+    let mut response = Answer::json(StatusCode::OK, &list).into_response();
+    for warning in warnings {
+        response.headers_mut().append(header::WARNING, warning);
+    }
+    response
 }

@@ -66,7 +66,7 @@ pub fn restore(
     options: &Options,
 ) -> Result<BackupSummary, Error> {
     let [revision, keys, sum] = read_head(input)?;
-    let mut state = State::at(revision);
+    let mut state = State::at(revision, 0);
     for _ in 0..keys {
         let record = next_record(input, options.seal.as_deref())?;
         let Some(kv) = record.kv else {

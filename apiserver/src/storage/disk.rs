@@ -212,7 +212,7 @@ impl Journal for DiskJournal {
             trim.dropped
                 .iter()
                 .for_each(|dropped| writes.drop_version(dropped));
-            writes.set_floor(trim.floor, trim.digest);
+            writes.set_floor(trim.floor, trim.digest, trim.time);
         }
         if let Err(error) = database.write(writes) {
             self.database.take().into_iter().for_each(Database::abandon);

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::clock::{self, Millis};
 use super::history::Retention;
 use super::plan::{Group, plan};
 use super::state::{State, Trim};
@@ -52,7 +53,12 @@ impl Engine {
     }
 
     pub(super) fn plan<'a>(&self, txns: impl IntoIterator<Item = &'a Txn>) -> Group {
-        plan(&self.state.read(), txns)
+        plan(&self.state.read(), txns, clock::now())
+    }
+
+    /// The newest revision that there was at a time, if that is still known.
+    pub(super) fn revision_at(&self, time: Millis) -> Option<Revision> {
+        self.state.read().revision_at(time)
     }
 
     /// What forgetting up to `floor` means; nothing if that is forgotten already.
@@ -113,6 +119,7 @@ impl Engine {
         Status {
             revision: state.revision(),
             oldest: state.floor(),
+            oldest_time: clock::time(state.floor_time()),
             keys: state.keys(),
             value_bytes: state.value_bytes(),
             history_bytes: state.history_bytes() as u64,

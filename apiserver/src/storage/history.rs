@@ -2,6 +2,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::clock::Millis;
 use super::state::Change;
 use super::{Event, Revision};
 
@@ -49,6 +50,13 @@ impl History {
     pub(super) fn upto(&self, revision: Revision) -> impl Iterator<Item = &Change> {
         let all = self.entries.iter().map(|entry| &entry.change);
         all.take_while(move |change| change.place.revision <= revision)
+    }
+
+    /// The newest revision that was made at or before a time. Times never go back; unknown ones are 0 and come first.
+    pub(super) fn upto_time(&self, time: Millis) -> Option<Revision> {
+        let end = self.entries.partition_point(|e| e.change.at <= time);
+        let newest = self.entries.get(end.checked_sub(1)?)?;
+        (newest.change.at > 0).then_some(newest.change.place.revision)
     }
 
     /// Forgets the changes up to a revision.

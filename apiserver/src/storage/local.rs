@@ -3,10 +3,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
+use super::clock;
 use super::committer::{Committer, Request};
 use super::engine::Engine;
 use super::history::Retention;
@@ -82,6 +84,10 @@ impl Store for LocalStore {
 
     fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, Error> {
         self.engine.watch(prefix, after)
+    }
+
+    fn revision_at(&self, time: SystemTime) -> Option<Revision> {
+        self.engine.revision_at(clock::millis(time))
     }
 
     async fn compact(&self, upto: Revision) -> Result<(), Error> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::clock::Millis;
 use super::digest::Digest;
 use super::state::{Change, Place, State};
 use super::{Event, KeyValue, Op, Revision, Txn, TxnOutcome, Value};
@@ -19,13 +20,19 @@ pub(super) struct Group {
     pub(super) outcomes: Vec<TxnOutcome>,
 }
 
-/// Decides transactions one after the other, each seeing the writes of those before it.
-pub(super) fn plan<'a>(state: &State, txns: impl IntoIterator<Item = &'a Txn>) -> Group {
+/// Decides transactions one after the other, each seeing the writes of those before it. `now` is the time they
+/// are known by, or that of the newest revision if the clock went back.
+pub(super) fn plan<'a>(
+    state: &State,
+    txns: impl IntoIterator<Item = &'a Txn>,
+    now: Millis,
+) -> Group {
     let mut planner = Planner {
         state,
         written: HashMap::new(),
         revision: state.revision(),
         digest: state.digest(),
+        at: now.max(state.time()),
         group: Group::default(),
     };
     for txn in txns {
@@ -40,6 +47,7 @@ struct Planner<'s> {
     written: HashMap<Arc<str>, Option<KeyValue>>,
     revision: Revision,
     digest: Digest,
+    at: Millis,
     group: Group,
 }
 
@@ -140,6 +148,7 @@ impl Planner<'_> {
             last: false,
             event,
             digest: self.digest,
+            at: self.at,
         });
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
+use super::clock::Millis;
 use super::digest::Digest;
 use super::state::{Change, Place};
 use super::{Error, Event, KeyValue, Keyring, MAX_VALUE_BYTES, seal};
@@ -14,6 +15,9 @@ const FLAG_LAST: u8 = 1;
 const FLAG_LIVE: u8 = 2;
 const FLAG_PACKED: u8 = 4;
 const FLAG_SEALED: u8 = 8;
+/// The time follows the header.
+const FLAG_TIMED: u8 = 16;
+const TIME_BYTES: usize = 8;
 /// The longest value there can be, its revision filled in.
 const LONGEST_VALUE: usize = MAX_VALUE_BYTES + 20;
 /// Values smaller than this are not worth compressing.
@@ -30,6 +34,8 @@ pub(super) struct Record {
     pub(super) kv: Option<KeyValue>,
     /// Of all live keys after this change; of no meaning for a key that is written down alone.
     pub(super) digest: Digest,
+    /// When the change was decided; 0 when that is not known, as for a key that is written down alone.
+    pub(super) at: Millis,
 }
 
 impl Record {
@@ -43,6 +49,7 @@ impl Record {
             place,
             last,
             digest,
+            at,
             ..
         } = *change;
         Self {
@@ -51,6 +58,7 @@ impl Record {
             key: change.event.key().clone(),
             kv,
             digest,
+            at,
         }
     }
 
@@ -67,6 +75,7 @@ impl Record {
             key: kv.key.clone(),
             kv: Some(kv.clone()),
             digest,
+            at: 0,
         }
     }
 
@@ -79,6 +88,7 @@ impl Record {
             .map_or((0, 0), |kv| (kv.create_revision, kv.version));
         let mut flags = if self.last { FLAG_LAST } else { 0 };
         flags |= if self.kv.is_some() { FLAG_LIVE } else { 0 };
+        flags |= if self.at > 0 { FLAG_TIMED } else { 0 };
         let covering = ring.filter(|ring| ring.covers(&self.key));
         let changed = match (covering, &self.kv) {
             (Some(ring), Some(kv)) => {
@@ -99,6 +109,9 @@ impl Record {
         out.put_u64_le(self.digest.sum);
         out.put_u32_le(self.key.len() as u32);
         out.put_u32_le(value.len() as u32);
+        if self.at > 0 {
+            out.put_u64_le(self.at);
+        }
         out.put_slice(self.key.as_bytes());
         out.put_slice(stored);
         let sum = crc32fast::hash(&out[4..]);
@@ -176,6 +189,11 @@ fn parse(mut content: &[u8]) -> Result<Option<(Record, bool)>, TryGetError> {
     };
     let key_bytes = content.try_get_u32_le()? as usize;
     let value_bytes = content.try_get_u32_le()? as usize;
+    let at = if flags & FLAG_TIMED == 0 {
+        0
+    } else {
+        content.try_get_u64_le()?
+    };
     let Some((key, stored)) = content.split_at_checked(key_bytes) else {
         return Ok(None);
     };
@@ -206,6 +224,7 @@ fn parse(mut content: &[u8]) -> Result<Option<(Record, bool)>, TryGetError> {
         key,
         kv,
         digest,
+        at,
     };
     Ok(Some((record, sealed)))
 }
@@ -234,7 +253,7 @@ fn unpack(stored: &[u8], packed: bool, bytes: usize) -> Option<Bytes> {
 
 /// How many bytes a record takes at most.
 pub(super) fn largest_bytes(key_bytes: usize, value_bytes: usize) -> usize {
-    HEADER_BYTES + key_bytes + value_bytes + seal::OVERHEAD
+    HEADER_BYTES + TIME_BYTES + key_bytes + value_bytes + seal::OVERHEAD
 }
 
 #[cfg(test)]
@@ -250,8 +269,14 @@ mod tests {
             prop::collection::vec(0..4_u8, 200..3000),
         ];
         let value = prop::option::of((bytes, any::<(u64, u64)>()));
-        (place, any::<bool>(), ".{1,40}", value, any::<(u64, u64)>()).prop_map(
-            |((revision, op), last, key, value, (live, sum))| {
+        (
+            place,
+            any::<bool>(),
+            ".{1,40}",
+            value,
+            any::<(u64, u64, u64)>(),
+        )
+            .prop_map(|((revision, op), last, key, value, (live, sum, at))| {
                 let key: Arc<str> = key.into();
                 let kv = value.map(|(value, (create_revision, version))| KeyValue {
                     key: key.clone(),
@@ -266,9 +291,9 @@ mod tests {
                     key,
                     kv,
                     digest: Digest { live, sum },
+                    at,
                 }
-            },
-        )
+            })
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::clock::{self, Millis};
 use super::digest::Digest;
 use super::history::{History, Retention};
 use super::{Error, Event, KeyValue, Range, RangeResponse, Revision};
@@ -28,6 +29,8 @@ pub(super) struct Change {
     pub(super) event: Event,
     /// Of all live keys, after this change.
     pub(super) digest: Digest,
+    /// When it was decided; 0 if that is not known. Never goes back.
+    pub(super) at: Millis,
 }
 
 /// What forgetting the history up to a revision comes to.
@@ -37,6 +40,8 @@ pub(super) struct Trim {
     pub(super) floor: Revision,
     /// Of all keys that live at the floor.
     pub(super) digest: Digest,
+    /// When the floor was the newest revision; 0 if that is not known.
+    pub(super) time: Millis,
     /// The versions that nothing can ask for any more.
     pub(super) dropped: Vec<Dropped>,
 }
@@ -75,17 +80,20 @@ pub(super) struct State {
     floor_digest: Digest,
     revision: Revision,
     floor: Revision,
+    /// When the newest revision and the floor were made; 0 if that is not known.
+    time: Millis,
+    floor_time: Millis,
     value_bytes: u64,
 }
 
 impl State {
     /// A new store.
     pub(super) fn empty() -> Self {
-        Self::at(1)
+        Self::at(1, clock::now())
     }
 
-    /// A store without keys whose history begins at `floor`.
-    pub(super) fn at(floor: Revision) -> Self {
+    /// A store without keys whose history begins at `floor`, which was made at a time (0: not known).
+    pub(super) fn at(floor: Revision, time: Millis) -> Self {
         Self {
             chains: BTreeMap::new(),
             history: History::default(),
@@ -93,6 +101,8 @@ impl State {
             floor_digest: Digest::default(),
             revision: floor,
             floor,
+            time,
+            floor_time: time,
             value_bytes: 0,
         }
     }
@@ -103,6 +113,22 @@ impl State {
 
     pub(super) fn floor(&self) -> Revision {
         self.floor
+    }
+
+    /// When the newest revision was made; 0 if that is not known.
+    pub(super) fn time(&self) -> Millis {
+        self.time
+    }
+
+    /// When the floor was made; 0 if that is not known.
+    pub(super) fn floor_time(&self) -> Millis {
+        self.floor_time
+    }
+
+    /// The newest revision that there was at a time; nothing if history does not reach back to it.
+    pub(super) fn revision_at(&self, time: Millis) -> Option<Revision> {
+        let known = self.floor_time > 0 && self.floor_time <= time;
+        self.history.upto_time(time).or(known.then_some(self.floor))
     }
 
     pub(super) fn digest(&self) -> Digest {
@@ -232,6 +258,7 @@ impl State {
             .push(version);
         self.digest = change.digest;
         self.revision = change.place.revision;
+        self.time = change.at;
         self.history.push(change, now);
     }
 
@@ -260,6 +287,7 @@ impl State {
         last: bool,
         key: &Arc<str>,
         kv: Option<KeyValue>,
+        at: Millis,
     ) -> Result<Change, String> {
         let prev = self.current(key).cloned();
         let mut digest = self.digest;
@@ -279,6 +307,7 @@ impl State {
             last,
             event,
             digest,
+            at,
         })
     }
 
@@ -303,10 +332,10 @@ impl State {
 
     /// What forgetting the history up to `floor` means. Changes nothing.
     pub(super) fn plan_trim(&self, floor: Revision) -> Trim {
-        let mut digest = self.floor_digest;
+        let (mut digest, mut time) = (self.floor_digest, self.floor_time);
         let mut keys = BTreeSet::new();
         for change in self.history.upto(floor) {
-            digest = change.digest;
+            (digest, time) = (change.digest, change.at);
             keys.insert(change.event.key());
         }
         let mut dropped = Vec::new();
@@ -332,6 +361,7 @@ impl State {
         Trim {
             floor,
             digest,
+            time,
             dropped,
         }
     }
@@ -355,6 +385,7 @@ impl State {
         self.history.forget(trim.floor);
         self.floor = trim.floor;
         self.floor_digest = trim.digest;
+        self.floor_time = trim.time;
     }
 }
 

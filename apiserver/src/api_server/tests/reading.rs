@@ -277,3 +277,30 @@ async fn an_object_and_a_list_are_read_as_they_were() {
         .refused(410, "too old resource version");
     assert_eq!(gone["reason"], "Expired");
 }
+
+#[tokio::test]
+async fn the_history_says_what_can_be_read() {
+    let rig = Rig::new().await;
+    let first = rig.make(CONFIG_MAPS, config_map("a", "1")).await;
+    let revision = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let then = jiff::Timestamp::now().to_string();
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    rig.make(CONFIG_MAPS, config_map("b", "1")).await;
+    let history = rig.get("/davit/history").await.ok();
+    let newest = rig.server.store.revision();
+    assert_eq!(
+        history["newest"]["resourceVersion"],
+        (newest).to_string().as_str()
+    );
+    assert_eq!(history["retention"]["seconds"], 3600);
+    assert!(history["oldest"]["time"].is_string(), "{history}");
+    let at = rig.get(&format!("/davit/history?at={then}")).await.ok();
+    assert_eq!(at["at"]["resourceVersion"], revision);
+    rig.server.store.compact(newest).await.unwrap();
+    rig.get(&format!("/davit/history?at={then}"))
+        .await
+        .refused(410, "is forgotten; the oldest that is kept is revision");
+    rig.get("/davit/history?at=soon")
+        .await
+        .refused(400, "neither a revision nor a time");
+}

@@ -49,6 +49,52 @@ async fn all_objects_are_written_at_one_revision() {
 }
 
 #[tokio::test]
+async fn items_see_what_earlier_ones_make() {
+    let rig = Rig::new().await;
+    let namespace = json!({"action": "Create", "object": {
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}});
+    let within = |mut object: Value| {
+        object["metadata"]["namespace"] = "shop".into();
+        json!({"action": "Create", "object": object})
+    };
+    let service = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"type": "NodePort", "ports": [{"port": 80}]}})
+    };
+    let content = [
+        within(config_map("settings", "1")),
+        within(pod("web")),
+        within(service("one")),
+        within(service("two")),
+    ];
+    // The other way round, the namespace is not there yet.
+    let reversed: Vec<Value> = content.iter().cloned().chain([namespace.clone()]).collect();
+    rig.post(PATH, items(&reversed))
+        .await
+        .refused(404, "namespaces \"shop\" not found");
+    let missing = within(
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "other"},
+        "spec": {"serviceAccountName": "none", "containers": [{"name": "c", "image": "i"}]}}),
+    );
+    rig.post(PATH, items(&[namespace.clone(), missing]))
+        .await
+        .refused(403, "error looking up service account shop/none");
+    rig.get("/api/v1/namespaces/shop")
+        .await
+        .refused(404, "not found");
+    let whole: Vec<Value> = [namespace].into_iter().chain(content).collect();
+    let answer = rig.post(PATH, items(&whole)).await.ok();
+    let revision = answer["metadata"]["resourceVersion"].as_str().unwrap();
+    for item in answer["items"].as_array().unwrap() {
+        assert_eq!(item["metadata"]["resourceVersion"], revision, "{item}");
+    }
+    assert_eq!(answer["items"][2]["spec"]["serviceAccountName"], "default");
+    let ports = [3, 4].map(|at| &answer["items"][at]["spec"]["ports"][0]["nodePort"]);
+    assert_ne!(ports[0], ports[1]);
+    rig.get("/api/v1/namespaces/shop/pods/web").await.ok();
+}
+
+#[tokio::test]
 async fn one_that_is_refused_keeps_all_from_being_written() {
     let rig = Rig::new().await;
     rig.make(CONFIG_MAPS, config_map("there", "1")).await;

@@ -88,6 +88,7 @@ fn discovery_roles() -> Vec<Value> {
         "/api/*",
         "/apis",
         "/apis/*",
+        "/davit/history",
         "/healthz",
         "/livez",
         "/openapi",

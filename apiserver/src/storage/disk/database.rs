@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sled::Batch;
 
+use super::super::clock::Millis;
 use super::super::digest::Digest;
 use super::super::record::{Flaw, Record, largest_bytes};
 use super::super::state::{Dropped, State};
@@ -69,10 +70,10 @@ impl Writes {
         }
     }
 
-    /// Sets the oldest revision, with the digest of what lived then.
-    pub(super) fn set_floor(&mut self, floor: Revision, digest: Digest) {
+    /// Sets the oldest revision, with the digest of what lived then and when it was made.
+    pub(super) fn set_floor(&mut self, floor: Revision, digest: Digest, time: Millis) {
         self.batch
-            .insert(layout::FLOOR_KEY, layout::floor(floor, digest));
+            .insert(layout::FLOOR_KEY, layout::floor(floor, digest, time));
     }
 }
 
@@ -93,7 +94,7 @@ impl Database {
 
     fn fill(&self, state: &State) -> Result<(), Error> {
         let mut writes = Writes::default();
-        writes.set_floor(state.floor(), state.floor_digest());
+        writes.set_floor(state.floor(), state.floor_digest(), state.floor_time());
         let seeds = state.seeds().map(|(kv, op)| Record::alone(kv, op));
         for record in seeds.chain(state.changes().map(Record::of)) {
             writes.put(&record, self.seal.as_deref())?;

@@ -6,8 +6,8 @@ use super::super::Error;
 use super::sync;
 
 /// The format written by this davit and the newest it can read.
-/// Format 2 may have sealed values.
-pub(super) const NEWEST: u32 = 2;
+/// Format 2 may have sealed values, format 3 knows when changes were.
+pub(super) const NEWEST: u32 = 3;
 
 const NAME: &str = "format";
 const TITLE: &str = "davit store";

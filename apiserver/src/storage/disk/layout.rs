@@ -1,5 +1,6 @@
 //! The entries of a database: one that says where history begins, then the pieces of all records in the order of their places.
 use super::super::Revision;
+use super::super::clock::Millis;
 use super::super::digest::Digest;
 use super::super::state::Place;
 
@@ -31,21 +32,24 @@ pub(super) fn read_key(key: &[u8]) -> Option<(Place, u16)> {
     (tag == RECORD_TAG).then_some((Place { revision, op }, piece))
 }
 
-/// The oldest revision, with the digest of what lived then.
-pub(super) fn floor(floor: Revision, digest: Digest) -> Vec<u8> {
-    [floor, digest.live, digest.sum]
+/// The oldest revision, with the digest of what lived then, and when it was made (0: not known).
+pub(super) fn floor(floor: Revision, digest: Digest, time: Millis) -> Vec<u8> {
+    [floor, digest.live, digest.sum, time]
         .map(u64::to_le_bytes)
         .concat()
 }
 
-/// What [`floor`] was made of.
-pub(super) fn read_floor(value: &[u8]) -> Option<(Revision, Digest)> {
+/// What [`floor`] was made of. Formats before 3 had no time.
+pub(super) fn read_floor(value: &[u8]) -> Option<(Revision, Digest, Millis)> {
     let (words, rest) = value.as_chunks::<8>();
-    let [floor, live, sum] = *words else {
-        return None;
+    let (floor, live, sum, time) = match *words {
+        [floor, live, sum] => (floor, live, sum, [0; 8]),
+        [floor, live, sum, time] => (floor, live, sum, time),
+        _ => return None,
     };
-    let [floor, live, sum] = [floor, live, sum].map(u64::from_le_bytes);
-    rest.is_empty().then_some((floor, Digest { live, sum }))
+    let [floor, live, sum, time] = [floor, live, sum, time].map(u64::from_le_bytes);
+    rest.is_empty()
+        .then_some((floor, Digest { live, sum }, time))
 }
 
 #[cfg(test)]
@@ -67,7 +71,9 @@ mod tests {
         assert_eq!(read_key(b"\x01short"), None);
         assert_eq!(read_key(&[2; KEY_BYTES]), None);
         let digest = Digest { live: 1, sum: 2 };
-        assert_eq!(read_floor(&floor(7, digest)), Some((7, digest)));
+        let bytes = floor(7, digest, 9);
+        assert_eq!(read_floor(&bytes), Some((7, digest, 9)));
+        assert_eq!(read_floor(&bytes[..24]), Some((7, digest, 0)));
         assert_eq!(read_floor(&[0; 25]), None);
     }
 }

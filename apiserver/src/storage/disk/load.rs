@@ -26,10 +26,10 @@ impl<'k> Loader<'k> {
     /// Begins with the first entry, which says where history begins.
     pub(super) fn new(key: &[u8], value: &[u8], seal: Option<&'k Keyring>) -> Result<Self, String> {
         let floor = layout::read_floor(value).filter(|_| key == layout::FLOOR_KEY);
-        let (floor, expected) =
+        let (floor, expected, time) =
             floor.ok_or("its database does not say where its history begins")?;
         Ok(Self {
-            state: State::at(floor),
+            state: State::at(floor, time),
             seal,
             unsealed: 0,
             expected,
@@ -96,7 +96,7 @@ impl<'k> Loader<'k> {
         }
         let change = self
             .state
-            .change(place, record.last, &record.key, record.kv)?;
+            .change(place, record.last, &record.key, record.kv, record.at)?;
         if change.digest != record.digest {
             return Err(format!(
                 "a key was lost or came back before revision {}",

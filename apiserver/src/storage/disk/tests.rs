@@ -3,6 +3,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use tempfile::TempDir;
@@ -78,6 +79,35 @@ async fn a_restart_keeps_keys_revisions_and_history() {
 }
 
 #[tokio::test]
+async fn a_restart_keeps_the_times_of_revisions() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let revision = write(&*store, vec![put("/k/a", noise(1, 10))]).await;
+        times.push((revision, SystemTime::now()));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    store.compact(times[1].0).await.unwrap();
+    let (oldest, known) = (store.status().oldest_time, |store: &dyn Store| {
+        times
+            .clone()
+            .into_iter()
+            .map(|(_, time)| store.revision_at(time))
+            .collect::<Vec<_>>()
+    });
+    let expected = vec![None, Some(times[1].0), Some(times[2].0)];
+    assert_eq!(known(&*store), expected);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(known(&*store), expected);
+    assert_eq!(store.status().oldest_time, oldest);
+    store.rewrite().await.unwrap();
+    drop(store);
+    assert_eq!(known(&*open(dir.path())), expected);
+}
+
+#[tokio::test]
 async fn sled_never_makes_files_that_it_does_not_sync() {
     let dir = filled().await;
     let store = open(dir.path());
@@ -108,12 +138,12 @@ async fn a_directory_belongs_to_one_process() {
 async fn a_newer_format_is_left_alone() {
     let dir = filled().await;
     let format = dir.path().join("format");
-    fs::write(&format, "davit store\nformat 3\nsomething else\n").unwrap();
+    fs::write(&format, "davit store\nformat 4\nsomething else\n").unwrap();
     assert!(matches!(
         refused(dir.path()),
         Error::TooNew {
-            found: 3,
-            supported: 2,
+            found: 4,
+            supported: 3,
             ..
         }
     ));
