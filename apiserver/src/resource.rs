@@ -67,6 +67,8 @@ pub struct Resource {
     pub(crate) companion: Option<&'static dyn Companion>,
     /// Whether a deletion is answered with the object as it was, as Kubernetes does for some kinds.
     pub(crate) returns_deleted: bool,
+    /// Whether dependents are kept unless a deletion says otherwise: the oldest kinds never cared for them.
+    pub(crate) orphans: bool,
     /// What the CRD that defined it says beyond the above; `None` for built-in kinds.
     pub custom: Option<Arc<Custom>>,
     pub(crate) strategy: OnceLock<Arc<dyn Strategy>>,

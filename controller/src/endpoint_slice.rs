@@ -33,22 +33,11 @@ struct EndpointSlices {
 
 pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
     let queue = Arc::new(Queue::new());
-    let wake = queue.clone();
-    caches
-        .services
-        .on_change(move |service| wake.add(Key::of(service)));
+    follow_services(caches, &queue);
     let wake = queue.clone();
     caches.endpoint_slices.on_change(move |slice| {
         if let Some(service) = plan::service_of(slice) {
             wake.add(Key::new(slice.namespace().unwrap_or_default(), service));
-        }
-    });
-    let (wake, services) = (queue.clone(), caches.services.clone());
-    caches.pods.on_change(move |pod| {
-        for service in services.in_namespace(&pod.namespace().unwrap_or_default()) {
-            if plan::selects(&service, pod) {
-                wake.add(Key::of(&*service));
-            }
         }
     });
     let slices = EndpointSlices {
@@ -56,6 +45,22 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
         caches: caches.clone(),
     };
     tasks.reconcile(Arc::new(slices), &queue, WORKERS);
+}
+
+/// Puts Services on the queue when they or the pods that they select change.
+pub(crate) fn follow_services(caches: &Caches, queue: &Arc<Queue<Key>>) {
+    let wake = queue.clone();
+    caches
+        .services
+        .on_change(move |service| wake.add(Key::of(service)));
+    let (wake, services) = (queue.clone(), caches.services.clone());
+    caches.pods.on_change(move |pod| {
+        for service in services.in_namespace(&pod.namespace().unwrap_or_default()) {
+            if selects(&service, pod) {
+                wake.add(Key::of(&*service));
+            }
+        }
+    });
 }
 
 impl Reconcile for EndpointSlices {

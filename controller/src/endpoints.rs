@@ -13,7 +13,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
 use crate::caches::Caches;
-use crate::endpoint_slice::Change;
+use crate::endpoint_slice::{Change, follow_services};
 use crate::error::{Error, ignore_not_found};
 use crate::meta::{Key, is_terminating};
 use crate::queue::Queue;
@@ -31,10 +31,7 @@ struct EndpointsOfServices {
 
 pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
     let queue = Arc::new(Queue::new());
-    let wake = queue.clone();
-    caches
-        .services
-        .on_change(move |service| wake.add(Key::of(service)));
+    follow_services(caches, &queue);
     let wake = queue.clone();
     caches
         .endpoints
@@ -43,14 +40,6 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
     caches.endpoint_slices.on_change(move |slice| {
         if let Some(endpoints) = mirror::source_of(slice) {
             wake.add(Key::new(slice.namespace().unwrap_or_default(), endpoints));
-        }
-    });
-    let (wake, services) = (queue.clone(), caches.services.clone());
-    caches.pods.on_change(move |pod| {
-        for service in services.in_namespace(&pod.namespace().unwrap_or_default()) {
-            if crate::endpoint_slice::selects(&service, pod) {
-                wake.add(Key::of(&*service));
-            }
         }
     });
     let endpoints = EndpointsOfServices {

@@ -81,6 +81,7 @@ fn resource(definition: &Value, version: &Value, callouts: &Arc<Callouts>) -> Op
         review: None,
         companion: None,
         returns_deleted: false,
+        orphans: false,
         custom: Some(Arc::new(Custom {
             definition: text(&definition["metadata"]["name"]),
             uid: text(&definition["metadata"]["uid"]),

@@ -12,6 +12,7 @@ use super::{Call, admit, answer, body, metadata, object_answer};
 use crate::admission::Operation;
 use crate::error::{Reason, StatusError};
 use crate::request::{Options, Propagation};
+use crate::resource::Resource;
 use crate::schema::FieldError;
 
 const ORPHAN: &str = "orphan";
@@ -187,7 +188,8 @@ fn plan(call: &Call, old: &Value, options: &DeleteOptions) -> Plan {
             _ => default,
         });
     let mut new = old.clone();
-    set_finalizers(&mut new, options.propagation);
+    let propagation = options.propagation.or_else(|| usual(&call.resource, old));
+    set_finalizers(&mut new, propagation);
     let held = metadata::has_finalizers(call, &new);
     let grace = grace.unwrap_or(0);
     if grace <= 0 && !held {
@@ -229,6 +231,16 @@ fn bump_generation(object: &mut Value) {
     {
         object["metadata"]["generation"] = (generation + 1).into();
     }
+}
+
+/// What becomes of dependents when a deletion does not say so: what an earlier one said, else what the kind does.
+fn usual(resource: &Resource, object: &Value) -> Option<Propagation> {
+    let finalizers = metadata::of(object)
+        .get("finalizers")
+        .and_then(Value::as_array);
+    let mut finalizers = finalizers.into_iter().flatten();
+    let decided = finalizers.any(|finalizer| finalizer == ORPHAN || finalizer == FOREGROUND);
+    (resource.orphans && !decided).then_some(Propagation::Orphan)
 }
 
 /// Puts the finalizer of the wanted propagation there, and takes those of others away.

@@ -97,6 +97,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         .returns_deleted()
         .columns(cells::POD_TEMPLATE),
     local("ReplicationController", "replicationcontrollers")
+        .orphans()
         .short(&["rc"])
         .in_all()
         .sub(&[Sub::Scale("spec.selector"), Sub::Status])

@@ -88,6 +88,7 @@ pub(crate) struct Entry {
     pub(crate) review: Option<Review>,
     pub(crate) companion: Option<&'static dyn Companion>,
     pub(crate) returns_deleted: bool,
+    pub(crate) orphans: bool,
 }
 
 impl Entry {
@@ -114,6 +115,7 @@ impl Entry {
             review: None,
             companion: None,
             returns_deleted: false,
+            orphans: false,
         }
     }
 
@@ -188,6 +190,14 @@ impl Entry {
         }
     }
 
+    /// Dependents are kept unless a deletion says otherwise.
+    pub(crate) const fn orphans(self) -> Self {
+        Self {
+            orphans: true,
+            ..self
+        }
+    }
+
     pub(crate) const fn local(self) -> Self {
         Self {
             namespaced: true,
@@ -251,6 +261,7 @@ impl Entry {
             review: self.review,
             companion: self.companion,
             returns_deleted: self.returns_deleted,
+            orphans: self.orphans,
             custom: None,
             strategy: OnceLock::new(),
             schema: OnceLock::new(),

@@ -60,6 +60,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         .sub(&[Sub::Status])
         .columns(cells::CRON_JOB),
     Entry::namespaced("batch", "v1", "Job", "jobs")
+        .orphans()
         .in_all()
         .sub(&[Sub::Status])
         .columns(cells::JOB)
