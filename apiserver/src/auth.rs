@@ -34,6 +34,7 @@ pub(crate) use oidc::Issuers;
 pub use review::Reviews;
 pub use source::{Kind, ObjectSource};
 pub use static_tokens::{StaticTokens, StaticTokensError};
+pub(crate) use token::TokenSecrets;
 pub use user::{InProcessUser, UserInfo, groups, users};
 pub(crate) use webhook::{Step, TokenWebhook, load_steps};
 

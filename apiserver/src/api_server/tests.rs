@@ -14,6 +14,7 @@ mod quota;
 mod reading;
 mod services;
 mod table_entry;
+mod token_secrets;
 mod transactions;
 mod webhooks;
 

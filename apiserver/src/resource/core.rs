@@ -5,6 +5,7 @@ use super::entry::{Entry, Review, Sub};
 use super::field::{alias, flag, number, text};
 use super::verbs::{Verb, Verbs};
 use crate::addresses::Addresses;
+use crate::auth::TokenSecrets;
 
 const fn local(kind: &'static str, plural: &'static str) -> Entry {
     Entry::namespaced("", "v1", kind, plural)
@@ -110,6 +111,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         .columns(cells::QUOTA),
     local("Secret", "secrets")
         .columns(cells::SECRET)
+        .companion(&TokenSecrets)
         .fields(&[text("type")]),
     local("ServiceAccount", "serviceaccounts")
         .returns_deleted()

@@ -11,7 +11,8 @@ use crate::auth::{Error, Kind, ObjectSource};
 
 const DEFAULT_SECONDS: i64 = 3600;
 const LEAST_SECONDS: i64 = 600;
-const MOST_SECONDS: i64 = 1 << 32;
+/// The longest life of a token.
+pub(super) const MOST_SECONDS: i64 = 1 << 32;
 
 /// Answers `POST …/serviceaccounts/<name>/token`: the request with `status.token` filled in.
 ///
@@ -206,6 +207,16 @@ struct FoundMeta {
 struct FoundSpec {
     service_account_name: String,
     node_name: String,
+}
+
+/// The UID of an account, if there is one of this name.
+pub(super) fn account_uid(
+    source: &dyn ObjectSource,
+    namespace: &str,
+    name: &str,
+) -> Option<String> {
+    let found = find(source, Kind::SERVICE_ACCOUNTS, namespace, name).ok()?;
+    Some(found.metadata.uid)
 }
 
 fn find(
