@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -21,6 +22,10 @@ const WORKERS: usize = 2;
 /// How soon a namespace is looked at again while its contents are still ending. Watching every
 /// kind for this alone would cost more than asking a few times.
 const STILL_ENDING: Duration = Duration::from_millis(500);
+
+/// How long a deleted namespace keeps its contents, beyond the second that its deletion is dated with: a client that deletes
+/// a whole manifest still finds what comes after the namespace, and writes under way come to light. Kubernetes waits 5 s.
+const GRACE: SignedDuration = SignedDuration::from_secs(2);
 
 /// # Guarantees
 /// A namespace goes only after the server listed no object of any kind in it; what holds it up
@@ -85,6 +90,9 @@ impl Reconcile for Namespaces {
         if !is_terminating(&*namespace) || !has_finalizer(&namespace) {
             return Ok(Next::Await);
         }
+        if let Some(left) = time_left(&namespace, Timestamp::now()) {
+            return Ok(Next::After(left));
+        }
         let remaining = self.empty(&key.name).await;
         self.write_conditions(&namespace, &remaining).await?;
         if !remaining.is_empty() {
@@ -93,6 +101,16 @@ impl Reconcile for Namespaces {
         self.finalize(&namespace).await?;
         Ok(Next::Await)
     }
+}
+
+/// How long the namespace is still left alone.
+fn time_left(namespace: &Namespace, now: Timestamp) -> Option<Duration> {
+    let deleted = namespace.metadata.deletion_timestamp.as_ref()?.0;
+    let left = GRACE - now.duration_since(deleted);
+    // A clock that was set back must not keep the namespace.
+    Duration::try_from(left.min(GRACE))
+        .ok()
+        .filter(|left| !left.is_zero())
 }
 
 impl Namespaces {
@@ -285,6 +303,21 @@ fn conditions(old: &[NamespaceCondition], remaining: &Remaining) -> Vec<Namespac
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deleted_namespace_is_left_alone_for_a_moment() {
+        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": "n",
+            "deletionTimestamp": "2030-01-01T00:00:00Z"}}))
+        .unwrap();
+        let left = |now: &str| time_left(&namespace, now.parse().unwrap());
+        assert_eq!(
+            left("2030-01-01T00:00:00.5Z"),
+            Some(Duration::from_millis(1500))
+        );
+        assert_eq!(left("2030-01-01T00:00:02Z"), None);
+        assert_eq!(left("2031-01-01T00:00:00Z"), None);
+        assert_eq!(left("2029-01-01T00:00:00Z"), Some(Duration::from_secs(2)));
+    }
 
     #[test]
     fn conditions_say_what_holds_a_namespace_up() {
