@@ -57,6 +57,28 @@ pub struct Config {
     /// Bearer tokens of a file.
     pub static_tokens: StaticTokens,
     pub build: Build,
+    pub patience: Patience,
+}
+
+/// How long connections are waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// A client that has not finished its TLS handshake by then is cut.
+    pub handshake: Duration,
+    /// The same for the headers of an HTTP/1.1 request.
+    pub headers: Duration,
+    /// A peer that takes none of the bytes sent to it for so long is cut, alive or not.
+    pub unread: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            headers: Duration::from_secs(30),
+            unread: Duration::from_secs(120),
+        }
+    }
 }
 
 /// What the program was built from, as `/version` tells it; what is unknown is empty.
@@ -95,6 +117,7 @@ impl Config {
             authorization: None,
             static_tokens: StaticTokens::default(),
             build: Build::default(),
+            patience: Patience::default(),
         }
     }
 }

@@ -51,4 +51,4 @@ pub mod strategy;
 pub mod table;
 
 pub use api_server::ApiServer;
-pub use config::{Build, Config, Error, StoreKind};
+pub use config::{Build, Config, Error, Patience, StoreKind};

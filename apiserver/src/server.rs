@@ -20,10 +20,6 @@ use crate::audit::RemoteAddress;
 use crate::pki::Peer;
 use crate::{ApiServer, Error, handler};
 
-/// A client that has not finished its handshake by then is cut.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The same for the headers of an HTTP/1.1 request.
-const HEADERS: Duration = Duration::from_secs(30);
 /// A dead HTTP/2 connection is noticed after both.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_ANSWER: Duration = Duration::from_secs(15);
@@ -33,8 +29,6 @@ const MAX_HEADER_BYTES: u32 = 64 << 10;
 const MAX_RESETS: usize = 20;
 /// Requests of one connection that may be against the protocol.
 const MAX_BROKEN: usize = 100;
-/// A peer that takes none of the bytes sent to it for so long is cut, alive or not.
-const UNREAD: Duration = Duration::from_secs(120);
 /// How long open requests may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// After an accept fails for want of descriptors.
@@ -95,8 +89,9 @@ impl ApiServer {
         acceptor: TlsAcceptor,
         stop: CancellationToken,
     ) {
-        tune(&stream);
-        let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        let patience = self.config.patience;
+        tune(&stream, patience.unread);
+        let stream = match tokio::time::timeout(patience.handshake, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::debug!(%address, %error, "TLS handshake failed");
@@ -113,7 +108,7 @@ impl ApiServer {
                 Ok::<_, std::convert::Infallible>(answer(server, peer, address, request).await)
             }
         });
-        let builder = builder();
+        let builder = builder(patience.headers);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let mut stopping = false;
@@ -151,12 +146,12 @@ async fn answer(
     handler::serve(server, request).await
 }
 
-fn builder() -> Builder<TokioExecutor> {
+fn builder(headers: Duration) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
+        .header_read_timeout(headers)
         .max_buf_size(MAX_HEADER_BYTES as usize);
     builder
         .http2()
@@ -173,8 +168,8 @@ fn builder() -> Builder<TokioExecutor> {
 }
 
 /// Small answers go out at once; peers that vanished, and watchers that stopped reading, are noticed.
-fn tune(stream: &TcpStream) {
-    let unread = u32::try_from(UNREAD.as_millis()).unwrap_or(u32::MAX);
+fn tune(stream: &TcpStream, unread: Duration) {
+    let unread = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX);
     let tuned = stream.set_nodelay(true).is_ok()
         && setsockopt(stream, sockopt::KeepAlive, &true).is_ok()
         && setsockopt(stream, sockopt::TcpUserTimeout, &unread).is_ok();

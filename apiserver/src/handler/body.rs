@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use bytes::Bytes;
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
@@ -28,6 +29,10 @@ enum Syntax {
 /// # Errors
 /// 413 over the limit, 400 when the client stops in the middle.
 pub(super) async fn read(body: Body) -> Result<Bytes, StatusError> {
+    // What announces its size is not read first.
+    if body.size_hint().lower() > LIMIT as u64 {
+        return Err(StatusError::too_large(LIMIT));
+    }
     match Limited::new(body, LIMIT).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {

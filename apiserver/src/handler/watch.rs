@@ -271,18 +271,24 @@ enum Wake {
 }
 
 impl Stream {
-    /// The next bytes to send; `None` ends the watch.
+    /// The next bytes to send; `None` ends the watch. Never none at all: clients take empty frames for an attack.
     async fn next_frame(&mut self) -> Option<Bytes> {
-        let frame = match self.state {
-            State::Over => return None,
-            State::First | State::FirstQuiet => self.first_frame().await,
-            State::Changes => self.change_frame().await,
-        };
-        frame.unwrap_or_else(|error| {
-            self.state = State::Over;
-            let status = parse(&error.to_json()).unwrap_or_default();
-            Some(self.shape.written(EventType::Error, &status))
-        })
+        loop {
+            let frame = match self.state {
+                State::Over => return None,
+                State::First | State::FirstQuiet => self.first_frame().await,
+                State::Changes => self.change_frame().await,
+            };
+            match frame {
+                Ok(Some(frame)) if frame.is_empty() => {}
+                Ok(frame) => return frame,
+                Err(error) => {
+                    self.state = State::Over;
+                    let status = parse(&error.to_json()).unwrap_or_default();
+                    return Some(self.shape.written(EventType::Error, &status));
+                }
+            }
+        }
     }
 
     async fn first_frame(&mut self) -> Result<Option<Bytes>, StatusError> {

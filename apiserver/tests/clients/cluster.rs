@@ -1,10 +1,14 @@
 //! The cluster under test, and bare requests to it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use davit_apiserver::pki::Purpose;
-use davit_apiserver::{ApiServer, Config, StoreKind};
+use davit_apiserver::{ApiServer, Config, Patience, StoreKind};
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -24,6 +28,13 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// An administrator's files, PEM.
+pub(crate) struct Identity {
+    pub(crate) authority: Vec<u8>,
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) key: Vec<u8>,
 }
 
 /// An answer, taken apart.
@@ -63,7 +74,7 @@ impl Cluster {
         let (kubeconfig, server) = match std::env::var_os("DAVIT_TEST_KUBECONFIG") {
             Some(path) => (PathBuf::from(path), None),
             None => {
-                let (path, server) = serve(dir.path(), stop.clone()).await;
+                let (path, server) = serve(dir.path(), stop.clone(), Patience::default()).await;
                 (path, Some(server))
             }
         };
@@ -75,6 +86,47 @@ impl Cluster {
             stop,
             _server: server,
         }
+    }
+
+    /// A new server that soon loses its patience with slow clients.
+    pub(crate) async fn impatient() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let stop = CancellationToken::new();
+        let patience = Patience {
+            handshake: Duration::from_secs(2),
+            headers: Duration::from_secs(1),
+            ..Patience::default()
+        };
+        let (kubeconfig, server) = serve(dir.path(), stop.clone(), patience).await;
+        let client = kube::Client::try_from(config(&kubeconfig).await).unwrap();
+        Self {
+            dir,
+            client,
+            kubeconfig,
+            stop,
+            _server: Some(server),
+        }
+    }
+
+    /// Where the server listens, and what its administrator shows.
+    pub(crate) fn identity(&self) -> (SocketAddr, Identity) {
+        let file = serde_json::to_value(Kubeconfig::read_from(&self.kubeconfig).unwrap()).unwrap();
+        let (cluster, user) = (&file["clusters"][0]["cluster"], &file["users"][0]["user"]);
+        let decoded = |value: &Value| STANDARD.decode(value.as_str().unwrap()).unwrap();
+        let identity = Identity {
+            authority: decoded(&cluster["certificate-authority-data"]),
+            certificate: decoded(&user["client-certificate-data"]),
+            key: decoded(&user["client-key-data"]),
+        };
+        let url = cluster["server"].as_str().unwrap();
+        let address = url.trim_start_matches("https://");
+        (address.parse().unwrap(), identity)
+    }
+
+    /// Tells the server to stop.
+    pub(crate) fn end(&self) {
+        self.stop.cancel();
     }
 
     pub(crate) fn kubeconfig(&self) -> &Path {
@@ -178,11 +230,16 @@ async fn config(kubeconfig: &Path) -> kube::Config {
 }
 
 /// A server on loopback, and the kubeconfig of its administrator.
-async fn serve(dir: &Path, stop: CancellationToken) -> (PathBuf, Arc<ApiServer>) {
+async fn serve(
+    dir: &Path,
+    stop: CancellationToken,
+    patience: Patience,
+) -> (PathBuf, Arc<ApiServer>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut config = Config::new(dir.to_owned(), address);
     config.store = StoreKind::Memory;
+    config.patience = patience;
     let server = ApiServer::open(config).await.unwrap();
     let purpose = Purpose::Client {
         user: "admin".into(),

@@ -11,6 +11,7 @@
     reason = "a test drives real clients and fails by panicking"
 )]
 
+mod attacks;
 mod cluster;
 mod helm;
 mod kube_rs;
