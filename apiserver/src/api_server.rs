@@ -34,7 +34,7 @@ use crate::resource::Registry;
 use crate::storage::{Keyring, Store};
 use crate::{
     Config, Error, addresses, admission, auth, bootstrap, certificates, crd, expiry, fairness,
-    handler, sealing,
+    handler, reload, sealing,
 };
 
 /// The API server of one process.
@@ -101,6 +101,7 @@ impl ApiServer {
             server.stop_streams();
             return Err(error);
         }
+        reload::start(&server)?;
         fairness::settle(&server).await;
         tokio::spawn(fairness::maintain(server.clone()));
         tokio::spawn(certificates::run(server.clone()));

@@ -137,6 +137,16 @@ pub enum Error {
     /// The audit log cannot be kept.
     #[error("cannot keep the audit log")]
     Audit(#[source] audit::Error),
+    /// Changes of a configuration file cannot be followed.
+    #[error(
+        "cannot follow changes of {file}; is the folder readable, and fs.inotify.max_user_watches not used up?"
+    )]
+    Follow {
+        /// Its path.
+        file: String,
+        #[source]
+        source: notify::Error,
+    },
     /// The listener cannot be used.
     #[error("cannot listen on {address}; choose another address with --listen")]
     Listen {

@@ -40,6 +40,7 @@ mod paths;
 mod pending;
 pub mod pki;
 mod protobuf;
+mod reload;
 mod request;
 pub mod resource;
 pub mod schema;

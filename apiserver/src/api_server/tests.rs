@@ -12,6 +12,7 @@ mod output;
 mod policies;
 mod quota;
 mod reading;
+mod reloading;
 mod services;
 mod table_entry;
 mod token_secrets;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use jiff::Timestamp;
@@ -29,7 +30,7 @@ pub struct Authenticator {
     issuer: TokenIssuer,
     audiences: Vec<String>,
     static_tokens: StaticTokens,
-    issuers: Issuers,
+    issuers: ArcSwap<Issuers>,
     webhook: Option<TokenWebhook>,
     source: Arc<dyn ObjectSource>,
 }
@@ -57,7 +58,7 @@ impl Authenticator {
             issuer: TokenIssuer::new(config.issuer, authority.service_account_key()),
             audiences,
             static_tokens: config.static_tokens,
-            issuers: Issuers::default(),
+            issuers: ArcSwap::default(),
             webhook: None,
             source,
         }
@@ -66,10 +67,15 @@ impl Authenticator {
     /// Tokens that this server does not know are those of other issuers, or known to a webhook.
     pub(crate) fn with_others(self, issuers: Issuers, webhook: Option<TokenWebhook>) -> Self {
         Self {
-            issuers,
+            issuers: ArcSwap::from_pointee(issuers),
             webhook,
             ..self
         }
+    }
+
+    /// Believes these other issuers from now on.
+    pub(crate) fn set_issuers(&self, issuers: Issuers) {
+        self.issuers.store(Arc::new(issuers));
     }
 
     /// Makes ServiceAccount tokens, and publishes the key they are checked with.
@@ -167,8 +173,9 @@ impl Authenticator {
         own: Vec<String>,
         now: Timestamp,
     ) -> Result<TokenUser, Error> {
+        let issuers = self.issuers.load_full();
         if !own.is_empty()
-            && let Some(result) = self.issuers.authenticate(token, now.as_second()).await
+            && let Some(result) = issuers.authenticate(token, now.as_second()).await
         {
             let user = Arc::new(result.map_err(Error::unauthorized)?);
             return Ok(TokenUser {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use super::node::NodeAuthorizer;
 use super::rbac::{PolicyRule, Rbac, RoleRef};
 use super::{Attributes, Decision, Error, ObjectSource, Step, UserInfo, groups};
@@ -11,7 +13,7 @@ use super::{Attributes, Decision, Error, ObjectSource, Step, UserInfo, groups};
 pub struct Authorizer {
     nodes: NodeAuthorizer,
     rbac: Rbac,
-    steps: Vec<Step>,
+    steps: ArcSwap<Vec<Step>>,
 }
 
 impl std::fmt::Debug for Authorizer {
@@ -29,10 +31,15 @@ impl Authorizer {
     /// An authorizer that asks these in order.
     pub(crate) fn with(source: Arc<dyn ObjectSource>, steps: Vec<Step>) -> Self {
         Self {
-            steps,
+            steps: ArcSwap::from_pointee(steps),
             nodes: NodeAuthorizer::new(source.clone()),
             rbac: Rbac::new(source),
         }
+    }
+
+    /// Asks these from now on.
+    pub(crate) fn set_steps(&self, steps: Vec<Step>) {
+        self.steps.store(Arc::new(steps));
     }
 
     /// Whether `user` may do this. The first authorizer that allows or denies decides.
@@ -43,7 +50,7 @@ impl Authorizer {
             };
         }
         let mut reasons = String::new();
-        for step in &self.steps {
+        for step in &*self.steps.load_full() {
             let decision = match step {
                 Step::Node => self.nodes.authorize(user, attributes),
                 Step::Rbac => match self.rbac.allow(user, attributes) {
@@ -101,6 +108,7 @@ impl Authorizer {
         }
         let asks = self
             .steps
+            .load()
             .iter()
             .any(|step| matches!(step, Step::Webhook(_)));
         (rules, is_node || asks)
