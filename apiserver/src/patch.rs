@@ -23,29 +23,42 @@ pub enum PatchError {
     TooLarge(String),
 }
 
-/// Applies a JSON patch (RFC 6902) of at most 10,000 operations.
+/// Applies a JSON patch (RFC 6902) of at most 10,000 operations. As with the other formats, fields that the
+/// patch names twice (or, here, that operations do not have) are added to `complaints`.
 ///
 /// # Errors
 /// The patch is malformed, does not fit, or copies or nests more than the limits allow.
-pub fn json(current: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    json::apply(current, patch)
+pub fn json(
+    current: &Value,
+    patch: &[u8],
+    complaints: &mut Vec<String>,
+) -> Result<Value, PatchError> {
+    json::apply(current, parse(patch, "JSON", complaints)?, complaints)
 }
 
 /// Applies a JSON merge patch (RFC 7396).
 ///
 /// # Errors
 /// The patch is not a JSON object.
-pub fn merge(current: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    merge::apply(current, patch)
+pub fn merge(
+    current: &Value,
+    patch: &[u8],
+    complaints: &mut Vec<String>,
+) -> Result<Value, PatchError> {
+    merge::apply(current, parse(patch, "merge", complaints)?)
 }
 
 /// Applies a strategic merge patch with the merge keys of `schema`.
 ///
 /// # Errors
 /// The patch is not a JSON object, or its directives contradict it or themselves.
-pub fn strategic(schema: &Schema, current: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let patch: Value = serde_json::from_slice(patch)
-        .map_err(|e| PatchError::Malformed(format!("error decoding strategic merge patch: {e}")))?;
+pub fn strategic(
+    schema: &Schema,
+    current: &Value,
+    patch: &[u8],
+    complaints: &mut Vec<String>,
+) -> Result<Value, PatchError> {
+    let patch = parse(patch, "strategic merge", complaints)?;
     match (current.clone(), patch) {
         (Value::Object(current), Value::Object(patch)) => {
             let kind = strategic::Type(Some(schema.root()));
@@ -56,6 +69,13 @@ pub fn strategic(schema: &Schema, current: &Value, patch: &[u8]) -> Result<Value
             Err(PatchError::Malformed(detail))
         }
     }
+}
+
+fn parse(patch: &[u8], what: &str, complaints: &mut Vec<String>) -> Result<Value, PatchError> {
+    let (value, found) = crate::schema::parse_open(patch)
+        .map_err(|e| PatchError::Malformed(format!("error decoding {what} patch: {e}")))?;
+    complaints.extend(found);
+    Ok(value)
 }
 
 #[cfg(test)]

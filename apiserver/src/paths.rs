@@ -84,7 +84,10 @@ impl ApiServer {
                 &self.authenticator.token_issuer().discovery_document(),
             )),
             ["openid", "v1", "jwks"] => {
-                Ok(json_answer(&self.authenticator.token_issuer().key_set()))
+                let mut answer = json_answer(&self.authenticator.token_issuer().key_set());
+                let kind = HeaderValue::from_static("application/jwk-set+json");
+                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+                Ok(answer)
             }
             _ => Err(StatusError::no_such_path()),
         }

@@ -98,6 +98,17 @@ pub enum DecodeError {
     },
 }
 
+/// Parses JSON that no schema describes, such as a patch; with the fields that occur twice, of which the last
+/// counts.
+///
+/// # Errors
+/// The text is not JSON, or nested beyond the limit.
+pub(crate) fn parse_open(body: &[u8]) -> Result<(Value, Vec<String>), String> {
+    let report = RefCell::new(Report::default());
+    let value = decode::json(Node::any(), body, &report)?;
+    Ok((value.unwrap_or_default(), report.into_inner().strict))
+}
+
 /// A compiled schema of one version of one kind. Cheap to clone by `Arc`; immutable.
 #[derive(Debug)]
 pub struct Schema {
@@ -142,6 +153,14 @@ impl Schema {
             crd::compile(schema, at)?
         };
         Ok(Arc::new(Schema::new(kind, group, version, root)))
+    }
+
+    /// Why the `x-kubernetes-validations` of a new custom schema are refused: their types do not fit the schema,
+    /// or they could cost too much. Definitions that are stored already are served whatever this says.
+    pub fn rule_faults(&self, at: &Path<'_>) -> Vec<FieldError> {
+        let mut faults = Vec::new();
+        cel::budget::check(&self.root, at, &mut faults);
+        faults
     }
 
     /// A schema that keeps everything and checks metadata only.

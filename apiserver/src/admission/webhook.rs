@@ -157,7 +157,7 @@ impl Webhooks {
                 return Err(Error::Internal { message });
             }
             Some(patch) => {
-                let patched = crate::patch::json(before, &patch);
+                let patched = crate::patch::json(before, &patch, &mut Vec::new());
                 let patched = patched.map_err(|error| Error::Internal {
                     message: error.to_string(),
                 })?;

@@ -115,20 +115,47 @@ fn draft(
     let Some(current) = current else {
         return Err(call.not_found(&call.path.name));
     };
-    let mut object = change(kind, Some(&**schema), &current.object, body).map_err(refused)?;
+    let mut complaints = Vec::new();
+    let mut object = change(
+        kind,
+        Some(&**schema),
+        &current.object,
+        body,
+        &mut complaints,
+    )
+    .map_err(refused)?;
     body::check_kind(
         &mut object,
         &call.resource.api_version(),
         &call.resource.kind,
     )?;
-    let warnings = schema
-        .check(&mut object, body::validation(call))
-        .map_err(|error| StatusError::bad_request(error.to_string()))?;
+    let found = schema
+        .check(&mut object, FieldValidation::Warn)
+        .map_err(|error| unfit(body, &error.to_string()))?;
+    complaints.extend(found);
+    let warnings = match body::validation(call) {
+        FieldValidation::Ignore => Vec::new(),
+        FieldValidation::Strict if !complaints.is_empty() => {
+            let all = complaints.join(", ");
+            return Err(unfit(body, &format!("strict decoding error: {all}")));
+        }
+        _ => complaints,
+    };
     Ok(Draft {
         object,
         warnings,
         tracked: false,
     })
+}
+
+/// 422 for a patch whose outcome is no object of the kind. As in Kubernetes, it names the patch and not the
+/// object.
+fn unfit(patch: &[u8], why: &str) -> StatusError {
+    let error = FieldError::invalid("patch", String::from_utf8_lossy(patch), why);
+    let message = format!(" \"\" is invalid: {error}");
+    StatusError::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::Invalid, message)
+        .with_details(Details::default())
+        .with_cause(error.reason(), &error.path, error.body())
 }
 
 /// Applies a patch of the first three kinds to any object.
@@ -137,11 +164,12 @@ pub(super) fn change(
     schema: Option<&Schema>,
     current: &Value,
     body: &[u8],
+    complaints: &mut Vec<String>,
 ) -> Result<Value, PatchError> {
     match (kind, schema) {
-        (Kind::Json, _) => patch::json(current, body),
-        (Kind::Strategic, Some(schema)) => patch::strategic(schema, current, body),
-        _ => patch::merge(current, body),
+        (Kind::Json, _) => patch::json(current, body, complaints),
+        (Kind::Strategic, Some(schema)) => patch::strategic(schema, current, body, complaints),
+        _ => patch::merge(current, body, complaints),
     }
 }
 
@@ -227,7 +255,8 @@ fn judge(call: &Call, complaints: Vec<String>) -> Result<Vec<String>, StatusErro
     match body::validation(call) {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Strict if !complaints.is_empty() => {
-            let message = format!("error strict decoding YAML: {}", complaints.join(", "));
+            let what = "error strict decoding YAML: error converting YAML to JSON";
+            let message = format!("{what}: {}", complaints.join(", "));
             Err(StatusError::bad_request(message))
         }
         _ => Ok(complaints),

@@ -54,7 +54,7 @@ pub(super) async fn patch(
             return apply::apply(schema, Some(scale), config, &writer, call.options.force)
                 .map_err(|error| StatusError::bad_request(error.to_string()));
         }
-        patch::change(kind, schema, scale, body).map_err(patch::refused)
+        patch::change(kind, schema, scale, body, &mut Vec::new()).map_err(patch::refused)
     })
     .await
 }

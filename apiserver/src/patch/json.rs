@@ -14,8 +14,13 @@ const MAX_COPIED: usize = 30 * 1024 * 1024;
 const MAX_DEPTH: usize = 200;
 
 /// Applies a JSON patch.
-pub(super) fn apply(current: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let Patch(operations) = serde_json::from_slice(patch)
+pub(super) fn apply(
+    current: &Value,
+    patch: Value,
+    complaints: &mut Vec<String>,
+) -> Result<Value, PatchError> {
+    complain(&patch, complaints);
+    let Patch(operations) = serde_json::from_value(patch)
         .map_err(|e| PatchError::Malformed(format!("error decoding JSON patch: {e}")))?;
     if operations.len() > MAX_OPERATIONS {
         return Err(PatchError::TooLarge(format!(
@@ -31,6 +36,21 @@ pub(super) fn apply(current: &Value, patch: &[u8]) -> Result<Value, PatchError> 
             .map_err(|e| PatchError::Unprocessable(describe(operation, &e.kind)))?;
     }
     Ok(document)
+}
+
+/// Says of complaints that they are about the patch, and adds the fields that no operation has.
+fn complain(patch: &Value, complaints: &mut Vec<String>) {
+    for complaint in complaints.iter_mut() {
+        complaint.insert_str(0, "json patch ");
+    }
+    for (index, operation) in patch.as_array().into_iter().flatten().enumerate() {
+        let fields = operation.as_object().into_iter().flatten();
+        let unknown = fields
+            .map(|(field, _)| field)
+            .filter(|field| !matches!(field.as_str(), "op" | "path" | "from" | "value"));
+        complaints
+            .extend(unknown.map(|field| format!("json patch unknown field \"[{index}].{field}\"")));
+    }
 }
 
 fn describe(operation: &PatchOperation, kind: &json_patch::PatchErrorKind) -> String {

@@ -5,9 +5,7 @@ use serde_json::{Map, Value};
 use super::PatchError;
 
 /// Applies a merge patch that must be an object.
-pub(super) fn apply(current: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let patch: Value = serde_json::from_slice(patch)
-        .map_err(|e| PatchError::Malformed(format!("error decoding merge patch: {e}")))?;
+pub(super) fn apply(current: &Value, patch: Value) -> Result<Value, PatchError> {
     if !patch.is_object() {
         return Err(PatchError::Malformed(
             "a merge patch must be an object".to_owned(),

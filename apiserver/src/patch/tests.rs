@@ -10,7 +10,12 @@ fn pod() -> std::sync::Arc<Schema> {
 
 fn smp(kind: (&str, &str, &str), current: &Value, patch: &Value) -> Result<Value, PatchError> {
     let schema = Schema::builtin(kind.0, kind.1, kind.2).unwrap();
-    strategic(&schema, current, patch.to_string().as_bytes())
+    strategic(
+        &schema,
+        current,
+        patch.to_string().as_bytes(),
+        &mut Vec::new(),
+    )
 }
 
 const POD: (&str, &str, &str) = ("", "v1", "Pod");
@@ -227,7 +232,7 @@ fn strategic_patches_that_contradict_themselves_are_refused() {
 #[test]
 fn json_patches() {
     let current = json!({"a": {"b": [1, 2]}, "c": "d"});
-    let apply = |patch: Value| super::json(&current, patch.to_string().as_bytes());
+    let apply = |patch: Value| super::json(&current, patch.to_string().as_bytes(), &mut Vec::new());
     let table = [
         (
             json!([{"op": "add", "path": "/a/b/1", "value": 9}]),
@@ -290,18 +295,23 @@ fn json_patches_cannot_explode() {
     let current = json!({"a": ["x".repeat(1000)]});
     let double = json!({"op": "copy", "from": "/a", "path": "/a/-"});
     let patch = Value::Array(vec![double; 64]);
-    let error = super::json(&current, patch.to_string().as_bytes()).unwrap_err();
+    let error = super::json(&current, patch.to_string().as_bytes(), &mut Vec::new()).unwrap_err();
     assert!(matches!(error, PatchError::TooLarge(_)), "{error:?}");
     let deeper = json!({"op": "add", "path": "/a", "value": {"a": 1}});
     let nest = |n: usize| json!({"op": "add", "path": "/a".repeat(n), "value": {"a": {}}});
     let patch: Vec<Value> = std::iter::once(deeper).chain((1..5000).map(nest)).collect();
-    let error = super::json(&json!({}), Value::from(patch).to_string().as_bytes()).unwrap_err();
+    let error = super::json(
+        &json!({}),
+        Value::from(patch).to_string().as_bytes(),
+        &mut Vec::new(),
+    )
+    .unwrap_err();
     assert!(matches!(error, PatchError::TooLarge(_)), "{error:?}");
     let many = Value::Array(vec![
         json!({"op": "test", "path": "/a", "value": 1});
         10_001
     ]);
-    let error = super::json(&current, many.to_string().as_bytes()).unwrap_err();
+    let error = super::json(&current, many.to_string().as_bytes(), &mut Vec::new()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "The allowed maximum operations in a JSON patch is 10000, got 10001"
@@ -335,12 +345,12 @@ fn merge_patches() {
     ];
     for (current, patch, expected) in table {
         assert_eq!(
-            super::merge(&current, patch.to_string().as_bytes()),
+            super::merge(&current, patch.to_string().as_bytes(), &mut Vec::new()),
             Ok(expected)
         );
     }
-    assert!(super::merge(&json!({}), b"[]").is_err());
-    assert!(super::merge(&json!({}), b"{").is_err());
+    assert!(super::merge(&json!({}), b"[]", &mut Vec::new()).is_err());
+    assert!(super::merge(&json!({}), b"{", &mut Vec::new()).is_err());
 }
 
 fn any_patch() -> impl proptest::strategy::Strategy<Value = Value> {
@@ -382,16 +392,45 @@ proptest::proptest! {
     #[test]
     fn no_patch_panics(current in any_patch(), patch in any_patch()) {
         let body = patch.to_string();
-        let _ = strategic(&pod(), &current, body.as_bytes());
-        let _ = super::merge(&current, body.as_bytes());
-        let _ = super::json(&current, body.as_bytes());
+        let _ = strategic(&pod(), &current, body.as_bytes(), &mut Vec::new());
+        let _ = super::merge(&current, body.as_bytes(), &mut Vec::new());
+        let _ = super::json(&current, body.as_bytes(), &mut Vec::new());
     }
 
     #[test]
     fn a_merge_patch_is_idempotent(current in any_patch(), patch in any_patch()) {
-        if let Ok(once) = super::merge(&current, patch.to_string().as_bytes()) {
-            let twice = super::merge(&once, patch.to_string().as_bytes()).unwrap();
+        if let Ok(once) = super::merge(&current, patch.to_string().as_bytes(), &mut Vec::new()) {
+            let twice = super::merge(&once, patch.to_string().as_bytes(), &mut Vec::new()).unwrap();
             proptest::prop_assert_eq!(once, twice);
         }
+    }
+}
+
+#[test]
+fn what_a_patch_says_twice_is_complained_about() {
+    let table: [(&str, &[&str]); 4] = [
+        (r#"{"a": 1, "b": {"a": 2}}"#, &[]),
+        (
+            r#"{"a": 1, "a": 2, "b": {"c": 1, "c": 2}}"#,
+            &["duplicate field \"a\"", "duplicate field \"b.c\""],
+        ),
+        (
+            r#"[{"op": "add", "path": "/a", "value": {"x": 1, "x": 2}}]"#,
+            &["json patch duplicate field \"[0].value.x\""],
+        ),
+        (
+            r#"[{"op": "add", "path": "/a", "value": 1, "foo": 1}]"#,
+            &["json patch unknown field \"[0].foo\""],
+        ),
+    ];
+    for (patch, expected) in table {
+        let mut complaints = Vec::new();
+        let apply = if patch.starts_with('[') {
+            super::json
+        } else {
+            super::merge
+        };
+        apply(&json!({}), patch.as_bytes(), &mut complaints).unwrap();
+        assert_eq!(complaints, expected, "{patch}");
     }
 }

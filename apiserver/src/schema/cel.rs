@@ -3,10 +3,12 @@
 //! Rules are compiled once. Their cost is bounded before they run, from the shape of the expression
 //! and the size of the lists and maps in the object, so that no rule can stall the server.
 
+pub(crate) mod budget;
 mod convert;
 mod cost;
 mod expression;
 mod library;
+pub(crate) mod typecheck;
 mod walk;
 
 use cel::parser::{Expression as Tree, Parser};

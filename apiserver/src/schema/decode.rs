@@ -1,6 +1,8 @@
 //! Parses a body straight into a value while walking the schema: unknown and duplicate fields and
 //! wrong types are found on the way, and nothing is parsed twice.
 
+mod duplicates;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
@@ -15,6 +17,9 @@ use super::quantity;
 
 /// More complaints than this are of no use to anybody.
 const MAX_COMPLAINTS: usize = 100;
+
+/// How a complaint about a field that occurs twice begins.
+const DUPLICATE: &str = "duplicate field";
 
 /// What was found while parsing.
 #[derive(Debug, Default)]
@@ -47,10 +52,37 @@ pub(crate) fn yaml(
     if body.trim_ascii_start().first() == Some(&b'{') {
         let parsed = json(node, body, report);
         if parsed.is_ok() || report.borrow().wrong_type.is_some() {
+            name_lines(body, report);
             return parsed;
         }
         report.take();
     }
+    let parsed = yaml_events(node, body, report);
+    name_lines(body, report);
+    parsed
+}
+
+/// Says of keys that occur twice on which lines they do, as people look for them in a text they wrote.
+fn name_lines(body: &[u8], report: &RefCell<Report>) {
+    let strict = &mut report.borrow_mut().strict;
+    if !strict.iter().any(|c| c.starts_with(DUPLICATE)) {
+        return;
+    }
+    let lines = duplicates::lines(body);
+    if !lines.is_empty() {
+        strict.retain(|complaint| !complaint.starts_with(DUPLICATE));
+        strict.insert(
+            0,
+            format!("yaml: unmarshal errors:\n  {}", lines.join("\n  ")),
+        );
+    }
+}
+
+fn yaml_events(
+    node: &Node,
+    body: &[u8],
+    report: &RefCell<Report>,
+) -> Result<Option<Value>, String> {
     let mut budget = serde_saphyr::Budget::default();
     budget.max_depth = 128;
     budget.max_documents = 1;

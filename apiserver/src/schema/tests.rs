@@ -234,7 +234,7 @@ fn yaml_is_taken_within_limits() {
         error
             .unwrap_err()
             .to_string()
-            .contains("duplicate field \"metadata.name\"")
+            .contains("key \"name\" already set in map")
     );
 }
 

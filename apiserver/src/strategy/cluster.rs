@@ -50,7 +50,9 @@ pub(super) fn namespace_update(_: &Context<'_>, new: &Value, old: &Value, out: &
     let (finalizers, before) = (new.at("spec").items("finalizers"), old.at("spec"));
     if finalizers != before.items("finalizers") {
         let root = Path::new("spec");
-        super::meta::finalizers(finalizers, &root.field("finalizers"), out);
+        let at = root.field("finalizers");
+        super::meta::finalizers(finalizers, &at, out);
+        super::meta::known_finalizers(finalizers, &at, out);
     }
 }
 

@@ -180,14 +180,12 @@ fn versions(spec: &Value, at: &Path<'_>, out: &mut Errors) {
         let schema = version.at("schema").at("openAPIV3Schema");
         if schema.is_null() {
             out.push(FieldError::required(at_open, "schemas are required"));
-        } else if let Err(errors) = Schema::from_crd(
-            spec.text("group"),
-            version.text("name"),
-            "",
-            schema,
-            &at_open,
-        ) {
-            out.extend(errors);
+        } else {
+            let (group, version) = (spec.text("group"), version.text("name"));
+            match Schema::from_crd(group, version, "", schema, &at_open) {
+                Ok(schema) => out.extend(schema.rule_faults(&at_open)),
+                Err(errors) => out.extend(errors),
+            }
         }
         scale(
             version.at("subresources").at("scale"),

@@ -59,6 +59,10 @@ impl Strategy for Custom {
         errors
     }
 
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        meta::finalizer_warnings(new, old)
+    }
+
     fn validate_update(&self, _context: &Context<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         self.metadata(new, &mut errors);

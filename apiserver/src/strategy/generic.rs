@@ -112,6 +112,15 @@ pub(crate) fn only(new: &mut Value, old: &Value, key: &str) {
     }
 }
 
+impl Builtin {
+    fn metadata(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        let (meta, at) = (object.at("metadata"), Path::new("metadata"));
+        let behavior = self.behavior;
+        meta::validate(meta, behavior.namespaced, behavior.name, &at, errors);
+        meta::known_finalizers(meta.items("finalizers"), &at.field("finalizers"), errors);
+    }
+}
+
 impl Strategy for Builtin {
     fn default(&self, object: &mut Value) {
         self.schema.default(object);
@@ -147,15 +156,8 @@ impl Strategy for Builtin {
 
     fn validate(&self, context: &Context<'_>, object: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
-        let at = Path::new("metadata");
         let behavior = self.behavior;
-        meta::validate(
-            object.at("metadata"),
-            behavior.namespaced,
-            behavior.name,
-            &at,
-            &mut errors,
-        );
+        self.metadata(object, &mut errors);
         errors.extend(self.schema.validate(object, None));
         if let Some(check) = behavior.check {
             check(context, object, &mut errors);
@@ -167,13 +169,7 @@ impl Strategy for Builtin {
         let mut errors = Vec::new();
         let at = Path::new("metadata");
         let behavior = self.behavior;
-        meta::validate(
-            new.at("metadata"),
-            behavior.namespaced,
-            behavior.name,
-            &at,
-            &mut errors,
-        );
+        self.metadata(new, &mut errors);
         meta::validate_update(new.at("metadata"), old.at("metadata"), &at, &mut errors);
         // What is stored was valid when it was written; only what this write touches is looked at.
         if !matches!(context.subresource, "status" | "approval") && !unchanged(new, old) {

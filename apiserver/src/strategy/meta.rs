@@ -162,18 +162,47 @@ fn owners(owners: &[Value], at: &Path<'_>, out: &mut Vec<FieldError>) {
 pub(super) fn finalizers(finalizers: &[Value], at: &Path<'_>, out: &mut Vec<FieldError>) {
     let texts = || finalizers.iter().map(|f| f.as_str().unwrap_or_default());
     for (index, finalizer) in texts().enumerate() {
-        let at = at.index(index);
         if let Some(fault) = names::qualified_name(finalizer) {
-            out.push(FieldError::invalid(at, finalizer, fault));
-        } else if !finalizer.contains('/') && !FINALIZERS.contains(&finalizer) {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            out.push(FieldError::invalid(at, finalizer, detail));
+            out.push(FieldError::invalid(at.index(index), finalizer, fault));
         }
     }
     if texts().any(|f| f == "orphan") && texts().any(|f| f == "foregroundDeletion") {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         out.push(FieldError::invalid(at, Value::from(finalizers), detail));
     }
+}
+
+/// Checks that finalizers belong to Kubernetes or say whose they are. Built-in kinds demand it; for custom ones
+/// it is good manners only.
+pub(super) fn known_finalizers(finalizers: &[Value], at: &Path<'_>, out: &mut Vec<FieldError>) {
+    for (index, finalizer) in finalizers.iter().enumerate() {
+        let name = finalizer.as_str().unwrap_or_default();
+        if !is_known(name) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            out.push(FieldError::invalid(at.index(index), name, detail));
+        }
+    }
+}
+
+/// Warnings about finalizers of a custom object that were not there before and do not say whose they are.
+pub(super) fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let before = old.map_or(&[][..], |old| old.at("metadata").items("finalizers"));
+    let fresh = new.at("metadata").items("finalizers").iter();
+    fresh
+        .filter(|finalizer| !before.contains(finalizer))
+        .filter_map(Value::as_str)
+        .filter(|name| !is_known(name))
+        .map(|name| {
+            format!(
+                "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name including a path (/) \
+                 to avoid accidental conflicts with other finalizer writers"
+            )
+        })
+        .collect()
+}
+
+fn is_known(finalizer: &str) -> bool {
+    finalizer.contains('/') || FINALIZERS.contains(&finalizer)
 }
 
 fn managed_fields(entries: &[Value], at: &Path<'_>, out: &mut Vec<FieldError>) {

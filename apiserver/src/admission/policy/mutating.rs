@@ -132,5 +132,6 @@ fn merged(scene: &Scene<'_>, hit: &Hit, object: &Value, config: Value) -> Result
 
 fn patched(object: &Value, operations: &Value) -> Result<Value, String> {
     let text = operations.to_string();
-    crate::patch::json(object, text.as_bytes()).map_err(|error| format!("JSON Patch: {error}"))
+    crate::patch::json(object, text.as_bytes(), &mut Vec::new())
+        .map_err(|error| format!("JSON Patch: {error}"))
 }

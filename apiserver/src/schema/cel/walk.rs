@@ -148,8 +148,8 @@ fn execute(
 ) -> Result<Cel, String> {
     if cost::estimate(program, length) > cost::BUDGET {
         return Err(
-            "the evaluation would cost more than the limit; bound the lists with maxItems, \
-                    or make the rule simpler"
+            "no further validation rules will be run due to call cost exceeds limit for rule; bound \
+             the lists with maxItems, or make the rule simpler"
                 .to_owned(),
         );
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::LISTS;
+use super::{LISTS, quality_of_service};
 use crate::schema::{FieldError, Path};
 use crate::strategy::access::{Fields, carry, same};
 use crate::strategy::{Context, Errors};
@@ -178,31 +178,54 @@ fn ephemeral(new: &Value, old: &Value, out: &mut Errors) {
 
 fn resize(new: &Value, old: &Value, out: &mut Errors) {
     let spec = Path::new("spec");
-    let at = spec.field("containers");
-    for (index, (new, old)) in new
-        .items("containers")
-        .iter()
-        .zip(old.items("containers"))
-        .enumerate()
-    {
-        let at = at.index(index);
-        let at = at.field("resources");
-        for list in ["requests", "limits"] {
-            let (new, old) = (new.at("resources").at(list), old.at("resources").at(list));
-            let names = |v: &Value| -> Vec<String> {
-                v.as_object()
-                    .into_iter()
-                    .flatten()
-                    .map(|(k, _)| k.clone())
-                    .collect()
-            };
-            for name in names(new).into_iter().chain(names(old)) {
-                if !matches!(name.as_str(), "cpu" | "memory") && new.at(&name) != old.at(&name) {
-                    let detail = "only cpu and memory resources are mutable";
-                    out.push(FieldError::forbidden(at.field(list), detail));
-                }
+    let class = quality_of_service(new);
+    if class != quality_of_service(old) {
+        let detail = "Pod QOS Class may not change as a result of resizing";
+        out.push(FieldError::invalid(spec, class, detail));
+    }
+    for list in ["containers", "initContainers"] {
+        let at = spec.field(list);
+        let pairs = new.items(list).iter().zip(old.items(list));
+        for (index, (new, old)) in pairs.enumerate() {
+            let at = at.index(index);
+            let at = at.field("resources");
+            let (now, before) = (new.at("resources"), old.at("resources"));
+            if list == "initContainers"
+                && !same(now, before)
+                && old.text("restartPolicy") != "Always"
+            {
+                let detail = "resources for non-sidecar init containers are immutable";
+                out.push(FieldError::forbidden(at, detail));
+                continue;
+            }
+            for (kind, removed) in [
+                ("limits", "resource limits cannot be removed"),
+                ("requests", "resource requests cannot be removed"),
+            ] {
+                resized(now.at(kind), before.at(kind), removed, &at.field(kind), out);
             }
         }
+    }
+}
+
+/// Amounts of cpu and memory may change but not go; all others stay.
+fn resized(new: &Value, old: &Value, removed: &str, at: &Path<'_>, out: &mut Errors) {
+    let names = |amounts: &Value| -> Vec<String> {
+        let amounts = amounts.as_object().into_iter().flatten();
+        amounts.map(|(name, _)| name.clone()).collect()
+    };
+    let resizable = |name: &str| matches!(name, "cpu" | "memory");
+    let (after, before) = (names(new), names(old));
+    if before
+        .iter()
+        .any(|name| resizable(name) && !after.contains(name))
+    {
+        out.push(FieldError::forbidden(at, removed));
+    }
+    let mut all = after.iter().chain(&before);
+    if all.any(|name| !resizable(name) && new.at(name) != old.at(name)) {
+        let detail = "only cpu and memory resources are mutable";
+        out.push(FieldError::forbidden(at, detail));
     }
 }
 

@@ -244,3 +244,87 @@ fn custom_kinds_isolate_their_status() {
         (&json!(2), &json!(5))
     );
 }
+
+#[test]
+fn a_resize_changes_amounts_and_nothing_else() {
+    let amounts = |requests: Value, limits: Value| json!({"resources": {"requests": requests, "limits": limits}});
+    let before = || {
+        containers(amounts(
+            json!({"cpu": "1", "memory": "1Mi"}),
+            json!({"cpu": "2", "memory": "1Gi"}),
+        ))
+    };
+    let table = [
+        (
+            amounts(
+                json!({"cpu": "2", "memory": "1Mi"}),
+                json!({"cpu": "3", "memory": "2Gi"}),
+            ),
+            None,
+        ),
+        (json!({"image": "other"}), None),
+        (
+            amounts(json!({"cpu": "1", "memory": "1Mi"}), json!({"cpu": "2"})),
+            Some(
+                "spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed",
+            ),
+        ),
+        (
+            amounts(
+                json!({"cpu": "1", "memory": "1Mi", "example.com/x": "1"}),
+                json!({"cpu": "2", "memory": "1Gi"}),
+            ),
+            Some(
+                "spec.containers[0].resources.requests: Forbidden: only cpu and memory resources are mutable",
+            ),
+        ),
+        (
+            amounts(
+                json!({"cpu": "2", "memory": "1Gi"}),
+                json!({"cpu": "2", "memory": "1Gi"}),
+            ),
+            Some(
+                "spec: Invalid value: \"Guaranteed\": Pod QOS Class may not change as a result of resizing",
+            ),
+        ),
+    ];
+    for (change, expected) in table {
+        let (pod, errors) = update("resize", before(), |pod| {
+            for (key, value) in change.as_object().unwrap() {
+                pod["spec"]["containers"][0][key] = value.clone();
+            }
+        });
+        match expected {
+            None => assert!(errors.is_empty(), "{change}: {errors:?}"),
+            Some(text) => assert!(
+                errors.iter().any(|error| error == text),
+                "{change}: {errors:?}"
+            ),
+        }
+        assert_ne!(pod["spec"]["containers"][0]["image"], "other");
+    }
+}
+
+#[test]
+fn finalizers_of_custom_kinds_may_be_plain() {
+    let at = Path::new("schema");
+    let schema =
+        Schema::from_crd("example.com", "v1", "X", &json!({"type": "object"}), &at).unwrap();
+    let options = CustomOptions {
+        namespaced: false,
+        status: false,
+    };
+    let strategy = custom(schema, options);
+    let object = |finalizer: &str| json!({"apiVersion": "example.com/v1", "kind": "X", "metadata": {"name": "x", "finalizers": [finalizer]}});
+    let plain = object("plain");
+    assert_eq!(strategy.validate(&context(""), &plain), []);
+    let warnings = strategy.warnings(&plain, None);
+    assert!(
+        warnings[0].starts_with(
+            "metadata.finalizers: \"plain\": prefer a domain-qualified finalizer name"
+        )
+    );
+    assert!(strategy.warnings(&plain, Some(&plain)).is_empty());
+    assert!(strategy.warnings(&object("example.com/x"), None).is_empty());
+    assert_eq!(strategy.validate(&context(""), &object("-bad")).len(), 1);
+}
