@@ -19,13 +19,14 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use rustls::client::ResolvesClientCert;
 
 use crate::auth::ObjectSource;
 use dial::Dial;
-pub(crate) use dial::{Resolved, Unresolved, resolve};
+pub(crate) use dial::{Resolved, Unresolved, cause, resolve};
 pub(crate) use place::Place;
 pub(crate) use trust::Trust;
 
@@ -37,6 +38,7 @@ const MAX_CLIENTS: usize = 256;
 const IDLE: Duration = Duration::from_secs(90);
 
 type Client = legacy::Client<HttpsConnector<Dial>, Body>;
+type AnyClient = legacy::Client<HttpsConnector<HttpConnector>, Body>;
 
 /// The clients of a server.
 pub(crate) struct Callouts {
@@ -44,6 +46,8 @@ pub(crate) struct Callouts {
     /// Shown to those who ask for a certificate and are meant to see one.
     identity: Option<Arc<dyn ResolvesClientCert>>,
     clients: Mutex<HashMap<(Place, Trust), Client>>,
+    /// For whatever users run behind a proxy of this server.
+    anywhere: Mutex<Option<AnyClient>>,
 }
 
 /// Why a call came to nothing.
@@ -101,6 +105,7 @@ impl Callouts {
             source,
             identity,
             clients: Mutex::default(),
+            anywhere: Mutex::default(),
         }
     }
 
@@ -158,6 +163,44 @@ impl Callouts {
             .request(request)
             .await
             .map_err(|error| dial::cause(&error))
+    }
+
+    /// Sends a request to a pod or another port of a node, over http or https. Certificates are not verified, as the
+    /// proxies of Kubernetes do not, for nobody could have certified an address of a pod.
+    ///
+    /// # Errors
+    /// What kept the other side from answering.
+    pub(crate) async fn send_anywhere(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, String> {
+        let client = self.any_client()?;
+        let authority = request.uri().authority().map(ToString::to_string);
+        client.request(request).await.map_err(|error| {
+            let authority = authority.unwrap_or_default();
+            format!("dial tcp {authority}: {}", dial::cause(&error))
+        })
+    }
+
+    fn any_client(&self) -> Result<AnyClient, String> {
+        let mut kept = self.anywhere.lock();
+        if let Some(client) = &*kept {
+            return Ok(client.clone());
+        }
+        let trust = Trust {
+            blindly: true,
+            ..Trust::default()
+        };
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(trust.client_config(None)?)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client: AnyClient = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(connector);
+        Ok(kept.insert(client).clone())
     }
 
     fn client(&self, target: &Target) -> Result<Client, String> {

@@ -111,8 +111,13 @@ async fn route(
     notes: &mut Notes,
 ) -> Result<Response<Body>, StatusError> {
     let sender = access::identify(&server, &parts).await?;
-    let options = Options::parse(parts.uri.query().unwrap_or_default())?;
-    match Target::parse(parts.uri.path())? {
+    let target = Target::parse(parts.uri.path())?;
+    let options = match &target {
+        // The query is for whoever is behind the proxy.
+        Target::Resource(path) if path.subresource == "proxy" => Options::default(),
+        _ => Options::parse(parts.uri.query().unwrap_or_default())?,
+    };
+    match target {
         Target::Other(path) => {
             let method = parts.method.as_str().to_ascii_lowercase();
             let attributes = Attributes::path(&method, &path);
@@ -293,18 +298,25 @@ async fn run_subresource(
     parts: Parts,
     body: Body,
 ) -> Result<Response<Body>, StatusError> {
-    if !subresource.verbs().iter().any(|have| have.as_str() == verb) {
+    // A proxy passes on methods too that are no verbs.
+    let passed = *subresource == Subresource::Proxy && verb.is_empty();
+    if !passed && !subresource.verbs().iter().any(|have| have.as_str() == verb) {
         return Err(StatusError::method_not_allowed());
     }
     match (subresource, verb) {
         (Subresource::Log, _) => proxy::log(&call, parts).await,
         (Subresource::Exec | Subresource::Attach | Subresource::PortForward, _) => {
-            admit::connect(&call, &parts).await?;
-            proxy::upgrade(&call, parts).await
+            if verb == "get" {
+                // Who may only read must not get a shell by opening a WebSocket.
+                access::require(&call.server, &call.user, &call.path, "create").await?;
+            }
+            let options = admit::connect(&call, &parts).await?;
+            proxy::upgrade(&call, parts, &options).await
         }
-        (Subresource::Proxy, _) => Err(StatusError::service_unavailable(
-            "proxying to pods, services and nodes is not served by this version",
-        )),
+        (Subresource::Proxy, _) => {
+            admit::connect(&call, &parts).await?;
+            proxy::proxy(&call, parts, body).await
+        }
         (Subresource::Scale(paths), verb) => {
             let body = body::read(body).await?;
             match verb {

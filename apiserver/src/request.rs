@@ -120,6 +120,8 @@ impl ResourcePath {
             Method::PATCH => "patch",
             Method::DELETE if named => "delete",
             Method::DELETE => "deletecollection",
+            // Passed on to whoever is behind the proxy; nothing else has this verb.
+            Method::OPTIONS if self.subresource == "proxy" => "",
             _ => return None,
         })
     }

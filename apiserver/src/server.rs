@@ -139,10 +139,8 @@ async fn answer(
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);
     }
-    if server.auditor.is_some() {
-        let address = RemoteAddress(address.ip());
-        request.extensions_mut().insert(address);
-    }
+    let address = RemoteAddress(address.ip());
+    request.extensions_mut().insert(address);
     handler::serve(server, request).await
 }
 

@@ -280,6 +280,7 @@ impl Agent {
         tasks.spawn(heartbeat.run(shutdown.clone()));
         let api = NodeApi {
             pods,
+            runtime: Arc::clone(&self.sandboxes) as _,
             pods_dir: self.layout.pods(),
             shutdown: shutdown.clone(),
         };

@@ -4,6 +4,7 @@
 //! the kernel is done by the pod's shim ([`crate::shim`]), so containers live on when this process dies.
 //!
 //! The way of a container: [`ContainerConfig`] → OCI spec ([`spec`]) → launch plan ([`launch`]), both pure, → shim.
+mod attach;
 mod capabilities;
 mod client;
 mod config;
@@ -18,6 +19,7 @@ mod spawn;
 mod spec;
 mod state;
 
+pub use attach::AttachStreams;
 pub use config::{
     CPU_PERIOD_US, ContainerConfig, DEFAULT_SHM_BYTES, ExecConfig, Mount, MountKind, NetnsMode,
     Propagation, Resources, RootFs, RuntimeConfig, SandboxConfig, Seccomp, Security, User,

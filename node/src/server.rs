@@ -1,11 +1,11 @@
-//! The node's HTTPS API, at kubelet's paths: logs, pods, health. Only clients certified by the cluster are let in.
+//! The node's HTTPS API, at kubelet's paths: logs, exec, attach, port-forward, pods, health. Only clients certified by the cluster are let in.
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -15,9 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::dispatch::Pods;
+use crate::pod::services::PodRuntime;
 
 mod identity;
 mod logs;
+mod spdy;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -30,9 +33,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// What the API tells of.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct NodeApi {
     pub(crate) pods: Pods,
+    /// Where their containers run.
+    pub(crate) runtime: Arc<dyn PodRuntime>,
     /// Parent of all pod directories.
     pub(crate) pods_dir: std::path::PathBuf,
     /// Ends what is being followed.
@@ -70,6 +75,12 @@ pub(crate) fn router(api: NodeApi) -> Router {
             "/containerLogs/{namespace}/{pod}/{container}",
             get(logs::container_logs),
         )
+        .route("/exec/{namespace}/{pod}/{container}", any(streams::exec))
+        .route(
+            "/attach/{namespace}/{pod}/{container}",
+            any(streams::attach),
+        )
+        .route("/portForward/{namespace}/{pod}", any(streams::port_forward))
         .with_state(Arc::new(api))
 }
 

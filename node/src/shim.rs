@@ -2,6 +2,7 @@
 //!
 //! It holds the pod's namespaces, starts its containers, owns their output, reaps them, and remembers how they ended.
 //! An agent talks to it over a unix socket in the pod's directory ([`protocol`]); any number may come and go.
+mod attach;
 mod birth;
 mod child;
 mod connection;

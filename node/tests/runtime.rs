@@ -53,7 +53,8 @@ const TESTS: &[Test] = tests![
         mounts_are_read_only_where_asked, users_and_groups, working_directories,
         a_read_only_root, privileged_containers, no_new_privileges;
     streams: logs_are_in_the_cri_format, logs_rotate, exec_in_a_container, exec_times_out,
-        exec_with_a_terminal, a_terminal_for_the_container, exec_streams_flow;
+        exec_with_a_terminal, a_terminal_for_the_container, exec_streams_flow,
+        attached_streams_are_shared, a_slow_follower_loses_nothing, attached_terminals;
     survival: agents_come_and_go, exits_without_an_agent_are_known, a_killed_shim_is_swept,
         the_agents_death_is_survived;
 ];

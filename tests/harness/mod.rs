@@ -10,6 +10,7 @@
     reason = "each test binary holds the harness as a private module"
 )]
 
+pub mod clients;
 pub mod image;
 pub mod leaks;
 

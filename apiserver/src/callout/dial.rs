@@ -184,7 +184,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// What an error of the HTTP client says at its root, in the words users know.
-pub(super) fn cause(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn cause(error: &(dyn StdError + 'static)) -> String {
     let mut last = error;
     while let Some(next) = beneath(last) {
         last = next;

@@ -1,9 +1,14 @@
-//! Requests that a node answers: logs, and the upgraded connections of exec, attach and port-forward.
+//! Requests that others answer: nodes, for logs, exec, attach and port-forward; pods, Services and nodes behind a proxy.
 
+mod http;
+mod location;
+
+pub(super) use self::http::proxy;
+
+use ::http::request::Parts;
+use ::http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use axum::body::Body;
 use form_urlencoded::Serializer;
-use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
@@ -35,19 +40,26 @@ pub(super) async fn log(call: &Call, parts: Parts) -> Result<Response<Body>, Sta
 }
 
 /// `pods/<name>/exec`, `attach`, `portforward`.
-pub(super) async fn upgrade(call: &Call, mut parts: Parts) -> Result<Response<Body>, StatusError> {
+///
+/// # Errors
+/// What is wrong with the request, or what the node answers when it does not open a tunnel.
+pub(super) async fn upgrade(
+    call: &Call,
+    mut parts: Parts,
+    options: &Value,
+) -> Result<Response<Body>, StatusError> {
     let endpoint = endpoint(call).await?;
-    let query = query(&parts);
     let (namespace, name) = (&call.path.namespace, &call.path.name);
     let path = match &*call.path.subresource {
         "portforward" => format!("/portForward/{namespace}/{name}"),
         verb => {
             format!(
                 "/{verb}/{namespace}/{name}/{}",
-                container(call, &endpoint.pod, &query)?
+                container(call, &endpoint.pod, &query(&parts))?
             )
         }
     };
+    let query = node_query(options);
     let client = parts
         .extensions
         .remove::<hyper::upgrade::OnUpgrade>()
@@ -74,19 +86,45 @@ pub(super) async fn upgrade(call: &Call, mut parts: Parts) -> Result<Response<Bo
         return relay(response).await;
     }
     let headers = response.headers().clone();
-    let node = hyper::upgrade::on(response);
-    tokio::spawn(async move {
-        let (Ok(client), Ok(node)) = tokio::join!(client, node) else {
-            return;
-        };
-        let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
-        // Either side may hang up at any time; there is nobody to tell.
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut node).await;
-    });
+    tunnel(client, hyper::upgrade::on(response));
     let mut switched = Response::new(Body::empty());
     *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *switched.headers_mut() = headers;
     Ok(switched)
+}
+
+/// Carries bytes both ways until either side hangs up.
+fn tunnel(client: hyper::upgrade::OnUpgrade, other: hyper::upgrade::OnUpgrade) {
+    tokio::spawn(async move {
+        let (Ok(client), Ok(other)) = tokio::join!(client, other) else {
+            return;
+        };
+        let (mut client, mut other) = (TokioIo::new(client), TokioIo::new(other));
+        // Either side may hang up at any time; there is nobody to tell.
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut other).await;
+    });
+}
+
+/// What is wanted of a connection, in the node's words.
+fn node_query(options: &Value) -> Vec<(String, String)> {
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let list = |key: &str| options[key].as_array().into_iter().flatten();
+    let mut query: Vec<_> = list("command")
+        .filter_map(|word| Some(pair("command", word.as_str()?)))
+        .collect();
+    let flags = [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ];
+    let set = flags.iter().filter(|(name, _)| options[name] == true);
+    query.extend(set.map(|(_, name)| pair(name, "1")));
+    let ports: Vec<String> = list("ports").map(ToString::to_string).collect();
+    if !ports.is_empty() {
+        query.push(pair("port", &ports.join(",")));
+    }
+    query
 }
 
 fn query(parts: &Parts) -> Vec<(String, String)> {
@@ -229,4 +267,25 @@ async fn relay(response: Response<hyper::body::Incoming>) -> Result<Response<Bod
         .unwrap_or(plain);
     relayed.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(relayed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_node_is_told_what_is_wanted() {
+        let exec = json!({"command": ["ls", "-l"], "container": "c", "stdin": true, "tty": false, "stdout": true});
+        let expected = [
+            ("command", "ls"),
+            ("command", "-l"),
+            ("input", "1"),
+            ("output", "1"),
+        ];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(node_query(&exec), expected);
+        let forward = node_query(&json!({"ports": [80, 443]}));
+        assert_eq!(forward, [("port".to_owned(), "80,443".to_owned())]);
+    }
 }

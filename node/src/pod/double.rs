@@ -21,8 +21,8 @@ use super::services::{
     PodObjects, PodRuntime, PodVolumes, Services, Severity, VolumeService,
 };
 use crate::runtime::{
-    self, ContainerConfig, ContainerExit, ContainerState, ContainerStatus, ExecConfig, ExecOutcome,
-    NetnsMode, SandboxConfig, SandboxEvent, Started,
+    self, AttachStreams, ContainerConfig, ContainerExit, ContainerState, ContainerStatus,
+    ExecConfig, ExecOutcome, ExecStreams, NetnsMode, SandboxConfig, SandboxEvent, Started,
 };
 
 /// The node. Everything it was asked is in `log`, in the order it was asked.
@@ -277,6 +277,35 @@ impl PodRuntime for Double {
             removed.map(|container| container.name).unwrap_or_default()
         ));
         Ok(())
+    }
+
+    async fn exec_stream(
+        &self,
+        pod_uid: &str,
+        _id: &str,
+        _config: ExecConfig,
+    ) -> Result<ExecStreams, runtime::Error> {
+        let pod = pod_uid.to_owned();
+        Err(runtime::Error::Lost { pod })
+    }
+
+    async fn attach(
+        &self,
+        pod_uid: &str,
+        _id: &str,
+        _stdout: bool,
+        _stderr: bool,
+    ) -> Result<AttachStreams, runtime::Error> {
+        let pod = pod_uid.to_owned();
+        Err(runtime::Error::Lost { pod })
+    }
+
+    async fn close_stdin(&self, _pod_uid: &str, _id: &str) -> Result<(), runtime::Error> {
+        Ok(())
+    }
+
+    fn network_namespace(&self, _pod_uid: &str) -> Result<PathBuf, runtime::Error> {
+        Ok(PathBuf::from("/proc/self/ns/net"))
     }
 
     async fn exec(

@@ -15,8 +15,8 @@ use oci_spec::image::ImageConfiguration;
 
 use super::observed::{ImageId, Problem};
 use crate::runtime::{
-    self, ContainerConfig, ContainerState, ExecConfig, ExecOutcome, NetnsMode, RootFs,
-    SandboxConfig, SandboxEvent, Started,
+    self, AttachStreams, ContainerConfig, ContainerState, ExecConfig, ExecOutcome, ExecStreams,
+    NetnsMode, RootFs, SandboxConfig, SandboxEvent, Started,
 };
 
 mod images;
@@ -50,6 +50,25 @@ pub trait PodRuntime: Send + Sync + 'static {
         id: &str,
         config: ExecConfig,
     ) -> Result<ExecOutcome, runtime::Error>;
+    /// Starts a command in a container and hands over its streams.
+    async fn exec_stream(
+        &self,
+        pod_uid: &str,
+        id: &str,
+        config: ExecConfig,
+    ) -> Result<ExecStreams, runtime::Error>;
+    /// Joins the streams of a running container.
+    async fn attach(
+        &self,
+        pod_uid: &str,
+        id: &str,
+        stdout: bool,
+        stderr: bool,
+    ) -> Result<AttachStreams, runtime::Error>;
+    /// Ends a container's standard input.
+    async fn close_stdin(&self, pod_uid: &str, id: &str) -> Result<(), runtime::Error>;
+    /// The pod's network namespace, as a path that leads to it while the sandbox lives.
+    fn network_namespace(&self, pod_uid: &str) -> Result<PathBuf, runtime::Error>;
     /// All containers of the sandbox that were not removed; none if there is no live sandbox.
     async fn containers(&self, pod_uid: &str) -> Option<Vec<ContainerState>>;
     /// What happens in the sandbox from now on; ends with it. `None` if there is no live sandbox.

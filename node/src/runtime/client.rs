@@ -30,6 +30,8 @@ const HELLO_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Client {
     shared: Arc<Shared>,
+    /// Of the shim's protocol.
+    version: u32,
     /// Readable once the shim's process is gone.
     process: AsyncFd<OwnedFd>,
     task: tokio::task::AbortHandle,
@@ -38,6 +40,7 @@ pub(super) struct Client {
 /// Who a shim says it is.
 #[derive(Debug)]
 pub(super) struct Greeting {
+    pub(super) version: u32,
     pub(super) pid: i32,
     pub(super) sandbox: SandboxConfig,
 }
@@ -117,6 +120,7 @@ impl Client {
         Ok((
             Self {
                 shared,
+                version: greeting.version,
                 process,
                 task,
             },
@@ -127,6 +131,11 @@ impl Client {
     /// Whether the shim lives.
     pub(super) fn is_alive(&self) -> bool {
         self.shared.alive.load(Ordering::Acquire)
+    }
+
+    /// Which version of the protocol the shim speaks.
+    pub(super) fn version(&self) -> u32 {
+        self.version
     }
 
     /// What happens from now on.
@@ -297,8 +306,16 @@ impl Shared {
                 .next::<Message>()
                 .map_err(|error| self.protocol(error))?
             {
-                Some((Message::Hello { pid, sandbox, .. }, _)) => {
+                Some((
+                    Message::Hello {
+                        version,
+                        pid,
+                        sandbox,
+                    },
+                    _,
+                )) => {
                     return Ok(Greeting {
+                        version,
                         pid,
                         sandbox: *sandbox,
                     });

@@ -126,7 +126,7 @@ pub(super) async fn container_logs(
 }
 
 /// The pod of that name; of several in a row, the newest.
-fn find(api: &NodeApi, namespace: &str, name: &str) -> Result<LivePod, Refusal> {
+pub(super) fn find(api: &NodeApi, namespace: &str, name: &str) -> Result<LivePod, Refusal> {
     let pods = api.pods.read();
     let named = pods.values().filter(|live| {
         members::namespace(&live.pod) == namespace && members::name(&live.pod) == name

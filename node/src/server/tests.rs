@@ -113,6 +113,7 @@ impl Served {
         let shutdown = CancellationToken::new();
         let api = NodeApi {
             pods,
+            runtime: crate::pod::double::Double::new(dir.path().to_owned()),
             pods_dir: dir.path().to_owned(),
             shutdown: shutdown.clone(),
         };

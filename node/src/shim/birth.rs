@@ -323,7 +323,7 @@ impl Shim {
         };
         if let Some(error) = birth.failure {
             let mut container = self.containers.remove(index);
-            container.finish_output(&mut self.poller);
+            container.finish_output(&mut self.poller, &mut self.followers);
             self.forget_failed(&container);
             return self.reply(birth.asker, Err(Refusal::Step(error)));
         }

@@ -8,6 +8,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, pipe2, read};
 use seccompiler::sock_filter;
 
+use super::attach::Followers;
 use super::log::{LineBuffer, LogWriter, Stream};
 use super::poller::{Poller, Source, Token};
 use super::process::Streams;
@@ -39,6 +40,8 @@ pub(super) struct Output {
     pub(super) token: Token,
     stream: Stream,
     line: LineBuffer,
+    /// Not read until a follower has taken what it was given.
+    paused: bool,
 }
 
 /// What a read of an output came to.
@@ -47,6 +50,8 @@ enum Drained {
     Empty,
     More,
     Ended,
+    /// Somebody must take first what there is.
+    HeldUp,
 }
 
 impl Output {
@@ -59,10 +64,21 @@ impl Output {
             token,
             stream,
             line: LineBuffer::default(),
+            paused: false,
         })
     }
 
-    fn drain(&mut self, log: &mut LogWriter, limit: usize) -> Drained {
+    /// Whether it carries this stream.
+    pub(super) fn is(&self, stream: Stream) -> bool {
+        self.stream == stream
+    }
+
+    /// The pipe or terminal it is read from.
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    fn drain(&mut self, limit: usize, mut take: impl FnMut(&mut Self, &[u8]) -> bool) -> Drained {
         let mut buffer = [0; 32 << 10];
         let mut total = 0;
         while total < limit {
@@ -73,8 +89,10 @@ impl Output {
                 Err(_) | Ok(0) => return Drained::Ended,
                 Ok(length) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
-                    log.take(self.stream, &mut self.line, bytes, Timestamp::now());
                     total += length;
+                    if !take(self, bytes) {
+                        return Drained::HeldUp;
+                    }
                 }
             }
         }
@@ -83,33 +101,73 @@ impl Output {
 }
 
 impl Container {
-    /// Writes what one stream delivers to the log; an ended one is closed.
-    pub(super) fn read_output(&mut self, token: Token, poller: &mut Poller) {
+    /// Writes what one stream delivers to the log and to those who follow it; an ended one is closed.
+    pub(super) fn read_output(
+        &mut self,
+        token: Token,
+        poller: &mut Poller,
+        followers: &mut Followers,
+    ) {
         let Some(index) = self.outputs.iter().position(|output| output.token == token) else {
             return;
         };
-        if let Some(output) = self.outputs.get_mut(index)
-            && output.drain(&mut self.log, TURN) == Drained::Ended
-        {
-            let output = self.outputs.remove(index);
-            self.close(output, poller);
+        let Self {
+            outputs,
+            log,
+            launch,
+            ..
+        } = self;
+        let Some(output) = outputs.get_mut(index) else {
+            return;
+        };
+        let drained = output.drain(TURN, |output, bytes| {
+            log.take(output.stream, &mut output.line, bytes, Timestamp::now());
+            followers.take(&launch.id, output.stream, bytes, poller);
+            !followers.hold_up(&launch.id, output.stream)
+        });
+        match drained {
+            Drained::Ended => {
+                let output = self.outputs.remove(index);
+                self.close(output, poller, followers);
+            }
+            Drained::HeldUp => {
+                output.paused = true;
+                poller.pause(&output.fd);
+            }
+            Drained::Empty | Drained::More => {}
+        }
+    }
+
+    /// Reads on where followers held it up, as far as none does any more.
+    pub(super) fn go_on(&mut self, poller: &Poller, followers: &Followers) {
+        let id = &self.launch.id;
+        for output in self.outputs.iter_mut().filter(|output| output.paused) {
+            if !followers.hold_up(id, output.stream) {
+                output.paused = poller.resume(&output.fd, output.token).is_err();
+            }
         }
     }
 
     /// Writes all there is to the log and closes the streams: the program has ended. What a process that left the
     /// container's control still writes is lost.
-    pub(super) fn finish_output(&mut self, poller: &mut Poller) {
+    pub(super) fn finish_output(&mut self, poller: &mut Poller, followers: &mut Followers) {
         for mut output in std::mem::take(&mut self.outputs) {
+            let Self { log, launch, .. } = self;
             // A pipe holds at most a megabyte, so the limit only guards against somebody who writes on and on.
-            output.drain(&mut self.log, 16 << 20);
-            self.close(output, poller);
+            output.drain(16 << 20, |output, bytes| {
+                log.take(output.stream, &mut output.line, bytes, Timestamp::now());
+                followers.take(&launch.id, output.stream, bytes, poller);
+                true
+            });
+            self.close(output, poller, followers);
         }
     }
 
-    fn close(&mut self, mut output: Output, poller: &mut Poller) {
+    fn close(&mut self, mut output: Output, poller: &mut Poller, followers: &mut Followers) {
         self.log
             .end(output.stream, &mut output.line, Timestamp::now());
         poller.forget(&output.fd, output.token);
+        followers.end(&self.launch.id, output.stream, poller);
     }
 
     /// Its state, to be told.

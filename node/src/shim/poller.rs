@@ -24,6 +24,8 @@ pub(super) enum Source {
     Birth,
     /// A container has written something.
     Output,
+    /// Somebody who reads a container's output along takes more, or is gone.
+    Follower,
 }
 
 /// Waits for descriptors to become ready.
@@ -53,6 +55,35 @@ impl Poller {
         self.next += 1;
         self.sources.insert(token, source);
         Ok(token)
+    }
+
+    /// Watches a pipe that is written to for nothing but the other side's end.
+    pub(super) fn watch_end(&mut self, fd: impl AsFd, source: Source) -> nix::Result<Token> {
+        let token = Token(self.next);
+        self.epoll
+            .add(fd, EpollEvent::new(EpollFlags::empty(), token.0))?;
+        self.next += 1;
+        self.sources.insert(token, source);
+        Ok(token)
+    }
+
+    /// Watches such a pipe for room as well, or no longer.
+    pub(super) fn wait_for_room(&self, fd: impl AsFd, token: Token, room: bool) -> nix::Result<()> {
+        let mut flags = EpollFlags::empty();
+        flags.set(EpollFlags::EPOLLOUT, room);
+        self.epoll.modify(fd, &mut EpollEvent::new(flags, token.0))
+    }
+
+    /// Does not look at a descriptor until [`Poller::resume`]. Its end would be reported otherwise, again and again.
+    pub(super) fn pause(&self, fd: impl AsFd) {
+        // One that is not looked at is what was wanted.
+        let _ = self.epoll.delete(fd);
+    }
+
+    /// Watches a descriptor again for something to read.
+    pub(super) fn resume(&self, fd: impl AsFd, token: Token) -> nix::Result<()> {
+        self.epoll
+            .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token.0))
     }
 
     /// Watches it for room to write as well, or no longer.

@@ -13,7 +13,7 @@ use crate::runtime::{
 };
 
 /// Version of this protocol, told by the shim when somebody connects.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Longest message; a pod's whole environment and all its mounts are far below it.
 const MAX_BODY: usize = 16 << 20;
@@ -49,6 +49,14 @@ pub(crate) enum Request {
     /// Start a process in a running container. Descriptors: standard input, output and error unless it gets a terminal.
     /// Answered by [`Reply::ExecStarted`], later by [`Message::ExecExited`] with the same number.
     Exec(ExecLaunch),
+    /// Join the streams of a running container, since version 2. Descriptors: pipes for its standard output and error,
+    /// as far as they are wanted. Answered by [`Reply::Attached`].
+    Attach(AttachPlan),
+    /// End a container's standard input, since version 2.
+    CloseStdin {
+        /// Which container.
+        id: String,
+    },
     /// Kill the exec that was started by this call.
     KillExec {
         /// Number of the [`Request::Exec`].
@@ -118,6 +126,11 @@ pub(crate) enum Reply {
     Started(Started),
     /// The exec's program runs. Descriptor: its terminal if it got one.
     ExecStarted,
+    /// The pipes are connected. Descriptor: the container's standard input, if it has one, or its terminal.
+    Attached {
+        /// It is a terminal.
+        terminal: bool,
+    },
     /// All containers in order of start.
     Containers(Vec<ContainerState>),
 }
@@ -303,6 +316,17 @@ pub(crate) struct ExecLaunch {
     pub(crate) user: Option<User>,
     /// It gets a terminal.
     pub(crate) terminal: bool,
+}
+
+/// Whose streams are joined, and which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AttachPlan {
+    /// The container.
+    pub(crate) id: String,
+    /// Its standard output.
+    pub(crate) stdout: bool,
+    /// Its standard error.
+    pub(crate) stderr: bool,
 }
 
 /// Why a connection cannot go on.

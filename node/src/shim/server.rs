@@ -12,6 +12,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
+use super::attach::Followers;
 use super::birth::{Birth, Exec};
 use super::connection::{Connection, is_trusted};
 use super::container::{Container, exit_code};
@@ -43,6 +44,7 @@ pub(super) struct Shim {
     pub(super) containers: Vec<Container>,
     pub(super) births: Vec<Birth>,
     pub(super) execs: Vec<Exec>,
+    pub(super) followers: Followers,
     connections: BTreeMap<Token, Connection>,
     signals: SignalFd,
     listener: UnixListener,
@@ -85,6 +87,7 @@ impl Shim {
             containers: Vec::new(),
             births: Vec::new(),
             execs: Vec::new(),
+            followers: Followers::default(),
             connections: BTreeMap::new(),
             signals,
             listener: parts.listener,
@@ -119,15 +122,19 @@ impl Shim {
             }
             Source::Connection => self.hear(token),
             Source::Birth => self.hear_birth(token),
+            Source::Follower => self.wake_follower(token),
             Source::Output => {
                 let Self {
-                    containers, poller, ..
+                    containers,
+                    poller,
+                    followers,
+                    ..
                 } = self;
                 let owner = containers
                     .iter_mut()
                     .find(|c| c.outputs.iter().any(|output| output.token == token));
                 if let Some(container) = owner {
-                    container.read_output(token, poller);
+                    container.read_output(token, poller, followers);
                     let lost = container.log.take_lost();
                     if lost > 0 {
                         note(&format!(
@@ -214,6 +221,8 @@ impl Shim {
         let result = match request {
             Request::Start(launch) => return self.start(asker, *launch, fds),
             Request::Exec(exec) => return self.exec(asker, exec, fds),
+            Request::Attach(plan) => return self.attach(asker, &plan, fds),
+            Request::CloseStdin { id } => self.close_stdin(&id),
             Request::Remove { id } => return self.remove(asker, &id),
             Request::Shutdown => return self.shut_down(asker),
             Request::KillExec { call } => {
@@ -311,7 +320,7 @@ impl Shim {
                 kept.push(container);
                 continue;
             }
-            container.finish_output(&mut self.poller);
+            container.finish_output(&mut self.poller, &mut self.followers);
             if let Err(error) = self.records.remove_container(&container.launch.id) {
                 note(&format!("{}: {error}", container.launch.id));
             }
@@ -398,6 +407,7 @@ impl Shim {
             containers,
             cgroups,
             poller,
+            followers,
             ..
         } = self;
         let Some(container) = containers.get_mut(index) else {
@@ -412,7 +422,7 @@ impl Shim {
         let Some(exit) = container.exit(status, cgroups.oom_kills(group)) else {
             return;
         };
-        container.finish_output(poller);
+        container.finish_output(poller, followers);
         container.status = ContainerStatus::Exited(exit.clone());
         container.stdin = None;
         let told = Message::Exited(exit.clone());

@@ -2,7 +2,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use davit_node::runtime::{Error, ExecConfig, User, resize_terminal};
+use davit_node::runtime::{ContainerStatus, Error, ExecConfig, User, resize_terminal};
 
 use crate::fixture::{Pod, exit_of, texts, until_logged};
 
@@ -203,6 +203,86 @@ pub(crate) async fn exec_with_a_terminal() {
     assert!(
         text.contains("/dev/pts/") && text.contains("40 100") && text.contains("got word"),
         "{text}"
+    );
+    pod.end().await;
+}
+
+/// Reads a stream that does not block to its end.
+async fn read_all(fd: std::os::fd::OwnedFd) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(fd).unwrap();
+    tokio::io::AsyncReadExt::read_to_end(&mut pipe, &mut bytes)
+        .await
+        .unwrap();
+    bytes
+}
+
+pub(crate) async fn attached_streams_are_shared() {
+    let pod = Pod::new().await;
+    let mut config = pod.shell("while read x; do echo got $x; echo no >&2; done; echo end");
+    config.stdin = true;
+    let (id, log) = (config.id.clone(), config.log_path.clone());
+    pod.sandbox.start_container(config).await.unwrap();
+    let first = pod.sandbox.attach(&id, true, true).await.unwrap();
+    let second = pod.sandbox.attach(&id, true, false).await.unwrap();
+    // One that nobody reads any more is no hindrance.
+    drop(pod.sandbox.attach(&id, true, true).await.unwrap());
+    assert!(!first.terminal && second.stderr.is_none());
+    let mut stdin = std::fs::File::from(first.stdin.unwrap());
+    stdin.write_all(b"one\n").unwrap();
+    drop((stdin, second.stdin));
+    pod.sandbox.close_stdin(&id).await.unwrap();
+    let (one, two, errors) = tokio::join!(
+        read_all(first.stdout.unwrap()),
+        read_all(second.stdout.unwrap()),
+        read_all(first.stderr.unwrap())
+    );
+    assert_eq!(one, b"got one\nend\n");
+    assert_eq!((one, errors), (two, b"no\n".to_vec()));
+    until_logged(&log, "end").await;
+    let refused = pod.sandbox.attach(&id, true, true).await.unwrap_err();
+    assert!(matches!(refused, Error::WrongState { .. }), "{refused:?}");
+    pod.end().await;
+}
+
+pub(crate) async fn a_slow_follower_loses_nothing() {
+    let pod = Pod::new().await;
+    let mut config = pod.shell("read x; head -c 3000000 /dev/zero | tr '\\0' x; echo; echo end");
+    config.stdin = true;
+    let id = config.id.clone();
+    pod.sandbox.start_container(config).await.unwrap();
+    let streams = pod.sandbox.attach(&id, true, false).await.unwrap();
+    let mut stdin = std::fs::File::from(streams.stdin.unwrap());
+    stdin.write_all(b"go\n").unwrap();
+    // Longer than it takes to fill every buffer on the way.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let state = pod.sandbox.containers().await.unwrap();
+    assert!(
+        matches!(state[0].status, ContainerStatus::Running { .. }),
+        "it is held up: {state:?}"
+    );
+    let bytes = read_all(streams.stdout.unwrap()).await;
+    assert_eq!(bytes.len(), 3_000_005);
+    assert!(bytes.ends_with(b"x\nend\n"));
+    pod.end().await;
+}
+
+pub(crate) async fn attached_terminals() {
+    let pod = Pod::new().await;
+    let mut config = pod.shell("read x; stty size; echo got $x");
+    (config.stdin, config.tty) = (true, true);
+    let id = config.id.clone();
+    pod.sandbox.start_container(config).await.unwrap();
+    let streams = pod.sandbox.attach(&id, true, false).await.unwrap();
+    assert!(streams.terminal);
+    let terminal = streams.stdin.unwrap();
+    resize_terminal(&terminal, 100, 40).unwrap();
+    let mut terminal = std::fs::File::from(terminal);
+    terminal.write_all(b"word\n").unwrap();
+    let shown = String::from_utf8(read_all(streams.stdout.unwrap()).await).unwrap();
+    assert!(
+        shown.contains("40 100") && shown.contains("got word"),
+        "{shown}"
     );
     pod.end().await;
 }

@@ -1,5 +1,6 @@
 //! davit's runtime as the workers use it: sandboxes by pod UID.
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use parking_lot::RwLock;
 
 use super::{EXEC_OUTPUT, PodRuntime};
 use crate::runtime::{
-    ContainerConfig, ContainerState, Error, ExecConfig, ExecOutcome, Runtime, Sandbox,
-    SandboxConfig, SandboxEvent, SandboxStats, Started,
+    AttachStreams, ContainerConfig, ContainerState, Error, ExecConfig, ExecOutcome, ExecStreams,
+    Runtime, Sandbox, SandboxConfig, SandboxEvent, SandboxStats, Started,
 };
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
@@ -128,6 +129,34 @@ impl PodRuntime for Sandboxes {
         config: ExecConfig,
     ) -> Result<ExecOutcome, Error> {
         self.get(pod_uid)?.exec(id, config, EXEC_OUTPUT).await
+    }
+
+    async fn exec_stream(
+        &self,
+        pod_uid: &str,
+        id: &str,
+        config: ExecConfig,
+    ) -> Result<ExecStreams, Error> {
+        self.get(pod_uid)?.exec_stream(id, config).await
+    }
+
+    async fn attach(
+        &self,
+        pod_uid: &str,
+        id: &str,
+        stdout: bool,
+        stderr: bool,
+    ) -> Result<AttachStreams, Error> {
+        self.get(pod_uid)?.attach(id, stdout, stderr).await
+    }
+
+    async fn close_stdin(&self, pod_uid: &str, id: &str) -> Result<(), Error> {
+        self.get(pod_uid)?.close_stdin(id).await
+    }
+
+    fn network_namespace(&self, pod_uid: &str) -> Result<PathBuf, Error> {
+        let shim = self.get(pod_uid)?.shim_pid();
+        Ok(PathBuf::from(format!("/proc/{shim}/ns/net")))
     }
 
     async fn containers(&self, pod_uid: &str) -> Option<Vec<ContainerState>> {
