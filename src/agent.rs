@@ -38,7 +38,7 @@ pub(crate) struct Settings {
     /// Label of the node; may be repeated
     #[arg(long = "node-label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// Name server of pods; may be repeated [default: that of the node]
+    /// Name server of pods; may be repeated [default: the Service kube-dns, which every node serves]
     #[arg(long, value_name = "IP")]
     cluster_dns: Vec<IpAddr>,
     /// DNS domain of Services

@@ -1,7 +1,10 @@
 //! What a new cluster has so that ordinary manifests run: drivers, a network for pods, and a class for volumes.
 
+use std::net::IpAddr;
+
 use davit_api::{Plugin, PluginSpec};
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, ResourceExt as _};
@@ -10,6 +13,8 @@ use serde_json::{Value, json};
 use crate::connect::Connection;
 use crate::fault::Fault;
 
+/// The Service of the name server.
+const DNS: &str = "kube-dns";
 /// Driver of the default network.
 const NETWORK_DRIVER: &str = "bridge.davit.dev";
 /// Driver of the default storage class.
@@ -20,7 +25,11 @@ const MANAGER: &str = "davit";
 const MADE_AS: &str = "davit.dev/made-as";
 
 /// Creates the defaults that are missing. What is there stays as it is: users change them as they like.
-pub(crate) async fn create(connection: &Connection, pods: IpNet) -> Result<(), Fault> {
+pub(crate) async fn create(
+    connection: &Connection,
+    pods: IpNet,
+    services: IpNet,
+) -> Result<(), Fault> {
     let plugins = Api::<Plugin>::all(connection.client.clone());
     for plugin in davit_plugins::bundled_plugins() {
         let applied = apply_plugin(&plugins, &plugin).await;
@@ -31,7 +40,60 @@ pub(crate) async fn create(connection: &Connection, pods: IpNet) -> Result<(), F
     for (plural, object) in objects(pods) {
         create_one(connection, plural, object).await?;
     }
-    Ok(())
+    create_dns(connection, services).await
+}
+
+/// The Service under which pods find the name server of their node: the tenth address of the range by custom, another
+/// one if that is taken.
+async fn create_dns(connection: &Connection, services: IpNet) -> Result<(), Fault> {
+    let api = Api::<Service>::namespaced(connection.client.clone(), "kube-system");
+    let failed =
+        |error: &kube::Error| Fault::request("making the Service of the name server", error);
+    if api
+        .get_metadata_opt(DNS)
+        .await
+        .map_err(|error| failed(&error))?
+        .is_some()
+    {
+        return Ok(());
+    }
+    let mut error = None;
+    for address in [tenth(services), None] {
+        let service = dns_service(address);
+        let service: Service = serde_json::from_value(service)
+            .map_err(|error| Fault::new("making the Service of the name server", error, ""))?;
+        match api.create(&PostParams::default(), &service).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => return Ok(()),
+            Err(refused) => error = Some(refused),
+        }
+    }
+    error.map_or(Ok(()), |error| Err(failed(&error)))
+}
+
+/// The tenth address of a range.
+fn tenth(range: IpNet) -> Option<IpAddr> {
+    let address = match range.network() {
+        IpAddr::V4(base) => IpAddr::V4(u32::from(base).checked_add(10)?.into()),
+        IpAddr::V6(base) => IpAddr::V6(u128::from(base).checked_add(10)?.into()),
+    };
+    range.contains(&address).then_some(address)
+}
+
+/// It selects no pods: every node answers by itself. A name server of somebody's own takes over with a selector.
+fn dns_service(address: Option<IpAddr>) -> Value {
+    let port = |name: &str, protocol: &str| json!({"name": name, "port": 53, "targetPort": 53, "protocol": protocol});
+    let mut service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": DNS, "namespace": "kube-system", "labels": {
+            "k8s-app": DNS, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS",
+        }},
+        "spec": {"ports": [port("dns", "UDP"), port("dns-tcp", "TCP")]},
+    });
+    if let Some(address) = address {
+        service["spec"]["clusterIP"] = address.to_string().into();
+    }
+    service
 }
 
 /// A newer davit may grant its drivers other things; an object that anybody has changed is theirs.
@@ -123,6 +185,21 @@ mod tests {
             plugin.spec.grants.host_paths.clear();
             assert!(!is_untouched(&plugin), "a right was taken away");
         }
+    }
+
+    #[test]
+    fn the_name_server_has_the_tenth_address() {
+        let cases = [
+            ("10.96.0.0/16", Some("10.96.0.10")),
+            ("10.96.7.3/24", Some("10.96.7.10")),
+            ("fd00::/112", Some("fd00::a")),
+            ("10.96.0.0/29", None),
+        ];
+        for (range, address) in cases {
+            let address = address.map(|address| address.parse().unwrap());
+            assert_eq!(tenth(range.parse().unwrap()), address, "{range}");
+        }
+        assert_eq!(dns_service(None)["spec"].get("clusterIP"), None);
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Settings {
         });
         progress.done(&format!("API server at {url}"));
         let running = Running { server, url };
-        defaults::create(&running.admin(), self.pod_cidr).await?;
+        defaults::create(&running.admin(), self.pod_cidr, self.service_cidr).await?;
         running.start_controllers(parts);
         progress.done("controllers and scheduler");
         Ok(running)

@@ -15,9 +15,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::dns::{Resolver, Upstream};
 use crate::image::ImageStore;
 use crate::pod::record::Record;
 use crate::pod::services::{EventSink, NodeFacts, Sandboxes, Services};
+use crate::proxy::Relay;
 use crate::server::{self, NodeApi};
 use api_relay::ApiRelay;
 use caches::cache;
@@ -27,6 +29,7 @@ use events::Recorder;
 use heartbeat::Heartbeat;
 use layout::Layout;
 use machine::Machine;
+use name_service::NameObjects;
 use network_objects::NetworkObjects;
 use networks::{Networks, UpNetworks};
 use plugin_objects::PluginObjects;
@@ -43,6 +46,7 @@ mod heartbeat;
 mod housekeeping;
 mod layout;
 mod machine;
+mod name_service;
 mod network_objects;
 mod networks;
 mod node_object;
@@ -77,7 +81,8 @@ pub struct AgentConfig {
     pub node_ip: Option<IpAddr>,
     /// The davit binary, started again as the shim of each pod.
     pub program: PathBuf,
-    /// Name servers written to pods with `dnsPolicy: ClusterFirst`; none falls back to the node's own.
+    /// Name servers written to pods with `dnsPolicy: ClusterFirst`; none stands for the Service `kube-dns`, and the
+    /// node's own without it.
     pub cluster_dns: Vec<IpAddr>,
     /// Domain of Services, `cluster.local` by default.
     pub cluster_domain: String,
@@ -416,14 +421,26 @@ impl Agent {
         let client = &self.config.client;
         let config = watcher::Config::default;
         let services = cache(Api::all(client.clone()), config(), tasks, shutdown);
+        let slices = cache(Api::all(client.clone()), config(), tasks, shutdown);
+        let names = NameObjects {
+            domain: self.config.cluster_domain.clone(),
+            services: services.share(),
+            slices: slices.share(),
+            namespaces: cache(Api::all(client.clone()), config(), tasks, shutdown),
+            resolver: Resolver::new(Upstream::new("/etc/resolv.conf".into())),
+        };
+        let names = name_service::start(names, up, tasks, shutdown).await;
+        let api = self.relay_to_api(up, tasks, shutdown).await;
+        let relays = api.map(Relay::to_api).into_iter();
+        let relays = relays.chain(names.map(Relay::to_names).into_iter().flatten());
         let store = services.store.clone();
         let followed = ServiceObjects {
             node: self.config.node_name.as_str().into(),
             services,
-            slices: cache(Api::all(client.clone()), config(), tasks, shutdown),
+            slices,
             networks: cache(Api::all(client.clone()), config(), tasks, shutdown),
             table: self.layout.services_table(),
-            api_relay: self.relay_to_api(up, tasks, shutdown).await,
+            relays: relays.collect(),
         };
         tasks.spawn(followed.run(shutdown.clone()));
         store
@@ -475,7 +492,7 @@ impl Agent {
                 volumes: self.layout.pod_volumes(),
                 node: Arc::clone(&node),
             }),
-            api: ApiServer::new(client, services),
+            api: ApiServer::new(client, services, self.config.cluster_dns.clone()),
             events,
             node,
         }
@@ -497,7 +514,6 @@ impl Agent {
             name: self.config.node_name.clone(),
             ips: self.addresses.clone(),
             memory_bytes: self.machine.memory_bytes,
-            cluster_dns: self.config.cluster_dns.clone(),
             cluster_domain: self.config.cluster_domain.clone(),
             allocatable: facts.allocatable(),
             pods_dir: self.layout.pods(),

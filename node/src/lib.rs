@@ -17,6 +17,7 @@
 pub mod agent;
 mod beneath;
 mod cgroup;
+mod dns;
 pub mod downward;
 pub mod env;
 pub mod host;

@@ -10,4 +10,4 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use plan::{View, plan};
+pub(crate) use plan::{Relay, View, plan};

@@ -17,7 +17,7 @@ pub fn busybox(target: &Path, name: &str) {
     for applet in [
         "sh", "cat", "echo", "sleep", "httpd", "nc", "id", "ls", "wget", "dd", "head", "tail",
         "true", "false", "env", "mount", "kill", "ps", "hostname", "grep", "touch", "rm", "mkdir",
-        "seq", "date", "stat", "ip", "ping", "test", "awk", "yes", "tee", "wc", "tar",
+        "seq", "date", "stat", "ip", "ping", "nslookup", "test", "awk", "yes", "tee", "wc", "tar",
     ] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);

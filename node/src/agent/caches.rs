@@ -19,6 +19,16 @@ pub(super) struct Cache<K: Resource<DynamicType: Hash + Eq + Clone> + Clone + 's
     pub(super) changes: watch::Receiver<()>,
 }
 
+impl<K: Resource<DynamicType: Hash + Eq + Clone + Default> + Clone + 'static> Cache<K> {
+    /// The same objects and the same news for somebody else.
+    pub(super) fn share(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            changes: self.changes.clone(),
+        }
+    }
+}
+
 /// Watches `api` in a task of `tasks` until shutdown. A kind that does not exist yet is waited for.
 pub(super) fn cache<K>(
     api: Api<K>,

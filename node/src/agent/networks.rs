@@ -1,5 +1,6 @@
 //! Networks on this node: brought up as their objects say, and given to pods.
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,6 +31,17 @@ pub(super) struct Up {
 
 /// The networks that are up, by name.
 pub(super) type UpNetworks = Arc<RwLock<HashMap<String, Up>>>;
+
+/// Whether a client belongs to this node: it is this machine, or a pod of a network that is up here. `own` is the address
+/// of this machine that it came to; nobody comes to a loopback address, or from it, but this machine itself.
+pub(super) fn is_near(up: &UpNetworks, peer: IpAddr, own: IpAddr) -> bool {
+    let up = up.read();
+    let mut subnets = up.values().flat_map(|up| &up.network.subnets);
+    peer.is_loopback()
+        || own.is_loopback()
+        || own == peer
+        || subnets.any(|subnet| subnet.contains(&peer))
+}
 
 /// Gives pods their networks.
 pub(super) struct Networks {

@@ -1,11 +1,13 @@
 //! What workers ask of and tell the API server.
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client};
 
 use super::objects::Objects;
@@ -15,20 +17,30 @@ use crate::pod::members;
 use crate::pod::observed::Problem;
 use crate::pod::services::{PodApi, PodObjects, chain};
 
+/// How long a pod waits for the first list of Services before it tries again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The API server as this node's workers see it.
 pub(super) struct ApiServer {
     client: Client,
     objects: Objects,
     services: Store<Service>,
+    cluster_dns: Vec<IpAddr>,
 }
 
 impl ApiServer {
-    /// `services` holds all Services of the cluster, for the variables in containers.
-    pub(super) fn new(client: Client, services: Store<Service>) -> Arc<Self> {
+    /// `services` holds all Services of the cluster, for the variables in containers; `cluster_dns` are name servers to
+    /// use instead of the Service `kube-dns`.
+    pub(super) fn new(
+        client: Client,
+        services: Store<Service>,
+        cluster_dns: Vec<IpAddr>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             objects: Objects::new(client.clone()),
             client,
             services,
+            cluster_dns,
         })
     }
 
@@ -41,6 +53,15 @@ impl ApiServer {
         let found = self.pods(pod).get_metadata_opt(members::name(pod)).await?;
         Ok(found.is_some_and(|found| found.metadata.uid == pod.metadata.uid))
     }
+}
+
+/// The addresses of a Service, in its order of families.
+fn addresses(service: &Service) -> Vec<IpAddr> {
+    let texts = service
+        .spec
+        .iter()
+        .flat_map(|spec| spec.cluster_ips.iter().flatten());
+    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 #[async_trait]
@@ -56,6 +77,21 @@ impl PodApi for ApiServer {
             secrets: found.secrets,
             service_env,
         })
+    }
+
+    async fn cluster_dns(&self) -> Result<Vec<IpAddr>, Problem> {
+        if !self.cluster_dns.is_empty() {
+            return Ok(self.cluster_dns.clone());
+        }
+        let listed = tokio::time::timeout(PATIENCE, self.services.wait_until_ready());
+        if !matches!(listed.await, Ok(Ok(()))) {
+            let why = "services have not yet been read at least once, cannot tell the name server";
+            return Err(Problem::new("FailedCreatePodSandBox", why.to_owned()));
+        }
+        let service = self
+            .services
+            .get(&ObjectRef::new("kube-dns").within("kube-system"));
+        Ok(service.map_or_else(Vec::new, |service| addresses(&service)))
     }
 
     fn changes(&self, pod: &Pod) -> BoxStream<'static, ()> {

@@ -13,7 +13,7 @@ use super::caches::Cache;
 use crate::network::nft::services::{Door, replace};
 use crate::pod::backoff::{Backoff, SETUP};
 use crate::pod::services::chain;
-use crate::proxy::{View, plan};
+use crate::proxy::{Relay, View, plan};
 
 /// Whether the kernel shows packets that stay on a bridge to the rules, in this network namespace.
 const BRIDGES_SEEN: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
@@ -26,8 +26,8 @@ pub(super) struct ServiceObjects {
     pub(super) networks: Cache<Network>,
     /// The table of this agent.
     pub(super) table: String,
-    /// See [`View::api_relay`].
-    pub(super) api_relay: Option<u16>,
+    /// What this node serves by itself.
+    pub(super) relays: Vec<Relay>,
 }
 
 /// The table of the agent with this run directory; each davit of a machine has its own. The name must not begin as those
@@ -109,7 +109,7 @@ impl ServiceObjects {
             slices: &slices.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
             pods: &pods,
             bridges_are_seen: bridges_are_seen(),
-            api_relay: self.api_relay,
+            relays: &self.relays,
         })
     }
 }

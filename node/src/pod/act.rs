@@ -169,7 +169,8 @@ impl Act {
         }
         let made = async {
             let network = self.ground.services.network.attach(&self.pod).await?;
-            self.write_etc(&network)?;
+            let servers = self.ground.services.api.cluster_dns().await?;
+            self.write_etc(&network, &servers)?;
             let config = self.sandbox_config(network.netns.clone());
             let created = self.ground.services.runtime.create_sandbox(config).await;
             created.map_err(|error| Problem::new("FailedCreatePodSandBox", chain(&error)))?;
@@ -220,7 +221,11 @@ impl Act {
         }
     }
 
-    fn write_etc(&self, network: &PodNetwork) -> Result<(), Problem> {
+    fn write_etc(
+        &self,
+        network: &PodNetwork,
+        cluster_servers: &[std::net::IpAddr],
+    ) -> Result<(), Problem> {
         let node = &self.ground.services.node;
         let names = names(&self.pod, &node.cluster_domain);
         let on_host = host_network(&self.pod);
@@ -237,7 +242,7 @@ impl Act {
         let node_conf =
             ResolvConf::parse(&std::fs::read_to_string(&node.resolv_conf).unwrap_or_default());
         let around = Surroundings {
-            cluster_servers: &node.cluster_dns,
+            cluster_servers,
             cluster_domain: &node.cluster_domain,
             node: &node_conf,
             network: network.dns.as_ref(),

@@ -73,7 +73,6 @@ impl Double {
                 name: "node".into(),
                 ips: vec!["192.168.0.5".parse().unwrap()],
                 memory_bytes: 1 << 34,
-                cluster_dns: Vec::new(),
                 cluster_domain: "cluster.local".into(),
                 allocatable: BTreeMap::new(),
                 pods_dir: self.dir.clone(),
@@ -435,6 +434,10 @@ impl VolumeService for Double {
 impl PodApi for Double {
     async fn objects(&self, _pod: &Pod) -> Result<PodObjects, Problem> {
         Ok(self.state.lock().objects.clone())
+    }
+
+    async fn cluster_dns(&self) -> Result<Vec<std::net::IpAddr>, Problem> {
+        Ok(Vec::new())
     }
 
     fn changes(&self, _pod: &Pod) -> BoxStream<'static, ()> {

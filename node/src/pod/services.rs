@@ -192,6 +192,8 @@ pub struct PodObjects {
 pub trait PodApi: Send + Sync + 'static {
     /// The objects that the pod's environment and volumes are made of, as they are now.
     async fn objects(&self, pod: &Pod) -> Result<PodObjects, Problem>;
+    /// Name servers for `dnsPolicy: ClusterFirst`; none if the cluster has no DNS.
+    async fn cluster_dns(&self) -> Result<Vec<IpAddr>, Problem>;
     /// Yields whenever one of those objects has changed, appeared or gone.
     fn changes(&self, pod: &Pod) -> BoxStream<'static, ()>;
     /// Applies a strategic merge patch to the pod's status and returns the pod; `None` if it is gone or another.
@@ -235,8 +237,6 @@ pub struct NodeFacts {
     pub ips: Vec<IpAddr>,
     /// Bytes of memory of the machine.
     pub memory_bytes: u64,
-    /// Name servers for `dnsPolicy: ClusterFirst`.
-    pub cluster_dns: Vec<IpAddr>,
     /// Domain of Services.
     pub cluster_domain: String,
     /// What pods can have of the node, for `resourceFieldRef`.

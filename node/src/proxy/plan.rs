@@ -23,8 +23,37 @@ pub(crate) struct View<'a> {
     /// Whether packets between pods of one bridge pass the rules in both directions. Where they do not, an answer
     /// would come past the rules, so every client is masqueraded.
     pub(crate) bridges_are_seen: bool,
-    /// A port of this node that leads to the API server, for a server that only this machine reaches.
-    pub(crate) api_relay: Option<u16>,
+    /// What this node serves by itself.
+    pub(crate) relays: &'a [Relay],
+}
+
+/// A port of this node that serves a port of a Service as long as the Service has no endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Relay {
+    /// Namespace and name of the Service.
+    pub(crate) service: (&'static str, &'static str),
+    /// Name of its port.
+    pub(crate) port: &'static str,
+    /// The port of this node.
+    pub(crate) to: u16,
+}
+
+impl Relay {
+    /// To an API server that only this machine reaches.
+    pub(crate) fn to_api(to: u16) -> Self {
+        let service = ("default", "kubernetes");
+        Self {
+            service,
+            port: "https",
+            to,
+        }
+    }
+
+    /// To the name server of this node, over both transports.
+    pub(crate) fn to_names(to: u16) -> [Self; 2] {
+        let service = ("kube-system", "kube-dns");
+        ["dns", "dns-tcp"].map(|port| Self { service, port, to })
+    }
 }
 
 /// All doors of this node, in the order of the Services.
@@ -100,8 +129,8 @@ impl Maker<'_> {
         } else {
             Masquerade::Everybody
         };
-        let target = match self.view.api_relay {
-            Some(relay) if self.endpoints.all.is_empty() && self.is_api() => Target::Here(relay),
+        let target = match self.relay() {
+            Some(relay) if self.endpoints.all.is_empty() => Target::Here(relay.to),
             _ if !local => Target::Endpoints(self.endpoints.all.clone()),
             _ => self.of_this_node(),
         };
@@ -157,11 +186,14 @@ impl Maker<'_> {
         Target::Endpoints(self.endpoints.here.clone())
     }
 
-    fn is_api(&self) -> bool {
+    fn relay(&self) -> Option<&Relay> {
         let metadata = &self.service.metadata;
-        metadata.namespace.as_deref() == Some("default")
-            && metadata.name.as_deref() == Some("kubernetes")
-            && self.port.name.as_deref() == Some("https")
+        let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+        let port = self.port.name.as_deref();
+        self.view.relays.iter().find(|relay| {
+            let (its_namespace, its_name) = relay.service;
+            namespace == Some(its_namespace) && name == Some(its_name) && port == Some(relay.port)
+        })
     }
 
     fn has_family(&self) -> bool {

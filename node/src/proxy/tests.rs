@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
-use super::{View, plan};
+use super::{Relay, View, plan};
 use crate::network::nft::services::{Door, Masquerade, Target};
 
 fn line(door: &Door) -> String {
@@ -34,7 +34,7 @@ fn line(door: &Door) -> String {
 }
 
 fn lines(spec: Value, slices: &[Value]) -> Vec<String> {
-    lines_of("web", spec, slices, true, None)
+    lines_of("web", spec, slices, true, &[])
 }
 
 fn lines_of(
@@ -42,9 +42,10 @@ fn lines_of(
     spec: Value,
     slices: &[Value],
     bridges_are_seen: bool,
-    api_relay: Option<u16>,
+    relays: &[Relay],
 ) -> Vec<String> {
-    let service = json!({ "metadata": { "namespace": "default", "name": name }, "spec": spec });
+    let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
+    let service = json!({ "metadata": { "namespace": namespace, "name": name }, "spec": spec });
     let service: Service = serde_json::from_value(service).unwrap();
     let slices: Vec<EndpointSlice> = slices
         .iter()
@@ -57,7 +58,7 @@ fn lines_of(
         slices: &slices.iter().collect::<Vec<_>>(),
         pods: &pods,
         bridges_are_seen,
-        api_relay,
+        relays,
     };
     plan(&view).iter().map(line).collect()
 }
@@ -109,7 +110,7 @@ fn a_cluster_address_leads_to_what_is_ready() {
         ["default/web:http 10.96.0.9 80/6 -> 10.42.0.5:8080,10.42.1.5:8080 masq others sticky"]
     );
     assert_eq!(
-        lines_of("web", spec(json!({})), &[two()], false, None),
+        lines_of("web", spec(json!({})), &[two()], false, &[]),
         ["default/web:http 10.96.0.9 80/6 -> 10.42.0.5:8080,10.42.1.5:8080 masq all"]
     );
     assert_eq!(
@@ -179,11 +180,38 @@ fn an_api_server_of_this_machine_only_is_reached_through_the_node() {
     let https = json!([{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443 }]);
     let api = spec(json!({ "ports": https }));
     assert_eq!(
-        lines_of("kubernetes", api.clone(), &[], true, Some(4000)),
+        lines_of("kubernetes", api.clone(), &[], true, &[Relay::to_api(4000)]),
         ["default/kubernetes:https 10.96.0.9 443/6 -> here:4000 masq others"]
     );
     assert_eq!(
-        lines_of("web", api, &[], true, Some(4000)),
+        lines_of("web", api, &[], true, &[Relay::to_api(4000)]),
         ["default/web:https 10.96.0.9 443/6 -> refused masq others"]
+    );
+}
+
+#[test]
+fn names_are_answered_by_the_node_until_somebody_else_does() {
+    let ports = json!([
+        { "name": "dns", "port": 53, "protocol": "UDP" },
+        { "name": "dns-tcp", "port": 53, "protocol": "TCP" },
+        { "name": "metrics", "port": 9153, "protocol": "TCP" },
+    ]);
+    let relays = Relay::to_names(4053);
+    let dns = spec(json!({ "ports": ports }));
+    assert_eq!(
+        lines_of("kube-system/kube-dns", dns.clone(), &[], true, &relays),
+        [
+            "kube-system/kube-dns:dns 10.96.0.9 53/17 -> here:4053 masq others",
+            "kube-system/kube-dns:dns-tcp 10.96.0.9 53/6 -> here:4053 masq others",
+            "kube-system/kube-dns:metrics 10.96.0.9 9153/6 -> refused masq others",
+        ]
+    );
+    let mut other = slice(&[("10.42.0.5", "here", json!({}))]);
+    other["metadata"]["namespace"] = "kube-system".into();
+    other["metadata"]["labels"]["kubernetes.io/service-name"] = "kube-dns".into();
+    other["ports"] = json!([{ "name": "dns", "port": 1053, "protocol": "UDP" }]);
+    assert_eq!(
+        lines_of("kube-system/kube-dns", dns, &[other], true, &relays)[0],
+        "kube-system/kube-dns:dns 10.96.0.9 53/17 -> 10.42.0.5:1053 masq others"
     );
 }
