@@ -13,7 +13,7 @@ source, binaries, target = map(pathlib.Path, sys.argv[1:])
 busybox = next(path for path in map(pathlib.Path, ["/bin/busybox", "/usr/bin/busybox"]) if path.exists())
 APPLETS = """awk base64 cat chmod chown cp cut date dd df dirname du echo env expr false find free grep gunzip gzip head
 hostname httpd id ifconfig ip kill killall ln ls md5sum mkdir mkfifo mktemp more mount mv nc netstat nslookup od ping pgrep ps
-pwd readlink realpath rm rmdir sed seq sh sha256sum sleep sort stat stty sync tail tar tee telnet test timeout top touch tr
+printenv pwd readlink realpath rm rmdir sed seq sh sha256sum sleep sort stat stty sync tail tar tee telnet test timeout top touch tr
 traceroute true tty umount uname uniq unlink uptime usleep vi wc wget which whoami xargs yes""".split()
 
 
