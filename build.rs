@@ -1,8 +1,18 @@
-//! Tells the program what it was built from, for `/version`.
+//! Tells the program what it was built from, for `/version`, and the linker to keep one copy of functions that came
+//! out the same for several types.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a build script asks git and the compiler"
+)]
 
 use std::process::Command;
 
 fn main() {
+    // There the compiler brings a linker that can.
+    if std::env::var("TARGET").is_ok_and(|target| target == "x86_64-unknown-linux-gnu") {
+        println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+    }
     let commit = answer("git", &["rev-parse", "HEAD"]);
     let changed = answer("git", &["status", "--porcelain", "--untracked-files=no"]);
     let tree = match (&commit, &changed) {

@@ -10,6 +10,7 @@ mod last_applied;
 mod managers;
 mod merge;
 mod overlay;
+mod owned;
 mod path;
 mod prune;
 mod set;
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 use self::compare::{Difference, compare};
 use self::managers::{Manager, Operation};
+use self::owned::Owned;
 use self::set::Set;
 use self::typed::Slot;
 use crate::schema::Schema;
@@ -200,7 +202,7 @@ impl Step<'_> {
             return Vec::new();
         };
         let entries = live.at("metadata").items("managedFields");
-        let managers = managers::decode(entries).unwrap_or_default();
+        let managers = managers::stored(entries.to_vec());
         if !managers.is_empty() {
             return managers;
         }
@@ -210,8 +212,9 @@ impl Step<'_> {
             ..*self.writer
         };
         let mut manager = Manager::new(&before, Operation::Update);
-        manager.set = typed::to_set_lenient(live, self.slot());
-        restrict(&mut manager.set, &before, self.schema.root().typed);
+        let mut set = typed::to_set_lenient(live, self.slot());
+        restrict(&mut set, &before, self.schema.root().typed);
+        manager.owned = Owned::Read(set);
         manager.touch(self.writer.now);
         vec![manager]
     }
@@ -225,20 +228,21 @@ impl Step<'_> {
             Some(at) => managers.remove(at),
             None => Manager::new(self.writer, Operation::Apply),
         };
-        let last = std::mem::replace(&mut own.set, self.set.clone());
+        let last = std::mem::replace(&mut own.owned, Owned::Read(self.set.clone()));
+        let last = last.set();
         own.api_version = self.writer.api_version.to_owned();
         let mut merged = self
             .live
             .cloned()
             .unwrap_or_else(|| Value::Object(Default::default()));
         merge::merge(&mut merged, self.config.clone(), self.slot());
-        prune::prune(&mut merged, self.slot(), &last, &own.set, &managers);
+        prune::prune(&mut merged, self.slot(), &last, &self.set, &managers);
         let difference = match self.live {
             Some(live) => difference(live, &merged, self.slot()),
             None => Difference::default(),
         };
         self.settle(&mut managers, &difference, force)?;
-        if self.live.is_none() || !difference.is_empty() || own.set != last {
+        if self.live.is_none() || !difference.is_empty() || self.set != *last {
             own.touch(self.writer.now);
         }
         managers.push(own);
@@ -257,7 +261,7 @@ impl Step<'_> {
         let changed = difference.changed();
         let mut conflicts = Vec::new();
         for manager in managers.iter_mut() {
-            let contested = manager.set.intersection(&changed);
+            let contested = manager.owned.intersection(&changed);
             if !force {
                 let name = manager.describe();
                 contested.for_each(&mut |field| {
@@ -265,8 +269,8 @@ impl Step<'_> {
                     conflicts.push(Conflict { manager, field });
                 });
             }
-            manager.set.subtract(&contested);
-            manager.set.subtract(&difference.removed);
+            manager.owned.subtract(&contested);
+            manager.owned.subtract(&difference.removed);
         }
         if conflicts.is_empty() {
             Ok(())
@@ -293,7 +297,7 @@ pub fn track_update(schema: &Schema, old: Option<&Value>, new: &mut Value, write
     if !difference.is_empty() {
         for manager in &mut managers {
             for set in difference.each() {
-                manager.set.subtract(set);
+                manager.owned.subtract(set);
             }
         }
         let mut taken = difference.changed();
@@ -306,7 +310,7 @@ pub fn track_update(schema: &Schema, old: Option<&Value>, new: &mut Value, write
                 Some(at) => managers.remove(at),
                 None => Manager::new(writer, Operation::Update),
             };
-            own.set.merge(taken);
+            own.owned.merge(taken);
             own.touch(writer.now);
             managers.push(own);
         }

@@ -33,12 +33,14 @@ mod plan;
 mod record;
 mod seal;
 mod state;
+mod waiting;
 mod watch;
 
 pub use amend::Amend;
 pub use backup::{BackupSummary, backup, restore};
 pub use error::Error;
 pub use seal::Keyring;
+pub use waiting::Announced;
 pub use watch::WatchStream;
 
 /// Counts transactions that changed something. An empty store is at 1, so the first write gets 2, as in etcd; it never goes
@@ -270,6 +272,12 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// touched; [`Error::Unwritable`] and [`Error::Closed`] when the outcome is unknown: the writes are not visible now but may
     /// be found after a restart.
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, Error>;
+
+    /// Says that a write is being prepared, until what it returns is dropped. A store that makes many writes durable at
+    /// once waits a moment for those that are announced. Writes need not be announced.
+    fn announce(&self) -> Announced {
+        Announced::default()
+    }
 
     /// Every change of the keys with a prefix after a revision.
     ///

@@ -6,6 +6,7 @@ pub(crate) mod jsonpath;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use self::jsonpath::JsonPath;
@@ -237,6 +238,22 @@ pub(crate) fn as_beta(mut document: Value) -> Value {
 fn items_mut<'v>(document: &'v mut Value, key: &str) -> impl Iterator<Item = &'v mut Value> {
     let list = document.get_mut(key).and_then(Value::as_array_mut);
     list.into_iter().flatten()
+}
+
+/// [`partial`] from bytes to bytes, without reading what is left out.
+///
+/// # Errors
+/// The bytes are no object in JSON.
+pub(crate) fn partial_bytes(object: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    struct Whole<'a> {
+        #[serde(borrow)]
+        metadata: Option<&'a RawValue>,
+    }
+    let whole: Whole<'_> = serde_json::from_slice(object)?;
+    let metadata = whole.metadata.map_or("null", RawValue::get);
+    let head = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#;
+    Ok([&head[..], metadata.as_bytes(), b"}"].concat())
 }
 
 /// The value at a dotted path, null when absent.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::Writer;
+use super::owned::Owned;
 use super::set::Set;
 use crate::strategy::access::Fields;
 
@@ -30,7 +31,7 @@ pub(super) struct Manager {
     pub(super) subresource: String,
     /// As it is stored.
     time: Value,
-    pub(super) set: Set,
+    pub(super) owned: Owned,
 }
 
 impl Manager {
@@ -42,46 +43,56 @@ impl Manager {
             api_version: writer.api_version.to_owned(),
             subresource: writer.subresource.to_owned(),
             time: Value::Null,
-            set: Set::default(),
+            owned: Owned::Read(Set::default()),
         }
     }
 
-    fn decode(entry: &Value) -> Option<Self> {
+    /// Reads an entry that may come from anywhere.
+    fn decode(mut entry: Value) -> Option<Self> {
+        let set = match entry.get("fieldsV1") {
+            Some(fields) => Set::decode(fields)?,
+            None => Set::default(),
+        };
+        let manager = Self::stored(&mut entry)?;
+        let owned = Owned::Read(set);
+        Some(Self { owned, ..manager })
+    }
+
+    /// Reads an entry that this server wrote; what it owns moves out of it.
+    fn stored(entry: &mut Value) -> Option<Self> {
         let operation = match entry.text("operation") {
             "Apply" => Operation::Apply,
             "Update" => Operation::Update,
             _ => return None,
         };
-        let set = match entry.get("fieldsV1") {
-            Some(fields) => Set::decode(fields)?,
-            None => Set::default(),
-        };
+        let mut take = |key: &str| entry.get_mut(key).map(Value::take);
+        let (fields, time) = (take("fieldsV1"), take("time"));
         Some(Self {
             name: entry.text("manager").to_owned(),
             operation,
             api_version: entry.text("apiVersion").to_owned(),
             subresource: entry.text("subresource").to_owned(),
-            time: entry.at("time").clone(),
-            set,
+            time: time.unwrap_or_default(),
+            owned: fields.map_or_else(|| Owned::Read(Set::default()), Owned::Stored),
         })
     }
 
-    fn encode(&self) -> Value {
+    fn encode(self) -> Value {
         let operation = match self.operation {
             Operation::Apply => "Apply",
             Operation::Update => "Update",
         };
         let mut map = Map::with_capacity(7);
-        map.insert("manager".to_owned(), self.name.as_str().into());
+        map.insert("manager".to_owned(), self.name.into());
         map.insert("operation".to_owned(), operation.into());
-        map.insert("apiVersion".to_owned(), self.api_version.as_str().into());
+        map.insert("apiVersion".to_owned(), self.api_version.into());
         if !self.time.is_null() {
-            map.insert("time".to_owned(), self.time.clone());
+            map.insert("time".to_owned(), self.time);
         }
         map.insert("fieldsType".to_owned(), "FieldsV1".into());
-        map.insert("fieldsV1".to_owned(), self.set.encode());
+        map.insert("fieldsV1".to_owned(), self.owned.encode());
         if !self.subresource.is_empty() {
-            map.insert("subresource".to_owned(), self.subresource.as_str().into());
+            map.insert("subresource".to_owned(), self.subresource.into());
         }
         Value::Object(map)
     }
@@ -100,6 +111,17 @@ impl Manager {
         self.time = format!("{:.0}", now).into();
     }
 
+    /// What entries are sorted by: appliers first, then by time.
+    fn order(&self) -> (bool, &str, &str, &str, &str) {
+        (
+            self.operation == Operation::Update,
+            self.time.as_str().unwrap_or_default(),
+            &self.name,
+            &self.api_version,
+            &self.subresource,
+        )
+    }
+
     /// As conflicts name it.
     pub(super) fn describe(&self) -> String {
         let mut text = format!("{:?}", self.name);
@@ -116,52 +138,49 @@ impl Manager {
     }
 }
 
-/// Reads `managedFields`. `None` if an entry cannot be read.
-pub(super) fn decode(entries: &[Value]) -> Option<Vec<Manager>> {
-    entries.iter().map(Manager::decode).collect()
+/// Reads `managedFields` that may come from anywhere. `None` if an entry cannot be read.
+fn decode(entries: Vec<Value>) -> Option<Vec<Manager>> {
+    entries.into_iter().map(Manager::decode).collect()
+}
+
+/// Reads `managedFields` of a stored object.
+pub(super) fn stored(mut entries: Vec<Value>) -> Vec<Manager> {
+    entries.iter_mut().filter_map(Manager::stored).collect()
 }
 
 /// The managers that count for a write: those the client sent, if it sent any that can be read,
-/// or those of the stored object. One empty entry forgets all.
-pub(super) fn of_write(old: Option<&Value>, new: &Value, subresource: &str) -> Vec<Manager> {
-    let entries = |object: &Value| object.at("metadata").items("managedFields").to_vec();
-    let stored = || {
-        old.and_then(|old| decode(&entries(old)))
-            .unwrap_or_default()
+/// or those of the stored object. One empty entry forgets all. Those of `new` are taken out of it.
+pub(super) fn of_write(old: Option<&Value>, new: &mut Value, subresource: &str) -> Vec<Manager> {
+    let sent = new
+        .pointer_mut("/metadata/managedFields")
+        .map(Value::take)
+        .unwrap_or_default();
+    let known = old.map_or(&[][..], |old| old.at("metadata").items("managedFields"));
+    let Value::Array(sent) = sent else {
+        return stored(known.to_vec());
     };
-    let sent = entries(new);
+    if sent == known {
+        return stored(sent);
+    }
     if !subresource.is_empty() {
-        return stored();
+        return stored(known.to_vec());
     }
     if let [only] = sent.as_slice()
         && only.as_object().is_some_and(Map::is_empty)
     {
         return Vec::new();
     }
-    match decode(&sent) {
+    match decode(sent) {
         Some(managers) if !managers.is_empty() => managers,
-        _ => stored(),
+        _ => stored(known.to_vec()),
     }
 }
 
 /// Writes `managedFields`: appliers first, then by time.
 pub(super) fn encode(mut managers: Vec<Manager>, object: &mut Value) {
     fold_old_updates(&mut managers);
-    managers.retain(|m| !m.set.is_empty());
-    managers.sort_by(|a, b| {
-        let key = |m: &Manager| {
-            let time = m.time.as_str().unwrap_or_default().to_owned();
-            let rank = m.operation == Operation::Update;
-            (
-                rank,
-                time,
-                m.name.clone(),
-                m.api_version.clone(),
-                m.subresource.clone(),
-            )
-        };
-        key(a).cmp(&key(b))
-    });
+    managers.retain(|m| !m.owned.is_empty());
+    managers.sort_by(|a, b| a.order().cmp(&b.order()));
     let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
         return;
     };
@@ -169,7 +188,7 @@ pub(super) fn encode(mut managers: Vec<Manager>, object: &mut Value) {
         meta.shift_remove("managedFields");
         return;
     }
-    let entries: Vec<Value> = managers.iter().map(Manager::encode).collect();
+    let entries: Vec<Value> = managers.into_iter().map(Manager::encode).collect();
     meta.insert("managedFields".to_owned(), entries.into());
 }
 
@@ -194,7 +213,7 @@ fn fold_old_updates(managers: &mut Vec<Manager>) {
             Some(bucket) if is_update(&manager) => {
                 bucket.name = ANCIENT.to_owned();
                 bucket.subresource = String::new();
-                bucket.set.merge(manager.set);
+                bucket.owned.merge(manager.owned.set().into_owned());
                 bucket.time = manager.time;
                 surplus -= 1;
             }
@@ -224,17 +243,17 @@ mod tests {
             entry("b", 0),
         ];
         let mut object = json!({"metadata": {}});
-        encode(decode(&entries).unwrap(), &mut object);
+        encode(decode(entries.clone()).unwrap(), &mut object);
         assert_eq!(object["metadata"]["managedFields"], Value::from(entries));
-        assert!(decode(&[json!({"operation": "Fly"})]).is_none());
-        assert!(decode(&[json!({"operation": "Apply", "fieldsV1": {"x": 1}})]).is_none());
+        assert!(decode(vec![json!({"operation": "Fly"})]).is_none());
+        assert!(decode(vec![json!({"operation": "Apply", "fieldsV1": {"x": 1}})]).is_none());
     }
 
     #[test]
     fn old_updates_share_an_entry() {
         let entries: Vec<Value> = (0..14).map(|n| entry(&format!("m{n}"), n)).collect();
         let mut object = json!({"metadata": {}});
-        encode(decode(&entries).unwrap(), &mut object);
+        encode(decode(entries.clone()).unwrap(), &mut object);
         let written = object["metadata"]["managedFields"].as_array().unwrap();
         assert_eq!(written.len(), 10);
         assert_eq!(written[0]["manager"], "ancient-changes");
@@ -245,26 +264,16 @@ mod tests {
     #[test]
     fn one_empty_entry_forgets_all() {
         let old = json!({"metadata": {"managedFields": [entry("a", 1)]}});
-        assert_eq!(of_write(Some(&old), &json!({"metadata": {}}), "").len(), 1);
-        assert_eq!(
-            of_write(
-                Some(&old),
-                &json!({"metadata": {"managedFields": [{}]}}),
-                ""
-            )
-            .len(),
-            0
-        );
-        assert_eq!(
-            of_write(
-                Some(&old),
-                &json!({"metadata": {"managedFields": [{}]}}),
-                "status"
-            )
-            .len(),
-            1
-        );
-        let broken = json!({"metadata": {"managedFields": [{"operation": "Fly"}]}});
-        assert_eq!(of_write(Some(&old), &broken, "")[0].name, "a");
+        let count = |mut new: Value, subresource: &str| {
+            let managers = of_write(Some(&old), &mut new, subresource);
+            managers.into_iter().map(|m| m.name).collect::<Vec<_>>()
+        };
+        let with = |entries: Value| json!({"metadata": {"managedFields": entries}});
+        assert_eq!(count(json!({"metadata": {}}), ""), ["a"]);
+        assert_eq!(count(with(json!([{}])), ""), [""; 0]);
+        assert_eq!(count(with(json!([{}])), "status"), ["a"]);
+        assert_eq!(count(with(json!([{"operation": "Fly"}])), ""), ["a"]);
+        assert_eq!(count(with(json!([entry("b", 1)])), ""), ["b"]);
+        assert_eq!(count(with(json!([entry("a", 1)])), ""), ["a"]);
     }
 }

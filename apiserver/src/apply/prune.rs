@@ -18,7 +18,7 @@ pub(super) fn prune(merged: &mut Value, slot: Slot<'_>, last: &Set, now: &Set, o
     // What is still owned comes back, with all the fields on the way to it.
     let mut owned = now.clone();
     for manager in others {
-        owned.merge(manager.set.clone());
+        owned.merge(manager.owned.set().into_owned());
     }
     let mut kept = named(&survivor, slot);
     kept.merge(with_named_fields(&owned, slot));

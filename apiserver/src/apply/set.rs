@@ -6,6 +6,13 @@ use serde_json::{Map, Value};
 
 use super::path::Element;
 
+/// Whether the path that leads to this part of `FieldsV1` is itself in the set.
+pub(super) fn is_member(inner: &Value) -> bool {
+    inner
+        .as_object()
+        .is_none_or(|inner| inner.is_empty() || inner.contains_key("."))
+}
+
 /// A set of paths, as a tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Set {
@@ -174,7 +181,7 @@ impl Set {
                 continue;
             }
             let children = Set::decode(inner)?;
-            let member = children.is_empty() || inner.get(".").is_some();
+            let member = is_member(inner);
             set.entries
                 .insert(Element::parse(key)?, Entry { member, children });
         }

@@ -17,6 +17,7 @@ pub(super) async fn create(
     body: Bytes,
     name: Option<&str>,
 ) -> Result<Response<Body>, StatusError> {
+    let _announced = call.server.store.announce();
     let mut binding = body::decode_other(call, &body, "", "v1", "Binding")?;
     let name = match name {
         Some(name) => name.to_owned(),

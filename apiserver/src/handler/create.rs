@@ -9,6 +9,7 @@ use super::{Call, body, get, metadata, object_answer};
 use crate::error::StatusError;
 
 pub(super) async fn create(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
+    let _announced = call.server.store.announce();
     if !call.path.name.is_empty() {
         return Err(StatusError::method_not_allowed());
     }

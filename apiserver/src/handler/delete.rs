@@ -112,6 +112,7 @@ fn orphaning(orphan: Option<bool>) -> Option<Propagation> {
 }
 
 pub(super) async fn delete(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
+    let _announced = call.server.store.announce();
     let options = DeleteOptions::read(call, &body)?;
     let name = call.path.name.clone();
     match delete_named(call, &name, &options).await? {

@@ -75,6 +75,7 @@ impl Kind {
 }
 
 pub(super) async fn patch(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
+    let _announced = call.server.store.announce();
     let kind = Kind::of(call)?;
     let name = &call.path.name;
     for _ in 0..write::TRIES {

@@ -11,6 +11,7 @@ use crate::error::StatusError;
 use crate::schema::FieldError;
 
 pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
+    let _announced = call.server.store.announce();
     let name = &call.path.name;
     for _ in 0..write::TRIES {
         let (mut object, warnings) = body::decode(call, &body)?;

@@ -167,9 +167,19 @@ impl Shape {
         plain && self.resource.conversion.is_none()
     }
 
+    /// Metadata is a part of the object's bytes.
+    fn cuts_bytes(&self) -> bool {
+        let plain = self.accept.syntax != Syntax::Protobuf && !self.accept.beta;
+        self.accept.form == Form::Partial && plain && self.resource.conversion.is_none()
+    }
+
     async fn line(&mut self, event: EventType, object: &Bytes) -> Result<Bytes, StatusError> {
         if self.shares_bytes() {
             return Ok(event.line(object));
+        }
+        if self.cuts_bytes() {
+            let partial = table::partial_bytes(object).map_err(StatusError::internal)?;
+            return Ok(event.line(&partial));
         }
         let mut value = parse(object)?;
         if let Some(conversion) = &self.resource.conversion {

@@ -347,7 +347,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
 }
 
 /// Whether Kubernetes keeps no such value: metadata that is empty is as good as none.
-fn is_nothing(key: &str, value: &Value) -> bool {
+pub(super) fn is_nothing(key: &str, value: &Value) -> bool {
     match key {
         "annotations" | "labels" => value.as_object().is_some_and(Map::is_empty),
         "finalizers" | "ownerReferences" => value.as_array().is_some_and(Vec::is_empty),

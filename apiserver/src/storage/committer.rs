@@ -1,7 +1,6 @@
 //! The one thread that writes: it takes all waiting transactions, decides them against memory, makes them durable with one sync,
 //! publishes them and answers. While it waits for the disk the next group gathers, so grouping needs no timer.
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -9,6 +8,7 @@ use tokio::sync::oneshot;
 use super::engine::Engine;
 use super::history::Retention;
 use super::journal::{CommitError, Journal};
+use super::waiting::{First, Waiting};
 use super::{Error, Op, Revision, Txn, TxnOutcome};
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ pub(super) struct Committer {
     engine: Arc<Engine>,
     journal: Box<dyn Journal>,
     keep: Retention,
-    requests: Receiver<Request>,
+    requests: Waiting,
     fault: Option<Fault>,
     next_shrink: Instant,
 }
@@ -66,7 +66,7 @@ impl Committer {
         engine: Arc<Engine>,
         journal: Box<dyn Journal>,
         keep: Retention,
-        requests: Receiver<Request>,
+        requests: Waiting,
     ) -> Self {
         Self {
             engine,
@@ -95,13 +95,13 @@ impl Committer {
                 self.catch_up();
                 continue;
             }
-            match self.requests.recv_timeout(wait) {
-                Ok(request) => return Some(request),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return None,
+            match self.requests.first_within(wait) {
+                First::Request(request) => return Some(request),
+                First::None => {}
+                First::Over => return None,
             }
         }
-        self.requests.recv().ok()
+        self.requests.first()
     }
 
     /// When there is something to do without being asked.
@@ -127,6 +127,7 @@ impl Committer {
         let mut answers = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
+        let mut patience = None;
         while let Some(request) = next {
             match request {
                 Request::Txn { txn, answer } => {
@@ -146,7 +147,7 @@ impl Committer {
             next = if full {
                 None
             } else {
-                self.requests.try_recv().ok()
+                self.requests.next(txns.len(), &mut patience)
             };
         }
         self.answer(&txns, answers);

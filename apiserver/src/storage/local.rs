@@ -1,6 +1,7 @@
 //! The store of one process: an engine in memory and a committer thread with its journal.
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
@@ -14,6 +15,7 @@ use super::engine::Engine;
 use super::history::Retention;
 use super::journal::Journal;
 use super::state::State;
+use super::waiting::{Announced, Waiting};
 use super::{
     Error, KeyValue, MAX_KEY_BYTES, MAX_OPS, MAX_VALUE_BYTES, Op, Options, Range, RangeResponse,
     Revision, Status, Store, Txn, TxnOutcome, WatchStream,
@@ -23,6 +25,7 @@ use super::{
 #[derive(Debug)]
 pub(super) struct LocalStore {
     engine: Arc<Engine>,
+    announced: Arc<AtomicUsize>,
     requests: Option<Sender<Request>>,
     committer: Option<JoinHandle<()>>,
 }
@@ -40,13 +43,16 @@ impl LocalStore {
             bytes: options.history_bytes,
             age: options.history_age,
         };
-        let committer = Committer::new(engine.clone(), journal, keep, receiver);
+        let announced = Arc::default();
+        let waiting = Waiting::new(receiver, Arc::clone(&announced));
+        let committer = Committer::new(engine.clone(), journal, keep, waiting);
         let thread = std::thread::Builder::new().name("store-commit".to_owned());
         let committer = thread
             .spawn(move || committer.run())
             .map_err(|error| Error::io("start the thread of the store", error))?;
         Ok(Self {
             engine,
+            announced,
             requests: Some(requests),
             committer: Some(committer),
         })
@@ -80,6 +86,10 @@ impl Store for LocalStore {
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, Error> {
         check(&txn)?;
         self.ask(|answer| Request::Txn { txn, answer }).await
+    }
+
+    fn announce(&self) -> Announced {
+        Announced::new(&self.announced)
     }
 
     fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream, Error> {

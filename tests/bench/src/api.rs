@@ -22,7 +22,7 @@ const WATCHERS: usize = 100;
 const PODS: &str = "/api/v1/namespaces/bench/pods";
 const JSON: &str = "application/json";
 
-pub(crate) async fn measure(server: &mut Server, objects: usize, table: &mut Table) -> Result<()> {
+pub(crate) async fn measure(server: &Server, objects: usize, table: &mut Table) -> Result<()> {
     let target = Target::new(server.port, &server.kubeconfig()?)?;
     let pool = Arc::new(target.pool(CONNECTIONS).await?);
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bench"}});
@@ -35,6 +35,7 @@ pub(crate) async fn measure(server: &mut Server, objects: usize, table: &mut Tab
     .await?;
     wait_for_account(&pool).await?;
 
+    let mut meter = Meter::new(server)?;
     let (rate, mut times) = spread(objects, |slot, number| {
         let pool = pool.clone();
         async move {
@@ -47,6 +48,7 @@ pub(crate) async fn measure(server: &mut Server, objects: usize, table: &mut Tab
     .await?;
     table.add("create, durable before the answer", rate, "/s", "≥ 8,000");
     table.add("create p99", percentile(&mut times, 0.99), "ms", "≤ 12");
+    meter.read("create", objects, table)?;
 
     let (rate, _) = spread(objects * 2, |slot, number| {
         let pool = pool.clone();
@@ -57,6 +59,7 @@ pub(crate) async fn measure(server: &mut Server, objects: usize, table: &mut Tab
     })
     .await?;
     table.add("get", rate, "/s", "≥ 20,000");
+    meter.read("get", objects * 2, table)?;
 
     let (rate, _) = spread(objects, |slot, number| {
         let pool = pool.clone();
@@ -72,12 +75,18 @@ pub(crate) async fn measure(server: &mut Server, objects: usize, table: &mut Tab
     })
     .await?;
     table.add("read-modify-write (get, put)", rate, "/s", "≥ 5,000");
-    patches(&pool, objects, table).await?;
+    meter.read("read-modify-write", objects, table)?;
+    patches(&pool, objects, &mut meter, table).await?;
     lists(&pool, table).await?;
     watches(&target, &pool, table).await
 }
 
-async fn patches(pool: &Arc<Pool>, objects: usize, table: &mut Table) -> Result<()> {
+async fn patches(
+    pool: &Arc<Pool>,
+    objects: usize,
+    meter: &mut Meter<'_>,
+    table: &mut Table,
+) -> Result<()> {
     let strategic = "application/strategic-merge-patch+json";
     let (rate, _) = spread(objects, |slot, number| {
         let pool = pool.clone();
@@ -91,6 +100,7 @@ async fn patches(pool: &Arc<Pool>, objects: usize, table: &mut Table) -> Result<
     })
     .await?;
     table.add("strategic-merge patch", rate, "/s", "≥ 5,000");
+    meter.read("patch", objects, table)?;
     let (rate, _) = spread(objects, |slot, number| {
         let pool = pool.clone();
         async move {
@@ -105,7 +115,30 @@ async fn patches(pool: &Arc<Pool>, objects: usize, table: &mut Table) -> Result<
     })
     .await?;
     table.add("server-side apply", rate, "/s", "≥ 4,000");
-    Ok(())
+    meter.read("apply", objects, table)
+}
+
+/// Processor time of the server. It shows what a change costs on a machine that is busy with other things too.
+struct Meter<'s> {
+    server: &'s Server,
+    before: Duration,
+}
+
+impl<'s> Meter<'s> {
+    fn new(server: &'s Server) -> Result<Self> {
+        let before = server.cpu()?;
+        Ok(Self { server, before })
+    }
+
+    /// Adds a row with the time used for each of `count` requests since the last reading.
+    fn read(&mut self, what: &str, count: usize, table: &mut Table) -> Result<()> {
+        let now = self.server.cpu()?;
+        #[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
+        let each = now.saturating_sub(self.before).as_secs_f64() * 1e6 / count as f64;
+        table.add(&format!("{what}, server's CPU for each"), each, "µs", "-");
+        self.before = now;
+        Ok(())
+    }
 }
 
 async fn lists(pool: &Arc<Pool>, table: &mut Table) -> Result<()> {

@@ -66,7 +66,7 @@ async fn run(options: &Options) -> Result<()> {
         "ms",
         "≤ 300",
     );
-    api::measure(&mut server, options.objects, &mut table).await?;
+    api::measure(&server, options.objects, &mut table).await?;
     table.add(
         "memory with the objects (RSS)",
         mebibytes(server.rss()?),
