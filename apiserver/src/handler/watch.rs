@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::answer::parse;
 use super::{Call, list, page};
 use crate::cache::{Change, EventType, Start, Watcher};
-use crate::error::StatusError;
+use crate::error::{Reason, StatusError};
 use crate::object::Object;
 use crate::protobuf;
 use crate::request::{Accept, Form, Match, Syntax};
@@ -38,7 +38,16 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
     }
     let selection = list::selection(call)?;
     let cache = call.server.cache.clone();
-    let (watcher, objects) = Watcher::open(cache, call.kind(), selection, plan.start)?;
+    let opened = Watcher::open(cache, call.kind(), selection, plan.start);
+    let (watcher, objects) = match opened.map_err(StatusError::from) {
+        Ok(opened) => opened,
+        // As in Kubernetes, a watch tells of this itself: some clients ask again for ever after a plain 410.
+        Err(error) if error.reason() == Some(Reason::Expired) => {
+            let event = Shape::of(call).failure(&error);
+            return Ok(answered(call, Body::from(event)));
+        }
+        Err(error) => return Err(error),
+    };
     let seconds = call.options.timeout_seconds.filter(|seconds| *seconds > 0);
     let seconds =
         seconds.unwrap_or_else(|| rand::rng().random_range(LEAST_SECONDS..2 * LEAST_SECONDS));
@@ -61,7 +70,12 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
         let frame = stream.next_frame().await?;
         Some((Ok::<_, Infallible>(frame), stream))
     });
-    let mut response = Response::new(Body::from_stream(frames));
+    Ok(answered(call, Body::from_stream(frames)))
+}
+
+/// The answer whose body are events.
+fn answered(call: &Call, events: Body) -> Response<Body> {
+    let mut response = Response::new(events);
     let headers = response.headers_mut();
     let media = match call.accept.syntax {
         Syntax::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
@@ -72,7 +86,7 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
         header::CACHE_CONTROL,
         HeaderValue::from_static("no-cache, private"),
     );
-    Ok(response)
+    response
 }
 
 /// Where a watch starts, by its options.
@@ -171,6 +185,12 @@ impl Shape {
     fn cuts_bytes(&self) -> bool {
         let plain = self.accept.syntax != Syntax::Protobuf && !self.accept.beta;
         self.accept.form == Form::Partial && plain && self.resource.conversion.is_none()
+    }
+
+    /// The event that a watch ends with when it fails.
+    fn failure(&self, error: &StatusError) -> Bytes {
+        let status = parse(&error.to_json()).unwrap_or_default();
+        self.written(EventType::Error, &status)
     }
 
     async fn line(&mut self, event: EventType, object: &Bytes) -> Result<Bytes, StatusError> {
@@ -294,8 +314,7 @@ impl Stream {
                 Ok(frame) => return frame,
                 Err(error) => {
                     self.state = State::Over;
-                    let status = parse(&error.to_json()).unwrap_or_default();
-                    return Some(self.shape.written(EventType::Error, &status));
+                    return Some(self.shape.failure(&error));
                 }
             }
         }

@@ -244,9 +244,11 @@ async fn a_watch_from_a_forgotten_revision_is_gone() {
     let fresh = crate::cache::Cache::load(rig.server.store.clone(), rig.server.registry.clone());
     drop(fresh.await.unwrap());
     let path = format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1&resourceVersion=1");
-    rig.get(&path)
-        .await
-        .refused(410, "too old resource version: 1");
+    let event = rig.get(&path).await.ok();
+    assert_eq!(event["type"], "ERROR");
+    assert_eq!(event["object"]["code"], 410);
+    let message = event["object"]["message"].as_str().unwrap();
+    assert!(message.starts_with("too old resource version: 1 ("));
     assert!(first > 1);
 }
 
