@@ -12,6 +12,7 @@ mod harness;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::Stdio;
 use std::time::Duration;
 
 use harness::clients::{AtTerminal, Running, command, forward, kubectls, noise, run, text};
@@ -127,6 +128,35 @@ fn commands_run_as_the_container_does_and_tell_how_they_ended() {
                 b"",
             );
             assert_eq!(text(&out.stdout), "0\n1\n2\n3\n", "{shown}");
+        }
+        cluster.down();
+    });
+}
+
+#[test]
+fn a_client_that_is_killed_ends_its_commands_input() {
+    on_a_machine(|| {
+        let cluster = cluster();
+        let main = |script: &str| {
+            let args = ["exec", "box", "-c", "main", "--", "sh", "-c", script];
+            cluster.try_kubectl(&args)
+        };
+        for kubectl in kubectls() {
+            let shown = kubectl.display();
+            let script = "rm -f /tmp/gone; cat; touch /tmp/gone";
+            let args = ["exec", "-i", "box", "-c", "main", "--", "sh", "-c", script];
+            let mut client = command(&cluster, &kubectl, &args);
+            let mut client = Running(client.stdin(Stdio::piped()).spawn().unwrap());
+            client.0.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();
+            let mut line = String::new();
+            let mut lines = BufReader::new(client.0.stdout.take().unwrap());
+            lines.read_line(&mut line).unwrap();
+            assert_eq!(line, "x\n", "{shown}");
+            assert_eq!(main("test -e /tmp/gone"), None, "{shown}");
+            client.0.kill().unwrap();
+            wait_for("the command has read the end of its input", || {
+                main("test -e /tmp/gone")
+            });
         }
         cluster.down();
     });
