@@ -51,6 +51,7 @@ fn parts(entry: &EntryExpr) -> Vec<&Expression> {
 fn weight(function: &str, length: u64) -> u64 {
     match function {
         "matches" | "find" | "findAll" => 200,
+        "format" | "url" | "isURL" | "semver" | "isSemver" => 20,
         "_==_" | "_!=_" | "@in" | "in" | "_+_" | "sum" | "min" | "max" | "isSorted" | "indexOf"
         | "lastIndexOf" | "join" | "sets.contains" | "sets.equivalent" | "sets.intersects" => {
             length / 8 + 1

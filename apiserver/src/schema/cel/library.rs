@@ -1,9 +1,15 @@
-//! The functions that Kubernetes adds to CEL: texts, lists, patterns, addresses, quantities.
+//! The functions that Kubernetes adds to CEL: texts, lists, patterns, addresses, URLs, versions, quantities.
 
 mod access;
+mod addresses;
+mod format;
 mod lists;
 mod quantities;
+#[cfg(test)]
+mod tests;
 mod texts;
+mod urls;
+mod versions;
 
 use std::sync::Arc;
 
@@ -34,6 +40,7 @@ pub(super) fn is_type(name: &str) -> bool {
             | "ip"
             | "cidr"
             | "quantity"
+            | "semver"
             | "url"
             | "format"
             | "optional_type"
@@ -63,10 +70,14 @@ fn root() -> Context<'static> {
         .iter()
         .chain(lists::FUNCTIONS)
         .chain(quantities::FUNCTIONS)
+        .chain(addresses::FUNCTIONS)
+        .chain(urls::FUNCTIONS)
+        .chain(versions::FUNCTIONS)
         .chain(access::FUNCTIONS)
     {
         context.add_function(name, wrap(*function));
     }
+    context.add_function("string", to_text());
     context
 }
 
@@ -78,6 +89,35 @@ fn wrap(function: Native) -> cel_function::Boxed {
         }
         function(&values).map_err(|message| call.error(message))
     })
+}
+
+/// `string(...)`, also of addresses and ranges.
+fn to_text() -> cel_function::Boxed {
+    Box::new(|call: &mut FunctionContext<'_, '_>| {
+        let value = call.this.iter().chain(&call.args).next();
+        let value = value.ok_or_else(|| call.error("missing argument"))?;
+        let value = Value::try_from(value.as_ref())?;
+        match opaque_text(&value) {
+            Some(text) => Ok(string(text)),
+            None => cel::functions::string(call, cel::extractors::This(value)),
+        }
+    })
+}
+
+/// The text of an address or range, which other values have in other ways.
+fn opaque_text(value: &Value) -> Option<String> {
+    match addresses::to_text(std::slice::from_ref(value)) {
+        Some(Value::String(text)) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+/// An argument, if it is of one of the types that only functions make.
+fn opaque<T: 'static>(values: &[Value], at: usize) -> Option<&T> {
+    match values.get(at) {
+        Some(Value::Opaque(opaque)) => opaque.downcast_ref(),
+        _ => None,
+    }
 }
 
 mod cel_function {

@@ -36,6 +36,31 @@ fn rules_that_hold_and_rules_that_fail() {
         ),
         ("has(self.a) || has(self.b)", json!({"a": 1}), json!({})),
         (
+            "isIP(self.s) && ip(self.s).family() == 4 && ip.isCanonical(self.s)",
+            json!({"s": "10.0.0.1"}),
+            json!({"s": "fd00::1"}),
+        ),
+        (
+            "cidr('10.0.0.0/8').containsIP(self.s)",
+            json!({"s": "10.9.0.1"}),
+            json!({"s": "192.168.0.1"}),
+        ),
+        (
+            "url(self.s).getHost() == 'x.io:80'",
+            json!({"s": "https://x.io:80/a"}),
+            json!({"s": "https://y.io/a"}),
+        ),
+        (
+            "semver(self.s).isGreaterThan(semver('1.9.0'))",
+            json!({"s": "1.10.0"}),
+            json!({"s": "1.2.0"}),
+        ),
+        (
+            "'%s=%d'.format([self.s, self.a]) == 'x=2'",
+            json!({"s": "x", "a": 2}),
+            json!({"s": "x", "a": 3}),
+        ),
+        (
             "!has(self.s) || self.s.startsWith('x')",
             json!({}),
             json!({"s": "y"}),

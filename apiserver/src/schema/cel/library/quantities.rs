@@ -1,12 +1,13 @@
 //! Quantities: `quantity("1Gi").isGreaterThan(quantity("1M"))`.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use cel::Value;
 use cel::objects::Opaque;
 use davit_api::Quantity;
 
-use super::{Native, text};
+use super::{Native, text, versions};
 
 #[derive(Debug, PartialEq, Eq)]
 struct Amount(Quantity);
@@ -31,19 +32,13 @@ pub(super) const FUNCTIONS: &[(&str, Native)] = &[
             Err("cannot convert value to integer".into())
         }
     }),
-    ("compareTo", |v| {
-        Ok(Value::Int(amount(v, 0)?.cmp(&amount(v, 1)?) as i64))
-    }),
-    ("isGreaterThan", |v| {
-        Ok(Value::Bool(amount(v, 0)? > amount(v, 1)?))
-    }),
+    ("compareTo", |v| Ok(Value::Int(compare(v)? as i64))),
+    ("isGreaterThan", |v| Ok(Value::Bool(compare(v)?.is_gt()))),
     ("isInteger", |v| {
         let amount = amount(v, 0)?;
         Ok(Value::Bool(Quantity::from_int(amount.value()) == amount))
     }),
-    ("isLessThan", |v| {
-        Ok(Value::Bool(amount(v, 0)? < amount(v, 1)?))
-    }),
+    ("isLessThan", |v| Ok(Value::Bool(compare(v)?.is_lt()))),
     ("isQuantity", |v| {
         Ok(Value::Bool(text(v, 0)?.parse::<Quantity>().is_ok()))
     }),
@@ -61,6 +56,14 @@ pub(super) const FUNCTIONS: &[(&str, Native)] = &[
     }),
     ("sub", |v| Ok(wrap(amount(v, 0)? - amount(v, 1)?))),
 ];
+
+/// How a quantity or version stands to another; both have these functions.
+fn compare(values: &[Value]) -> Result<Ordering, String> {
+    match versions::compare(values) {
+        Some(ordering) => ordering,
+        None => Ok(amount(values, 0)?.cmp(&amount(values, 1)?)),
+    }
+}
 
 fn wrap(quantity: Quantity) -> Value {
     Value::Opaque(Arc::new(Amount(quantity)) as Arc<dyn Opaque>)

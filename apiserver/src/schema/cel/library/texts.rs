@@ -1,22 +1,14 @@
-//! Functions over texts: the strings extension, patterns, addresses and formats.
-
-use std::net::IpAddr;
+//! Functions over texts: the strings extension and patterns.
 
 use cel::Value;
 
-use super::{Native, int, list, list_of, string, text};
+use super::{Native, format, int, list, list_of, string, text};
 
 pub(super) const FUNCTIONS: &[(&str, Native)] = &[
     ("charAt", char_at),
     ("find", find),
     ("findAll", find_all),
-    ("isCIDR", |v| {
-        Ok(Value::Bool(text(v, 0)?.parse::<ipnet::IpNet>().is_ok()))
-    }),
-    ("isIP", |v| {
-        Ok(Value::Bool(text(v, 0)?.parse::<IpAddr>().is_ok()))
-    }),
-    ("isURL", |v| Ok(Value::Bool(is_url(text(v, 0)?)))),
+    ("format", format::format),
     ("join", join),
     ("jsonpatch.escapeKey", |v| {
         Ok(string(text(v, 0)?.replace('~', "~0").replace('/', "~1")))
@@ -35,13 +27,6 @@ pub(super) const FUNCTIONS: &[(&str, Native)] = &[
         Ok(string(text(v, 0)?.to_ascii_uppercase()))
     }),
 ];
-
-fn is_url(text: &str) -> bool {
-    match text.parse::<http::Uri>() {
-        Ok(uri) => (uri.scheme().is_some() && uri.host().is_some()) || text.starts_with('/'),
-        Err(_) => false,
-    }
-}
 
 fn pattern(source: &str) -> Result<regex::Regex, String> {
     regex::RegexBuilder::new(source)
