@@ -62,6 +62,8 @@ async fn in_child(program: &Path, file: &[u8]) -> Result<Vec<u8>, LoadError> {
     };
     let mut child = tokio::process::Command::new(program)
         .arg("plugin-compile")
+        // The program's allocator takes 1 GiB of addresses in advance, which would be all that the child may have.
+        .env("MIMALLOC_ARENA_RESERVE", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
