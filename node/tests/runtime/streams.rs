@@ -222,6 +222,7 @@ pub(crate) async fn attached_streams_are_shared() {
     let mut config = pod.shell("while read x; do echo got $x; echo no >&2; done; echo end");
     config.stdin = true;
     let (id, log) = (config.id.clone(), config.log_path.clone());
+    let mut events = pod.sandbox.events();
     pod.sandbox.start_container(config).await.unwrap();
     let first = pod.sandbox.attach(&id, true, true).await.unwrap();
     let second = pod.sandbox.attach(&id, true, false).await.unwrap();
@@ -240,6 +241,7 @@ pub(crate) async fn attached_streams_are_shared() {
     assert_eq!(one, b"got one\nend\n");
     assert_eq!((one, errors), (two, b"no\n".to_vec()));
     until_logged(&log, "end").await;
+    exit_of(&mut events, &id).await;
     let refused = pod.sandbox.attach(&id, true, true).await.unwrap_err();
     assert!(matches!(refused, Error::WrongState { .. }), "{refused:?}");
     pod.end().await;
