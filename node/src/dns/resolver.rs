@@ -1,8 +1,9 @@
 //! From a message to its answer: the zone first, then, for other names, the name servers of the machine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use super::upstream::{Transport, Upstream};
 use super::wire::{Code, Data, INTERNET, Query, Record, Response, kind};
@@ -10,13 +11,15 @@ use super::zone::{Meaning, Zone};
 
 /// Other names for other names are followed this far.
 const LONGEST_CHAIN: usize = 8;
+/// How long questions wait for the first zone, which is there soon after a start; less than clients wait for an answer.
+const FIRST_ZONE: Duration = Duration::from_secs(3);
 /// The longest message over TCP.
 const TCP_BYTES: usize = 65_535;
 
 /// Answers messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolver {
-    zone: Arc<RwLock<Arc<Zone>>>,
+    zone: Arc<watch::Sender<Option<Arc<Zone>>>>,
     upstream: Arc<Upstream>,
 }
 
@@ -24,14 +27,24 @@ impl Resolver {
     /// Answers from `zone` and `upstream`.
     pub(crate) fn new(upstream: Upstream) -> Self {
         Self {
-            zone: Arc::default(),
+            zone: Arc::new(watch::Sender::new(None)),
             upstream: Arc::new(upstream),
         }
     }
 
     /// Answers from this zone from now on.
     pub(crate) fn put(&self, zone: Zone) {
-        *self.zone.write() = Arc::new(zone);
+        self.zone.send_replace(Some(Arc::new(zone)));
+    }
+
+    async fn zone(&self) -> Option<Arc<Zone>> {
+        let known = self.zone.borrow().clone();
+        if known.is_some() {
+            return known;
+        }
+        let mut zones = self.zone.subscribe();
+        let first = tokio::time::timeout(FIRST_ZONE, zones.wait_for(Option::is_some)).await;
+        first.ok()?.ok()?.clone()
     }
 
     /// The answer to a message; nothing if it deserves none.
@@ -44,10 +57,10 @@ impl Resolver {
             Transport::Udp => query.udp_bytes(),
             Transport::Tcp => TCP_BYTES,
         };
-        let zone = Arc::clone(&self.zone.read());
-        let response = match refusal(&query) {
-            Some(code) => Response::empty(code),
-            None => match self.of_cluster(&zone, &query).await {
+        let response = match (refusal(&query), self.zone().await) {
+            (Some(code), _) => Response::empty(code),
+            (None, None) => Response::empty(Code::ServerFailure),
+            (None, Some(zone)) => match self.of_cluster(&zone, &query).await {
                 Some(response) => response,
                 None => {
                     let passed = self.upstream.pass(packet, transport, zone.servers()).await;
