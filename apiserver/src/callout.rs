@@ -7,6 +7,7 @@
 mod dial;
 mod place;
 mod trust;
+mod tunnel;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use dial::Dial;
 pub(crate) use dial::{Resolved, Unresolved, cause, resolve};
 pub(crate) use place::Place;
 pub(crate) use trust::Trust;
+pub(crate) use tunnel::tunnel;
 
 /// The largest answer that is read into memory.
 const MAX_ANSWER: usize = 16 << 20;

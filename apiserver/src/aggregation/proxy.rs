@@ -5,12 +5,12 @@ use std::time::Duration;
 use axum::body::Body;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::External;
 use crate::ApiServer;
 use crate::auth::UserInfo;
+use crate::callout::tunnel;
 use crate::error::StatusError;
 
 /// Requests that are not streams are given up after this.
@@ -121,18 +121,6 @@ pub(crate) async fn proxy(
         response.headers_mut().remove(name);
     }
     Ok(response.map(Body::new))
-}
-
-/// Carries bytes both ways until either side hangs up.
-fn tunnel(client: hyper::upgrade::OnUpgrade, other: hyper::upgrade::OnUpgrade) {
-    tokio::spawn(async move {
-        let (Ok(client), Ok(other)) = tokio::join!(client, other) else {
-            return;
-        };
-        let (mut client, mut other) = (TokioIo::new(client), TokioIo::new(other));
-        // Either side may hang up at any time; there is nobody to tell.
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut other).await;
-    });
 }
 
 #[cfg(test)]

@@ -48,10 +48,20 @@ impl Kind {
         group: "",
         plural: "secrets",
     };
+    /// `v1` `Service`.
+    pub const SERVICES: Self = Self {
+        group: "",
+        plural: "services",
+    };
     /// `v1` `ServiceAccount`.
     pub const SERVICE_ACCOUNTS: Self = Self {
         group: "",
         plural: "serviceaccounts",
+    };
+    /// `discovery.k8s.io` `EndpointSlice`.
+    pub const ENDPOINT_SLICES: Self = Self {
+        group: "discovery.k8s.io",
+        plural: "endpointslices",
     };
     /// `networking.k8s.io` `IngressClass`.
     pub const INGRESS_CLASSES: Self = Self {

@@ -18,15 +18,6 @@ use tokio::net::TcpStream;
 use super::Place;
 use crate::auth::{Kind, ObjectSource};
 
-const SERVICES: Kind = Kind {
-    group: "",
-    plural: "services",
-};
-const SLICES: Kind = Kind {
-    group: "discovery.k8s.io",
-    plural: "endpointslices",
-};
-
 /// Opens connections to one place.
 #[derive(Clone)]
 pub(super) struct Dial {
@@ -137,13 +128,16 @@ pub(crate) fn resolve(
     port: u16,
 ) -> Result<Resolved, Unresolved> {
     let parse = |bytes: bytes::Bytes| serde_json::from_slice::<Value>(&bytes).ok();
-    let service = source.get(SERVICES, namespace, name).and_then(parse);
+    let service = source.get(Kind::SERVICES, namespace, name).and_then(parse);
     let service = service.ok_or_else(|| Unresolved::Service(name.to_owned()))?;
     if service["spec"]["type"] == "ExternalName" {
         let name = service["spec"]["externalName"].as_str().unwrap_or_default();
         return Ok(Resolved::Name(name.to_owned()));
     }
-    let slices = source.list(SLICES, namespace).into_iter().filter_map(parse);
+    let slices = source
+        .list(Kind::ENDPOINT_SLICES, namespace)
+        .into_iter()
+        .filter_map(parse);
     let slices: Vec<Value> = slices
         .filter(|slice| slice["metadata"]["labels"]["kubernetes.io/service-name"] == name)
         .collect();

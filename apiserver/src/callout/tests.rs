@@ -87,14 +87,7 @@ async fn the_wrong_certificate_or_name_is_refused() {
 #[tokio::test]
 async fn a_service_is_called_at_a_ready_endpoint_under_its_own_name() {
     let server = Server::start(&["hook.ops.svc"], |_| fine("{}")).await;
-    let services = Kind {
-        group: "",
-        plural: "services",
-    };
-    let slices = Kind {
-        group: "discovery.k8s.io",
-        plural: "endpointslices",
-    };
+    let (services, slices) = (Kind::SERVICES, Kind::ENDPOINT_SLICES);
     let source = Memory::with([(
         services,
         json!({"metadata": {"namespace": "ops", "name": "hook"}, "spec": {"ports": [{"port": 443}]}}),

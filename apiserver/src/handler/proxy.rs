@@ -9,10 +9,10 @@ use ::http::request::Parts;
 use ::http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use axum::body::Body;
 use form_urlencoded::Serializer;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use super::{Call, answer, get};
+use crate::callout::tunnel;
 use crate::error::StatusError;
 use crate::schema::FieldError;
 
@@ -91,18 +91,6 @@ pub(super) async fn upgrade(
     *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *switched.headers_mut() = headers;
     Ok(switched)
-}
-
-/// Carries bytes both ways until either side hangs up.
-fn tunnel(client: hyper::upgrade::OnUpgrade, other: hyper::upgrade::OnUpgrade) {
-    tokio::spawn(async move {
-        let (Ok(client), Ok(other)) = tokio::join!(client, other) else {
-            return;
-        };
-        let (mut client, mut other) = (TokioIo::new(client), TokioIo::new(other));
-        // Either side may hang up at any time; there is nobody to tell.
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut other).await;
-    });
 }
 
 /// What is wanted of a connection, in the node's words.

@@ -36,6 +36,29 @@ pub struct Claims {
     pub kubernetes: Kubernetes,
 }
 
+impl Claims {
+    /// The claims of a new token for these audiences, good from second `now` until `exp`.
+    pub(super) fn new(
+        issuer: &TokenIssuer,
+        aud: Vec<String>,
+        now: i64,
+        exp: i64,
+        kubernetes: Kubernetes,
+    ) -> Self {
+        let (namespace, account) = (&kubernetes.namespace, &kubernetes.serviceaccount.name);
+        Self {
+            aud,
+            exp,
+            iat: now,
+            nbf: now,
+            iss: issuer.issuer.clone(),
+            jti: uuid::Uuid::new_v4().to_string(),
+            sub: format!("system:serviceaccount:{namespace}:{account}"),
+            kubernetes,
+        }
+    }
+}
+
 /// The private claims: the objects without which the token is void.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kubernetes {

@@ -50,25 +50,18 @@ pub fn request_token(
         .map_err(|error| Error::Internal {
             message: error.to_string(),
         })?;
-    let claims = Claims {
-        aud: audiences,
-        exp: expires.as_second(),
-        iat: now.as_second(),
-        nbf: now.as_second(),
-        iss: issuer.issuer().to_owned(),
-        jti: uuid::Uuid::new_v4().to_string(),
-        sub: format!("system:serviceaccount:{namespace}:{name}"),
-        kubernetes: Kubernetes {
-            namespace: namespace.to_owned(),
-            serviceaccount: Reference {
-                name: name.to_owned(),
-                uid: account.metadata.uid,
-            },
-            pod: binding.pod,
-            secret: binding.secret,
-            node: binding.node,
+    let bound_to = Kubernetes {
+        namespace: namespace.to_owned(),
+        serviceaccount: Reference {
+            name: name.to_owned(),
+            uid: account.metadata.uid,
         },
+        pod: binding.pod,
+        secret: binding.secret,
+        node: binding.node,
     };
+    let (made, end) = (now.as_second(), expires.as_second());
+    let claims = Claims::new(issuer, audiences, made, end, bound_to);
     let token = issuer.sign(&claims).map_err(|error| Error::Internal {
         message: format!("cannot sign a token: {error}"),
     })?;

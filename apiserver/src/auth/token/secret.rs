@@ -81,26 +81,19 @@ fn fill(
     let data = &mut secret["data"];
     if data["token"].as_str().is_none_or(str::is_empty) {
         let now = Timestamp::now().as_second();
-        let token = issuer.sign(&Claims {
-            aud: audiences.to_vec(),
-            exp: now + MOST_SECONDS,
-            iat: now,
-            nbf: now,
-            iss: issuer.issuer().to_owned(),
-            jti: uuid::Uuid::new_v4().to_string(),
-            sub: format!("system:serviceaccount:{namespace}:{account}"),
-            kubernetes: Kubernetes {
-                namespace: namespace.clone(),
-                serviceaccount: Reference {
-                    name: account.to_owned(),
-                    uid: uid.to_owned(),
-                },
-                pod: None,
-                secret: Some(Reference { name, uid: own_uid }),
-                node: None,
+        let bound_to = Kubernetes {
+            namespace: namespace.clone(),
+            serviceaccount: Reference {
+                name: account.to_owned(),
+                uid: uid.to_owned(),
             },
-        })?;
-        data["token"] = STANDARD.encode(token).into();
+            pod: None,
+            secret: Some(Reference { name, uid: own_uid }),
+            node: None,
+        };
+        let (audiences, end) = (audiences.to_vec(), now + MOST_SECONDS);
+        let claims = Claims::new(issuer, audiences, now, end, bound_to);
+        data["token"] = STANDARD.encode(issuer.sign(&claims)?).into();
     }
     for (key, value) in [("namespace", &*namespace), ("ca.crt", ca)] {
         if data[key].as_str().is_none_or(str::is_empty) {

@@ -9,8 +9,8 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::location::{Location, locate};
-use super::tunnel;
 use crate::audit::RemoteAddress;
+use crate::callout::tunnel;
 use crate::error::StatusError;
 use crate::handler::Call;
 

@@ -9,15 +9,6 @@ use crate::auth::{Kind, ObjectSource};
 use crate::error::StatusError;
 use crate::handler::Call;
 
-const SERVICES: Kind = Kind {
-    group: "",
-    plural: "services",
-};
-const SLICES: Kind = Kind {
-    group: "discovery.k8s.io",
-    plural: "endpointslices",
-};
-
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Location {
@@ -76,7 +67,7 @@ pub(super) fn locate(call: &Call) -> Result<Location, StatusError> {
             of_pod(&pod.ok_or_else(|| call.not_found(parsed.name))?, parsed)
         }
         "service" => {
-            let service = read(source, SERVICES, namespace, parsed.name);
+            let service = read(source, Kind::SERVICES, namespace, parsed.name);
             let service = service.ok_or_else(|| call.not_found(parsed.name))?;
             of_service(source, namespace, &service, parsed)
         }
@@ -156,7 +147,7 @@ fn of_service(
         port = found["name"].as_str().unwrap_or_default();
     }
     let mut found = Vec::new();
-    for slice in source.list(SLICES, namespace) {
+    for slice in source.list(Kind::ENDPOINT_SLICES, namespace) {
         let Ok(slice) = serde_json::from_slice::<Value>(&slice) else {
             continue;
         };
@@ -286,7 +277,10 @@ mod tests {
         let pod =
             json!({"metadata": {"namespace": "n", "name": "p"}, "status": {"podIP": "10.0.0.1"}});
         let find = |target: Value, text: &str| {
-            let objects = Memory::with([(SLICES, slice(target)), (Kind::PODS, pod.clone())]);
+            let objects = Memory::with([
+                (Kind::ENDPOINT_SLICES, slice(target)),
+                (Kind::PODS, pod.clone()),
+            ]);
             of_service(&*objects, "n", &service, id(text))
         };
         let good = json!({"kind": "Pod", "name": "p"});
