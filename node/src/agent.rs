@@ -8,7 +8,6 @@ use davit_plugins::PluginHost;
 use davit_plugins::executor::Host;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
-use kube::runtime::reflector::Store;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use rustls::server::ResolvesServerCert;
 use tokio::sync::watch;
@@ -22,7 +21,7 @@ use crate::pod::services::{EventSink, NodeFacts, Sandboxes, Services};
 use crate::proxy::Relay;
 use crate::server::{self, NodeApi};
 use api_relay::ApiRelay;
-use caches::cache;
+use caches::{Cache, cache};
 use claims::Claims;
 use dispatch::{Dispatcher, Pods};
 use events::Recorder;
@@ -417,7 +416,7 @@ impl Agent {
         up: &UpNetworks,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
-    ) -> Store<Service> {
+    ) -> Cache<Service> {
         let client = &self.config.client;
         let config = watcher::Config::default;
         let services = cache(Api::all(client.clone()), config(), tasks, shutdown);
@@ -433,7 +432,7 @@ impl Agent {
         let api = self.relay_to_api(up, tasks, shutdown).await;
         let relays = api.map(Relay::to_api).into_iter();
         let relays = relays.chain(names.map(Relay::to_names).into_iter().flatten());
-        let store = services.store.clone();
+        let shared = services.share();
         let followed = ServiceObjects {
             node: self.config.node_name.as_str().into(),
             services,
@@ -443,7 +442,7 @@ impl Agent {
             relays: relays.collect(),
         };
         tasks.spawn(followed.run(shutdown.clone()));
-        store
+        shared
     }
 
     /// The port through which pods reach an API server that listens on a loopback address.

@@ -42,10 +42,9 @@ impl NameObjects {
     }
 
     async fn first(&self) {
-        // An error means that the watch has ended, and so does this agent.
-        let _ = self.services.store.wait_until_ready().await;
-        let _ = self.slices.store.wait_until_ready().await;
-        let _ = self.namespaces.store.wait_until_ready().await;
+        self.services.listed().await;
+        self.slices.listed().await;
+        self.namespaces.listed().await;
     }
 
     fn zone(&self, serial: u32) -> Zone {

@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 
+use super::caches::Cache;
 use super::objects::Objects;
 use crate::env::service_env;
 use crate::inputs::References;
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct ApiServer {
     client: Client,
     objects: Objects,
-    services: Store<Service>,
+    services: Cache<Service>,
     cluster_dns: Vec<IpAddr>,
 }
 
@@ -33,7 +34,7 @@ impl ApiServer {
     /// use instead of the Service `kube-dns`.
     pub(super) fn new(
         client: Client,
-        services: Store<Service>,
+        services: Cache<Service>,
         cluster_dns: Vec<IpAddr>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -70,7 +71,12 @@ impl PodApi for ApiServer {
         let namespace = members::namespace(pod);
         let found = self.objects.find(namespace, &References::of(pod)).await?;
         let links = members::spec(pod).enable_service_links.unwrap_or(true);
-        let services = self.services.state();
+        if !self.services.listed_within(PATIENCE).await {
+            let why = "services have not yet been read at least once, cannot construct envvars"
+                .to_owned();
+            return Err(Problem::new("CreateContainerConfigError", why));
+        }
+        let services = self.services.store.state();
         let service_env = service_env(services.iter().map(AsRef::as_ref), namespace, links);
         Ok(PodObjects {
             config_maps: found.config_maps,
@@ -83,13 +89,13 @@ impl PodApi for ApiServer {
         if !self.cluster_dns.is_empty() {
             return Ok(self.cluster_dns.clone());
         }
-        let listed = tokio::time::timeout(PATIENCE, self.services.wait_until_ready());
-        if !matches!(listed.await, Ok(Ok(()))) {
+        if !self.services.listed_within(PATIENCE).await {
             let why = "services have not yet been read at least once, cannot tell the name server";
             return Err(Problem::new("FailedCreatePodSandBox", why.to_owned()));
         }
         let service = self
             .services
+            .store
             .get(&ObjectRef::new("kube-dns").within("kube-system"));
         Ok(service.map_or_else(Vec::new, |service| addresses(&service)))
     }

@@ -84,10 +84,9 @@ impl ServiceObjects {
     }
 
     async fn first(&self) {
-        // An error means that the watch has ended, and so does this agent.
-        let _ = self.services.store.wait_until_ready().await;
-        let _ = self.slices.store.wait_until_ready().await;
-        let _ = self.networks.store.wait_until_ready().await;
+        self.services.listed().await;
+        self.slices.listed().await;
+        self.networks.listed().await;
     }
 
     fn doors(&self) -> Vec<Door> {
