@@ -145,7 +145,7 @@ impl Plan<'_> {
         if spec["type"] == "ExternalName" {
             if let Some(spec) = spec.as_object_mut() {
                 for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                    spec.shift_remove(field);
+                    spec.remove(field);
                 }
             }
             return;
@@ -200,7 +200,7 @@ impl Plan<'_> {
         for port in ports.into_iter().flatten() {
             if !exposed {
                 if let Some(port) = port.as_object_mut() {
-                    port.shift_remove("nodePort");
+                    port.remove("nodePort");
                 }
                 continue;
             }

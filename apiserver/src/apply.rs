@@ -174,7 +174,7 @@ fn narrow(config: &mut Value, writer: &Writer<'_>) {
             map.retain(|k, _| matches!(k.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
         }
         _ if writer.status_apart => {
-            map.shift_remove("status");
+            map.remove("status");
         }
         _ => {}
     }

@@ -233,7 +233,7 @@ fn integer(number: u64) -> Value {
 fn special(message: &Message, bytes: &[u8], depth: usize) -> Result<Value, Error> {
     let mut object = Map::new();
     fields(message, bytes, &mut object, depth)?;
-    let mut take = |name: &str| object.shift_remove(name).unwrap_or_default();
+    let mut take = |name: &str| object.remove(name).unwrap_or_default();
     Ok(match message.shape {
         Shape::Object => Value::Object(object),
         Shape::Quantity => match take("string") {

@@ -17,6 +17,7 @@
     )
 )]
 
+mod condition;
 mod definitions;
 mod network;
 mod plugin;

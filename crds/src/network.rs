@@ -5,6 +5,7 @@
     reason = "printer columns of one kind rightly repeat their type"
 )]
 
+use crate::condition::conditions;
 use crate::plugin::any_object;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
@@ -85,7 +86,7 @@ pub struct NetworkStatus {
     pub nodes: NodeCount,
     /// `Ready`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 }
 
@@ -148,6 +149,6 @@ pub struct NetworkNodeStatus {
     pub plan_digest: Option<String>,
     /// `Ready`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 }

@@ -7,6 +7,7 @@
 
 pub(crate) mod grants;
 
+use crate::condition::conditions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -113,7 +114,7 @@ pub struct PluginStatus {
     pub nodes: Vec<PluginNode>,
     /// `Ready`, and `GrantsMissing` when the plugin wants rights that the spec does not give.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 }
 

@@ -241,29 +241,14 @@ fn shown(object: Option<&Value>) -> Result<String, Fault> {
     };
     // Items of lists come without them.
     for field in ["apiVersion", "kind"] {
-        object
-            .as_object_mut()
-            .map(|object| object.shift_remove(field));
+        object.as_object_mut().map(|object| object.remove(field));
     }
     if let Some(metadata) = object["metadata"].as_object_mut() {
         for field in ["managedFields", "resourceVersion"] {
-            metadata.shift_remove(field);
+            metadata.remove(field);
         }
     }
-    sort(&mut object);
     serde_saphyr::to_string(&object).map_err(|error| Fault::new("writing YAML", error, ""))
-}
-
-/// Brings fields in the order of their names, so that only their values matter.
-fn sort(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.sort_keys();
-            map.values_mut().for_each(sort);
-        }
-        Value::Array(items) => items.iter_mut().for_each(sort),
-        _ => {}
-    }
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl Plugin for CertificateRequests {
             return Ok(());
         };
         for key in ["username", "uid", "groups", "extra"] {
-            spec.shift_remove(key);
+            spec.remove(key);
         }
         spec.insert("username".to_owned(), user.name.clone().into());
         if !user.uid.is_empty() {

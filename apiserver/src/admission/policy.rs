@@ -127,7 +127,7 @@ impl Policies {
             namespace = scene.namespace(name)?.clone();
             for hidden in ["managedFields", "ownerReferences"] {
                 if let Some(metadata) = namespace["metadata"].as_object_mut() {
-                    metadata.shift_remove(hidden);
+                    metadata.remove(hidden);
                 }
             }
         }

@@ -64,7 +64,7 @@ pub(super) fn sync(merged: &mut Value, config: &Value, writer: &Writer<'_>) {
             }
         };
     annotations(&mut config, &mut |a| {
-        a.shift_remove(ANNOTATION);
+        a.remove(ANNOTATION);
     });
     let text = format!("{config}\n");
     if text.len() <= MAX_BYTES {

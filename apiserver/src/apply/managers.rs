@@ -185,7 +185,7 @@ pub(super) fn encode(mut managers: Vec<Manager>, object: &mut Value) {
         return;
     };
     if managers.is_empty() {
-        meta.shift_remove("managedFields");
+        meta.remove("managedFields");
         return;
     }
     let entries: Vec<Value> = managers.into_iter().map(Manager::encode).collect();

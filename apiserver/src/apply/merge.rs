@@ -145,7 +145,7 @@ pub(crate) fn remove(value: &mut Value, gone: &Set, slot: Slot<'_>) -> bool {
                     Some(inner) => remove(inner, children, child(object, key)),
                 };
                 if empty {
-                    map.shift_remove(&**key);
+                    map.remove(&**key);
                 }
             }
             map.is_empty()

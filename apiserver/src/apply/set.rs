@@ -159,13 +159,13 @@ impl Set {
 
     /// Writes `FieldsV1`.
     pub(crate) fn encode(&self) -> Value {
-        let mut map = Map::with_capacity(self.entries.len());
+        let mut map = Map::new();
         for (element, entry) in &self.entries {
             let mut inner = entry.children.encode();
             if let (Value::Object(inner), true) = (&mut inner, entry.member) {
                 // A path that only ends here is an empty object; the dot tells it from a step.
                 if !inner.is_empty() {
-                    inner.shift_insert(0, ".".to_owned(), Value::Object(Map::new()));
+                    inner.insert(".".to_owned(), Value::Object(Map::new()));
                 }
             }
             map.insert(element.encode(), inner);

@@ -197,7 +197,7 @@ fn parse_body(bytes: &[u8], content_type: &str) -> Option<Value> {
 fn omit_managed_fields(value: &mut Value) {
     let of = |object: &mut Value| {
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.shift_remove("managedFields");
+            metadata.remove("managedFields");
         }
     };
     of(value);

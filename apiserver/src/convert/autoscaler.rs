@@ -102,14 +102,14 @@ fn split(metrics: Option<Value>, field: &str) -> (Option<Value>, Option<Value>) 
 }
 
 fn remove(object: &mut Value, part: &str, field: &str) -> Option<Value> {
-    object.get_mut(part)?.as_object_mut()?.shift_remove(field)
+    object.get_mut(part)?.as_object_mut()?.remove(field)
 }
 
 fn take_annotation(object: &mut Value, name: &str) -> Result<Option<Value>, String> {
     let annotations = object
         .pointer_mut("/metadata/annotations")
         .and_then(Value::as_object_mut);
-    let Some(text) = annotations.and_then(|annotations| annotations.shift_remove(name)) else {
+    let Some(text) = annotations.and_then(|annotations| annotations.remove(name)) else {
         return Ok(None);
     };
     serde_json::from_str(text.as_str().unwrap_or_default())

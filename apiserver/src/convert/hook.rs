@@ -166,7 +166,7 @@ fn accept(old: Value, mut new: Value, wanted: &str) -> Result<Value, String> {
     for key in ["labels", "annotations"] {
         match after.get(key) {
             Some(value) => metadata.insert(key.to_owned(), value.clone()),
-            None => metadata.shift_remove(key),
+            None => metadata.remove(key),
         };
     }
     new["metadata"] = metadata.into();

@@ -81,7 +81,7 @@ impl Taken {
 
 fn set(names: &mut Map<String, Value>, field: &str, list: Vec<Value>) {
     if list.is_empty() {
-        names.shift_remove(field);
+        names.remove(field);
     } else {
         names.insert(field.to_owned(), list.into());
     }

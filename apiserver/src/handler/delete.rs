@@ -261,7 +261,7 @@ fn set_finalizers(object: &mut Value, propagation: Option<Propagation>) {
     }
     if finalizers.is_empty() {
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.shift_remove("finalizers");
+            metadata.remove("finalizers");
         }
     } else {
         object["metadata"]["finalizers"] = json!(finalizers);

@@ -66,7 +66,7 @@ pub(super) fn check_place(call: &Call, object: &mut Value) -> Result<(), StatusE
         .unwrap_or_default()
     {
         "" if namespace.is_empty() => {
-            metadata.shift_remove("namespace");
+            metadata.remove("namespace");
         }
         "" => {
             metadata.insert("namespace".into(), namespace.into());
@@ -116,7 +116,7 @@ pub(super) fn begin(call: &Call, object: &mut Value) -> Result<bool, StatusError
         "deletionGracePeriodSeconds",
         "generation",
     ] {
-        metadata.shift_remove(field);
+        metadata.remove(field);
     }
     metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
     metadata.insert("creationTimestamp".into(), now().to_string().into());
@@ -178,11 +178,11 @@ pub(super) fn carry_over(call: &Call, old: &Value, new: &mut Value) -> Result<()
         "resourceVersion",
     ];
     let metadata = of_mut(new)?;
-    metadata.shift_remove("selfLink");
+    metadata.remove("selfLink");
     for field in kept {
         match of(old).get(field) {
             Some(value) => drop(metadata.insert(field.to_owned(), value.clone())),
-            None => drop(metadata.shift_remove(field)),
+            None => drop(metadata.remove(field)),
         }
     }
     Ok(())

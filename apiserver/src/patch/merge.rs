@@ -27,7 +27,7 @@ fn merge(target: &mut Value, patch: Value) {
     if let Value::Object(target) = target {
         for (key, value) in patch {
             if value.is_null() {
-                target.shift_remove(&key);
+                target.remove(&key);
             } else {
                 merge(target.entry(key).or_insert(Value::Null), value);
             }

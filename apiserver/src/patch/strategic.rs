@@ -51,7 +51,7 @@ pub(super) fn merge_map(
     match patch.get(PATCH) {
         None => {}
         Some(Value::String(directive)) if directive == "replace" => {
-            patch.shift_remove(PATCH);
+            patch.remove(PATCH);
             return Ok(patch);
         }
         Some(Value::String(directive)) if directive == "delete" => return Ok(Map::new()),
@@ -70,7 +70,7 @@ fn retain_keys(
     original: &mut Map<String, Value>,
     patch: &mut Map<String, Value>,
 ) -> Result<(), PatchError> {
-    let Some(kept) = patch.shift_remove(RETAIN_KEYS) else {
+    let Some(kept) = patch.remove(RETAIN_KEYS) else {
         return Ok(());
     };
     let Value::Array(kept) = kept else {
@@ -100,7 +100,7 @@ fn set_orders(
         .cloned()
         .collect();
     for directive in orders {
-        let Some(Value::Array(order)) = patch.shift_remove(&directive) else {
+        let Some(Value::Array(order)) = patch.remove(&directive) else {
             return malformed(format!("{directive} must be a list"));
         };
         let Some(name) = directive.strip_prefix(ORDER) else {
@@ -108,7 +108,7 @@ fn set_orders(
         };
         let before = take_list(original, name)?;
         let change = take_list(patch, name)?;
-        patch.shift_remove(name);
+        patch.remove(name);
         let (list, rule) = kind.field(name);
         let key = rule.key.as_deref();
         lists::check_order(change.as_deref().unwrap_or_default(), &order, key)?;
@@ -150,7 +150,7 @@ fn merge_field(
         return Ok(());
     }
     if value.is_null() {
-        original.shift_remove(&key);
+        original.remove(&key);
         return Ok(());
     }
     let Some(before) = original.get_mut(&key) else {

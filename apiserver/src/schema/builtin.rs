@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use k8s_openapi::schemars::generate::SchemaSettings;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
+use super::kinds::referred;
 use super::lists;
 use super::node::{
     Definition, Field, ListKind, ListNode, Node, NodeRef, ObjectNode, PatchRule, Shape, Text,
@@ -34,9 +34,9 @@ pub(crate) fn schema(group: &str, version: &str, kind: &str) -> Option<Arc<Schem
     if let Some(schema) = compiled.schemas.get(&key) {
         return Some(schema.clone());
     }
-    let (root, sources) = generate(&[entry]);
+    let sources = kinds::definitions(&[entry], |name| compiled.definitions.contains_key(name));
     fill(&mut compiled.definitions, &sources);
-    let root = compiled.definitions.get(root.first()?)?.clone();
+    let root = compiled.definitions.get(entry.definition)?.clone();
     let schema = Arc::new(Schema::new(
         entry.kind,
         group,
@@ -57,29 +57,6 @@ pub(crate) fn object_meta() -> NodeRef {
         metadata.map_or_else(|| NodeRef::from(Node::default()), |f| f.node.clone())
     });
     NODE.clone()
-}
-
-/// The definition names of `kinds` and the JSON schemas of everything they refer to.
-pub(crate) fn generate(kinds: &[&kinds::Kind]) -> (Vec<String>, Map<String, Value>) {
-    let mut generator = SchemaSettings::draft2020_12()
-        .with(|s| {
-            s.definitions_path = "/components/schemas".into();
-            s.meta_schema = None;
-            s.transforms.clear();
-        })
-        .into_generator();
-    let roots = kinds
-        .iter()
-        .filter_map(|k| {
-            let reference = (k.generate)(&mut generator);
-            reference_name(reference.as_value()).map(str::to_owned)
-        })
-        .collect();
-    (roots, generator.take_definitions(true))
-}
-
-fn reference_name(schema: &Value) -> Option<&str> {
-    schema.get("$ref")?.as_str()?.rsplit('/').next()
 }
 
 fn fill(definitions: &mut Definitions, sources: &Map<String, Value>) {
@@ -152,7 +129,7 @@ fn compile(definitions: &Definitions, name: Option<&str>, source: &Value) -> Nod
 }
 
 fn child(definitions: &Definitions, source: &Value) -> NodeRef {
-    if let Some(shared) = reference_name(source).and_then(|name| definitions.get(name)) {
+    if let Some(shared) = referred(source).and_then(|name| definitions.get(name)) {
         return NodeRef::Shared(shared.clone());
     }
     NodeRef::from(compile(definitions, None, source))
@@ -189,7 +166,7 @@ fn object(definitions: &Definitions, name: Option<&str>, source: &Value) -> Shap
 
 fn named(definitions: &Definitions, owner: Option<&str>, field: &str, source: &Value) -> Field {
     let note = owner.and_then(|owner| lists::of_field(owner, field));
-    let node = match reference_name(source).and_then(|name| definitions.get(name)) {
+    let node = match referred(source).and_then(|name| definitions.get(name)) {
         Some(shared) => NodeRef::Shared(shared.clone()),
         None => {
             let mut node = compile(definitions, None, source);

@@ -30,7 +30,7 @@ fn fill(object: &ObjectNode, map: &mut Map<String, Value>) {
                 && !field.node.nullable
                 && map.get(&*field.name).is_some_and(Value::is_null) =>
             {
-                map.shift_remove(&*field.name);
+                map.remove(&*field.name);
             }
             _ => {}
         }

@@ -1,14 +1,11 @@
-//! The built-in kinds and the generators of their schemas.
+//! The built-in kinds and the schemas of what they are made of, as the build script describes them.
 
-use k8s_openapi::api::{
-    admissionregistration, apps, authentication, authorization, autoscaling, batch, certificates,
-    coordination, core, discovery, events, flowcontrol, networking, node, policy, rbac, resource,
-    scheduling, storage, storagemigration,
-};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
-use k8s_openapi::apimachinery::pkg::apis::meta;
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration;
-use k8s_openapi::schemars::{Schema, SchemaGenerator};
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::sync::LazyLock;
+
+use flate2::read::GzDecoder;
+use serde_json::{Map, Value};
 
 /// One built-in kind.
 #[derive(Clone, Copy, Debug)]
@@ -16,73 +13,18 @@ pub(crate) struct Kind {
     pub(crate) group: &'static str,
     pub(crate) version: &'static str,
     pub(crate) kind: &'static str,
-    /// Adds the type and all it refers to, and returns the reference.
-    pub(crate) generate: fn(&mut SchemaGenerator) -> Schema,
-}
-
-macro_rules! kinds {
-    ($( $group:literal $version:literal $module:path { $($kind:ident)* } )*) => {
-        &[$($( Kind {
-            group: $group,
-            version: $version,
-            kind: stringify!($kind),
-            generate: {
-                fn generate(generator: &mut SchemaGenerator) -> Schema {
-                    use $module as module;
-                    generator.subschema_for::<module::$kind>()
-                }
-                generate
-            },
-        }, )*)*]
-    };
+    /// The name of its schema.
+    pub(crate) definition: &'static str,
 }
 
 /// Every built-in kind davit knows, stable versions only.
-pub(crate) const KINDS: &[Kind] = kinds! {
-    "" "v1" core::v1 {
-        Binding ComponentStatus ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolume
-        PersistentVolumeClaim Pod PodTemplate ReplicationController ResourceQuota Secret Service
-        ServiceAccount
-    }
-    "" "v1" meta::v1 { Status APIResourceList DeleteOptions }
-    "admissionregistration.k8s.io" "v1" admissionregistration::v1 {
-        MutatingAdmissionPolicy MutatingAdmissionPolicyBinding MutatingWebhookConfiguration
-        ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding ValidatingWebhookConfiguration
-    }
-    "apiextensions.k8s.io" "v1" apiextensions::v1 { CustomResourceDefinition }
-    "apiregistration.k8s.io" "v1" apiregistration::v1 { APIService }
-    "apps" "v1" apps::v1 { ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet }
-    "authentication.k8s.io" "v1" authentication::v1 { SelfSubjectReview TokenRequest TokenReview }
-    "authorization.k8s.io" "v1" authorization::v1 {
-        LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview SubjectAccessReview
-    }
-    "autoscaling" "v1" autoscaling::v1 { HorizontalPodAutoscaler Scale }
-    "autoscaling" "v2" autoscaling::v2 { HorizontalPodAutoscaler }
-    "batch" "v1" batch::v1 { CronJob Job }
-    "certificates.k8s.io" "v1" certificates::v1 {
-        CertificateSigningRequest ClusterTrustBundle PodCertificateRequest
-    }
-    "coordination.k8s.io" "v1" coordination::v1 { Lease }
-    "discovery.k8s.io" "v1" discovery::v1 { EndpointSlice }
-    "events.k8s.io" "v1" events::v1 { Event }
-    "flowcontrol.apiserver.k8s.io" "v1" flowcontrol::v1 { FlowSchema PriorityLevelConfiguration }
-    "networking.k8s.io" "v1" networking::v1 {
-        IPAddress Ingress IngressClass NetworkPolicy ServiceCIDR
-    }
-    "node.k8s.io" "v1" node::v1 { RuntimeClass }
-    "policy" "v1" policy::v1 { Eviction PodDisruptionBudget }
-    "rbac.authorization.k8s.io" "v1" rbac::v1 {
-        ClusterRole ClusterRoleBinding Role RoleBinding
-    }
-    "resource.k8s.io" "v1" resource::v1 {
-        DeviceClass DeviceTaintRule ResourceClaim ResourceClaimTemplate ResourceSlice
-    }
-    "scheduling.k8s.io" "v1" scheduling::v1 { PriorityClass }
-    "storage.k8s.io" "v1" storage::v1 {
-        CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment VolumeAttributesClass
-    }
-    "storagemigration.k8s.io" "v1" storagemigration::v1 { StorageVersionMigration }
-};
+pub(crate) const KINDS: &[Kind] = include!(concat!(env!("OUT_DIR"), "/kinds.rs"));
+
+/// Schemas without descriptions: a name, a tab and JSON on each line.
+const DEFINITIONS: &str = include_str!(concat!(env!("OUT_DIR"), "/definitions.txt"));
+
+/// The same with descriptions.
+const DESCRIBED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/described.txt.gz"));
 
 /// The kind's entry.
 pub(crate) fn find(group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
@@ -94,4 +36,68 @@ pub(crate) fn find(group: &str, version: &str, kind: &str) -> Option<&'static Ki
 /// Whether a kind of the core group belongs to the API machinery rather than to the core types.
 pub(crate) fn is_meta(kind: &str) -> bool {
     matches!(kind, "Status" | "APIResourceList" | "DeleteOptions")
+}
+
+/// The schemas of some kinds and of all that they refer to, by name and without descriptions, but for those that are `known`
+/// and what only they refer to.
+pub(crate) fn definitions(kinds: &[&Kind], known: impl Fn(&str) -> bool) -> Map<String, Value> {
+    static LINES: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| by_name(DEFINITIONS));
+    closure(kinds, &LINES, known)
+}
+
+/// The same with descriptions. Unpacks them all, so callers keep what they make of them.
+pub(crate) fn described(kinds: &[&Kind]) -> Map<String, Value> {
+    let mut text = String::new();
+    if let Err(error) = GzDecoder::new(DESCRIBED).read_to_string(&mut text) {
+        tracing::error!(%error, "the built-in descriptions are damaged");
+        return definitions(kinds, |_| false);
+    }
+    closure(kinds, &by_name(&text), |_| false)
+}
+
+fn by_name(lines: &str) -> HashMap<&str, &str> {
+    lines
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .collect()
+}
+
+fn closure(
+    kinds: &[&Kind],
+    lines: &HashMap<&str, &str>,
+    known: impl Fn(&str) -> bool,
+) -> Map<String, Value> {
+    let mut found = Map::new();
+    let mut wanted: Vec<String> = kinds
+        .iter()
+        .map(|kind| kind.definition.to_owned())
+        .collect();
+    while let Some(name) = wanted.pop() {
+        if found.contains_key(&name) || known(&name) {
+            continue;
+        }
+        let Some(Ok(schema)) = lines
+            .get(name.as_str())
+            .map(|json| serde_json::from_str(json))
+        else {
+            continue;
+        };
+        references(&schema, &mut wanted);
+        found.insert(name, schema);
+    }
+    found
+}
+
+/// The last part of a `$ref`.
+pub(crate) fn referred(schema: &Value) -> Option<&str> {
+    schema.get("$ref")?.as_str()?.rsplit('/').next()
+}
+
+fn references(schema: &Value, out: &mut Vec<String>) {
+    out.extend(referred(schema).map(str::to_owned));
+    match schema {
+        Value::Object(map) => map.values().for_each(|inner| references(inner, out)),
+        Value::Array(items) => items.iter().for_each(|inner| references(inner, out)),
+        _ => {}
+    }
 }

@@ -102,7 +102,7 @@ pub(crate) fn carry(new: &mut Value, old: &Value, key: &str) {
             new.insert(key.to_owned(), value.clone());
         }
         None => {
-            new.shift_remove(key);
+            new.remove(key);
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn prepare_update(context: &Context<'_>, new: &mut Value, old: &Value
         root.insert("status".to_owned(), status);
     }
     let status = ensure(root, "status");
-    status.shift_remove("conditions");
+    status.remove("conditions");
     if !conditions.is_empty() {
         let timed = conditions
             .into_iter()

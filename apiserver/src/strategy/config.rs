@@ -13,7 +13,7 @@ const MAX_BYTES: usize = 1024 * 1024;
 
 /// Texts given as they are become data.
 pub(super) fn secret_defaults(secret: &mut Map<String, Value>) {
-    let Some(Value::Object(texts)) = secret.shift_remove("stringData") else {
+    let Some(Value::Object(texts)) = secret.remove("stringData") else {
         return;
     };
     if texts.is_empty() {

@@ -305,6 +305,6 @@ pub(super) fn defaults(crd: &mut Map<String, Value>) {
     if let Some(spec) = object(crd, "spec")
         && spec.get("preserveUnknownFields") == Some(&Value::Bool(false))
     {
-        spec.shift_remove("preserveUnknownFields");
+        spec.remove("preserveUnknownFields");
     }
 }

@@ -37,7 +37,7 @@ impl Strategy for Custom {
     fn prepare_create(&self, _context: &Context<'_>, object: &mut Value) {
         reset_metadata(object, true);
         if let Some(root) = object.as_object_mut().filter(|_| self.options.status) {
-            root.shift_remove("status");
+            root.remove("status");
         }
     }
 
@@ -85,7 +85,7 @@ impl Custom {
             for (key, value) in [("managedFields", managed), ("resourceVersion", revision)] {
                 match value {
                     Some(value) => meta.insert(key.to_owned(), value),
-                    None => meta.shift_remove(key),
+                    None => meta.remove(key),
                 };
             }
         }

@@ -30,9 +30,9 @@ pub(crate) fn reset_metadata(object: &mut Value, generation: bool) {
     };
     let meta = ensure(root, "metadata");
     for key in SYSTEM {
-        meta.shift_remove(key);
+        meta.remove(key);
     }
-    meta.shift_remove("generation");
+    meta.remove("generation");
     if generation {
         meta.insert("generation".to_owned(), 1.into());
     }
@@ -55,7 +55,7 @@ pub(crate) fn carry_metadata(new: &mut Value, old: &Value) {
             meta.insert(key.to_owned(), value.clone());
         }
     }
-    meta.shift_remove("selfLink");
+    meta.remove("selfLink");
     set_generation(meta, old.int("generation"));
 }
 
@@ -65,7 +65,7 @@ fn set_generation(meta: &mut Map<String, Value>, generation: Option<i64>) {
             meta.insert("generation".to_owned(), generation.into());
         }
         None => {
-            meta.shift_remove("generation");
+            meta.remove("generation");
         }
     }
 }
@@ -107,7 +107,7 @@ pub(crate) fn only(new: &mut Value, old: &Value, key: &str) {
             meta.insert("ownerReferences".to_owned(), owners.clone());
         }
         None => {
-            meta.shift_remove("ownerReferences");
+            meta.remove("ownerReferences");
         }
     }
 }
@@ -132,7 +132,7 @@ impl Strategy for Builtin {
             && self.behavior.status
             && !self.behavior.status_on_create
         {
-            root.shift_remove("status");
+            root.remove("status");
         }
         if let Some(prepare) = self.behavior.create {
             prepare(context, object);

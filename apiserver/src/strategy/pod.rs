@@ -135,7 +135,7 @@ fn narrow(new: &mut Value, old: &Value, spec_keys: &[&str], container_keys: &[&s
     for key in spec_keys {
         match wanted.get(*key) {
             Some(value) => spec.insert((*key).to_owned(), value.clone()),
-            None => spec.shift_remove(*key),
+            None => spec.remove(*key),
         };
     }
     for list in LISTS {

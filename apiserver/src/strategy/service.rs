@@ -23,7 +23,7 @@ pub(super) fn spec_defaults(spec: &mut Map<String, Value>) {
         let config = ensure(spec, "sessionAffinityConfig");
         default_absent(ensure(config, "clientIP"), "timeoutSeconds", 10_800);
     } else {
-        spec.shift_remove("sessionAffinityConfig");
+        spec.remove("sessionAffinityConfig");
     }
     let kind = text(spec, "type");
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
@@ -105,14 +105,14 @@ pub(super) fn prepare_update(context: &Context<'_>, new: &mut Value, old: &Value
     } else if kind == "ExternalName" {
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             if spec.get(key) == old.get(key) {
-                spec.shift_remove(key);
+                spec.remove(key);
             }
         }
     }
     // A name that is not changed along with the type goes with it.
     let named = kind != "ExternalName" && old.text("type") == "ExternalName";
     if named && spec.get("externalName") == old.get("externalName") {
-        spec.shift_remove("externalName");
+        spec.remove("externalName");
     }
     carry_node_ports(spec, &kind, old);
     normalize_addresses(spec);
@@ -132,7 +132,7 @@ fn carry_node_ports(spec: &mut Map<String, Value>, kind: &str, old: &Value) {
         if keep && before.has("nodePort") {
             default(port, "nodePort", before.at("nodePort").clone());
         } else if leaving && port.get("nodePort") == before.get("nodePort") {
-            port.shift_remove("nodePort");
+            port.remove("nodePort");
         }
     }
     if leaving {
@@ -142,7 +142,7 @@ fn carry_node_ports(spec: &mut Map<String, Value>, kind: &str, old: &Value) {
             "allocateLoadBalancerNodePorts",
         ] {
             if spec.get(key) == old.get(key) {
-                spec.shift_remove(key);
+                spec.remove(key);
             }
         }
     } else if keep && old.has("healthCheckNodePort") && kind == "LoadBalancer" {

@@ -210,8 +210,8 @@ pub(super) fn volume_update(context: &Context<'_>, new: &Value, old: &Value, out
 fn without_secrets(source: &Value) -> Value {
     let mut source = source.clone();
     if let Some(map) = source.as_object_mut() {
-        map.shift_remove("controllerExpandSecretRef");
-        map.shift_remove("nodeExpandSecretRef");
+        map.remove("controllerExpandSecretRef");
+        map.remove("nodeExpandSecretRef");
     }
     source
 }

@@ -215,8 +215,6 @@ pub(crate) fn to_json(value: &Cel) -> Result<Value, String> {
             for (key, value) in map.map.iter() {
                 object.insert(key.to_string(), to_json(value)?);
             }
-            // The map of the evaluator has no order of its own.
-            object.sort_keys();
             Value::Object(object)
         }
         Cel::Timestamp(time) => {

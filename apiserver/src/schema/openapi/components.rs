@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use super::{Edition, ResourceInfo};
 use crate::schema::kinds::{self, Kind};
 use crate::schema::lists;
+use crate::schema::node;
 use crate::schema::node::{ListKind, PatchRule};
-use crate::schema::{builtin, node};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
@@ -65,14 +65,13 @@ pub(super) fn definitions(resources: &[ResourceInfo], edition: Edition) -> Value
     }
     // Custom kinds refer to metadata, which any built-in kind brings along.
     want("", "v1", "ConfigMap");
-    let (roots, sources) = builtin::generate(&wanted);
     let mut out = Map::new();
-    for (name, source) in sources {
+    for (name, source) in kinds::described(&wanted) {
         let definition = builtin_definition(&name, source, edition);
         out.insert(name, definition);
     }
-    for (root, kind) in roots.iter().zip(&wanted) {
-        if let Some(definition) = out.get_mut(root) {
+    for kind in &wanted {
+        if let Some(definition) = out.get_mut(kind.definition) {
             let kind = group_version_kind(kind.group, kind.version, kind.kind);
             definition["x-kubernetes-group-version-kind"] = json!([kind]);
         }
@@ -96,7 +95,6 @@ pub(super) fn definitions(resources: &[ResourceInfo], edition: Edition) -> Value
             out.insert(name, list);
         }
     }
-    out.sort_keys();
     Value::Object(out)
 }
 
@@ -169,13 +167,13 @@ fn builtin_definition(name: &str, source: Value, edition: Edition) -> Value {
     let Value::Object(mut map) = source else {
         return source;
     };
-    let opaque = map.shift_remove("oneOf").is_some();
-    if map.shift_remove("x-kubernetes-int-or-string").is_some() {
+    let opaque = map.remove("oneOf").is_some();
+    if map.remove("x-kubernetes-int-or-string").is_some() {
         int_or_string(name, &mut map, edition);
         return Value::Object(map);
     }
     if opaque || name.ends_with(".JSON") {
-        map.shift_remove("type");
+        map.remove("type");
         return Value::Object(map);
     }
     if lists::of_type(name).and_then(|n| n.atomic) == Some(true) {

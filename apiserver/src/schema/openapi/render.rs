@@ -50,7 +50,7 @@ fn place(parameter: Parameter, location: &str, edition: Edition) -> Value {
         Edition::V3 => {
             out["schema"] = json!({"type": parameter.kind, "uniqueItems": true});
             if let Some(map) = out.as_object_mut() {
-                map.shift_remove("uniqueItems");
+                map.remove("uniqueItems");
             }
         }
     }

@@ -122,7 +122,7 @@ fn tolerations(new: &Value, old: &Value, at: &Path<'_>, out: &mut Errors) {
     let stripped = |t: &Value| {
         let mut t = t.clone();
         if let Some(map) = t.as_object_mut() {
-            map.shift_remove("tolerationSeconds");
+            map.remove("tolerationSeconds");
         }
         t
     };

@@ -293,7 +293,7 @@ fn objects_are_refused_with_kubernetes_words() {
                 "PodDisruptionBudget",
                 json!({"spec": {"minAvailable": 1, "maxUnavailable": 1}}),
             ),
-            "spec: Invalid value: {\"minAvailable\":1,\"maxUnavailable\":1}: minAvailable and maxUnavailable cannot be both set",
+            "spec: Invalid value: {\"maxUnavailable\":1,\"minAvailable\":1}: minAvailable and maxUnavailable cannot be both set",
         ),
         (
             object(
