@@ -1,5 +1,5 @@
 //! The store in a directory: `lock`, `format` (which database is the current one), `mark` (what it must at least contain) and
-//! `sled-<number>/`. A directory without a format file is not a store yet: making one can be interrupted anywhere.
+//! `sled-<number>/`, a database with a log in front. A directory without a format file is not a store yet: making one can be interrupted anywhere.
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -12,20 +12,26 @@ use super::state::{Change, State, Trim};
 use super::{Error, Event, Keyring, Options};
 
 mod database;
+mod fold;
 mod format;
 mod guard;
 mod layout;
 mod load;
 mod lock;
+mod log;
+mod logged;
 mod mark;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod writes;
 
-use database::{Database, Loaded, Writes};
+use database::Loaded;
 use format::Format;
 use lock::DirLock;
+use logged::Logged;
 use mark::Mark;
+use writes::Writes;
 
 /// A file is worth rewriting when it has grown over this many times what lives in it, and some more.
 const BLOAT_FACTOR: u64 = 6;
@@ -83,7 +89,7 @@ struct DiskJournal {
     dir: PathBuf,
     options: Options,
     /// Missing only after a failed commit.
-    database: Option<Database>,
+    database: Option<Logged>,
     number: u64,
     mark: Mark,
     _lock: DirLock,
@@ -95,7 +101,7 @@ impl DiskJournal {
         save_keys(options)?;
         // Leftovers of a making that was interrupted; nothing in them was ever acknowledged.
         remove_databases(dir, None)?;
-        let database = Database::create(&database_dir(dir, number), state, options)?;
+        let database = Logged::create(&database_dir(dir, number), state, options)?;
         let mut mark = Mark::create(dir)?;
         Format::newest(number).write(dir)?;
         note(&mut mark, state.revision());
@@ -125,8 +131,7 @@ impl DiskJournal {
         if !path.join("db").is_file() {
             return Err(missing("database"));
         }
-        let database = Database::open(&path, options)?;
-        let Loaded { state, unsealed } = database.load()?;
+        let (database, Loaded { state, unsealed }) = Logged::open(&path, format.format, options)?;
         if state.revision() < mark.revision() {
             let (found, expected) = (state.revision(), mark.revision());
             if !accept_loss(dir)? {
@@ -199,7 +204,7 @@ impl Journal for DiskJournal {
             .iter()
             .any(|change| matches!(change.event, Event::Put { .. }));
         self.check_room(puts).map_err(CommitError::Refused)?;
-        let Some(database) = &self.database else {
+        let Some(database) = &mut self.database else {
             return Err(CommitError::Failed(Error::Closed));
         };
         let mut writes = Writes::default();
@@ -215,7 +220,7 @@ impl Journal for DiskJournal {
             writes.set_floor(trim.floor, trim.digest, trim.time);
         }
         if let Err(error) = database.write(writes) {
-            self.database.take().into_iter().for_each(Database::abandon);
+            self.database.take().into_iter().for_each(Logged::abandon);
             return Err(CommitError::Failed(error));
         }
         if let Some(change) = changes.last() {
@@ -237,18 +242,18 @@ impl Journal for DiskJournal {
         }
         let number = self.number + 1;
         remove_database(&self.dir, number)?;
-        let database = Database::create(&database_dir(&self.dir, number), state, &self.options)?;
+        let database = Logged::create(&database_dir(&self.dir, number), state, &self.options)?;
         self.number = number;
         if let Err(error) = Format::newest(number).write(&self.dir) {
             // It is unknown which database a restart would open, so neither may be written to.
             database.abandon();
-            self.database.take().into_iter().for_each(Database::abandon);
+            self.database.take().into_iter().for_each(Logged::abandon);
             return Err(error);
         }
         self.database
             .replace(database)
             .into_iter()
-            .for_each(Database::close);
+            .for_each(Logged::close);
         if let Err(error) = remove_databases(&self.dir, Some(number)) {
             tracing::warn!(%error, "an old database of the store is left behind until the next start");
         }
@@ -256,7 +261,7 @@ impl Journal for DiskJournal {
     }
 
     fn bloated(&self, live_bytes: u64) -> bool {
-        let file = self.database.as_ref().map_or(0, Database::file_bytes);
+        let file = self.database.as_ref().map_or(0, Logged::file_bytes);
         file > BLOAT_FACTOR * live_bytes + BLOAT_BYTES
     }
 
@@ -274,7 +279,7 @@ impl Journal for DiskJournal {
 impl Drop for DiskJournal {
     fn drop(&mut self) {
         self.settle();
-        self.database.take().into_iter().for_each(Database::close);
+        self.database.take().into_iter().for_each(Logged::close);
     }
 }
 

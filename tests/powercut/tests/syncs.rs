@@ -45,7 +45,7 @@ fn each_acknowledged_write_follows_a_real_sync() {
         found.map(|(number, _)| number).collect::<Vec<_>>()
     };
     // One writer: between any two acknowledgements lies a sync of its own.
-    let syncs = at("sled-1/db>", "fdatasync(");
+    let syncs = at("sled-1/log-", "fdatasync(");
     let acks = at("\\n", "write(1<");
     assert_eq!(acks.len(), STEPS);
     for pair in acks.windows(2) {

@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 
 use sled::Batch;
 
-use super::super::clock::Millis;
-use super::super::digest::Digest;
-use super::super::record::{Flaw, Record, largest_bytes};
-use super::super::state::{Dropped, State};
-use super::super::{Error, Keyring, Options, Revision};
+use super::super::record::{Flaw, Record};
+use super::super::state::State;
+use super::super::{Error, Keyring, Options};
 use super::guard::fenced;
-use super::layout::{self, PIECE_BYTES};
 use super::load::Loader;
 use super::sync;
+use super::writes::Writes;
 
 /// sled writes and reuses its file in pieces of this size, and holds one or two of them in memory.
 const SEGMENT_BYTES: usize = 2 << 20;
@@ -44,39 +42,6 @@ pub(super) struct Loaded {
     pub(super) unsealed: usize,
 }
 
-/// Writes that become durable together.
-#[derive(Debug, Default)]
-pub(super) struct Writes {
-    batch: Batch,
-    bytes: usize,
-}
-
-impl Writes {
-    /// Writes a record.
-    pub(super) fn put(&mut self, record: &Record, seal: Option<&Keyring>) -> Result<(), Error> {
-        let bytes = record.encode(seal)?;
-        self.bytes += bytes.len();
-        for (piece, part) in (0..).zip(bytes.chunks(PIECE_BYTES)) {
-            self.batch.insert(&layout::key(record.place, piece), part);
-        }
-        Ok(())
-    }
-
-    /// Removes the record of a version.
-    pub(super) fn drop_version(&mut self, dropped: &Dropped) {
-        let bytes = largest_bytes(dropped.key_bytes, dropped.value_bytes);
-        for piece in 0..bytes.div_ceil(PIECE_BYTES) as u16 {
-            self.batch.remove(&layout::key(dropped.place, piece));
-        }
-    }
-
-    /// Sets the oldest revision, with the digest of what lived then and when it was made.
-    pub(super) fn set_floor(&mut self, floor: Revision, digest: Digest, time: Millis) {
-        self.batch
-            .insert(layout::FLOOR_KEY, layout::floor(floor, digest, time));
-    }
-}
-
 impl Database {
     /// Makes a database that holds exactly `state`, durably.
     pub(super) fn create(dir: &Path, state: &State, options: &Options) -> Result<Self, Error> {
@@ -98,11 +63,11 @@ impl Database {
         let seeds = state.seeds().map(|(kv, op)| Record::alone(kv, op));
         for record in seeds.chain(state.changes().map(Record::of)) {
             writes.put(&record, self.seal.as_deref())?;
-            if writes.bytes >= COPY_BYTES {
-                self.write(std::mem::take(&mut writes))?;
+            if writes.bytes().len() >= COPY_BYTES {
+                self.write(&std::mem::take(&mut writes))?;
             }
         }
-        self.write(writes)
+        self.write(&writes)
     }
 
     /// Opens a database, or makes an empty one.
@@ -140,20 +105,32 @@ impl Database {
             })
     }
 
-    /// Makes writes durable, all or none of them. After an error nothing more may be written, and the database is abandoned.
-    pub(super) fn write(&self, writes: Writes) -> Result<(), Error> {
+    /// Makes writes durable at once.
+    fn write(&self, writes: &Writes) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        writes.add_to(&mut batch).ok_or_else(|| Error::Database {
+            detail: "writes that were just made cannot be read".to_owned(),
+        })?;
         let before = sync::syncs();
-        let written = fenced(|| {
-            self.db.apply_batch(writes.batch)?;
-            self.db.flush()
-        });
-        flatten(&self.dir, written)?;
+        self.apply(batch)?;
+        self.flush()?;
         if sync::syncs() == before {
             return Err(Error::Database {
                 detail: "it answered without syncing its file".to_owned(),
             });
         }
         Ok(())
+    }
+
+    /// Takes in writes, all or none of them, which are durable after some [`flush`](Self::flush). After an error nothing more may
+    /// be written.
+    pub(super) fn apply(&self, batch: Batch) -> Result<(), Error> {
+        flatten(&self.dir, fenced(|| self.db.apply_batch(batch)))
+    }
+
+    /// Makes durable what was taken in.
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        flatten(&self.dir, fenced(|| self.db.flush())).map(drop)
     }
 
     /// Reads everything back and checks that nothing is missing, old or changed.
@@ -183,9 +160,9 @@ impl Database {
         loaded.map_err(corrupt)?
     }
 
-    /// Bytes of its file.
-    pub(super) fn file_bytes(&self) -> u64 {
-        std::fs::metadata(self.dir.join("db")).map_or(0, |metadata| metadata.len())
+    /// Bytes of the file of a database in a directory.
+    pub(super) fn file_bytes(dir: &Path) -> u64 {
+        std::fs::metadata(dir.join("db")).map_or(0, |metadata| metadata.len())
     }
 
     /// Closes a database that works.

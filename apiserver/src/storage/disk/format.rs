@@ -6,8 +6,11 @@ use super::super::Error;
 use super::sync;
 
 /// The format written by this davit and the newest it can read.
-/// Format 2 may have sealed values, format 3 knows when changes were.
-pub(super) const NEWEST: u32 = 3;
+/// Format 2 may have sealed values, format 3 knows when changes were, format 4 has a log.
+pub(super) const NEWEST: u32 = LOGGED;
+
+/// The first format in which every database has a log in front.
+pub(super) const LOGGED: u32 = 4;
 
 const NAME: &str = "format";
 const TITLE: &str = "davit store";

@@ -31,8 +31,7 @@ pub(crate) extern "C" fn sync_file_range(
     result
 }
 
-/// How many syncs succeeded so far. Every commit checks that it grew, so a build in which sled reaches libc's function cannot
-/// acknowledge anything.
+/// How many syncs succeeded so far.
 pub(super) fn syncs() -> u64 {
     SYNCS.load(Ordering::Acquire)
 }

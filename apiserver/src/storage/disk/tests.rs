@@ -138,12 +138,12 @@ async fn a_directory_belongs_to_one_process() {
 async fn a_newer_format_is_left_alone() {
     let dir = filled().await;
     let format = dir.path().join("format");
-    fs::write(&format, "davit store\nformat 4\nsomething else\n").unwrap();
+    fs::write(&format, "davit store\nformat 5\nsomething else\n").unwrap();
     assert!(matches!(
         refused(dir.path()),
         Error::TooNew {
-            found: 4,
-            supported: 3,
+            found: 5,
+            supported: 4,
             ..
         }
     ));
@@ -200,6 +200,7 @@ async fn missing_parts_are_named() {
         ("mark", "mark of the highest revision is missing"),
         ("sled-1", "database is missing"),
         ("sled-1/db", "database is missing"),
+        ("sled-1/log-1", "log is missing"),
     ] {
         let dir = filled().await;
         let path = dir.path().join(part);

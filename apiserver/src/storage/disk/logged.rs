@@ -1,0 +1,135 @@
+//! A database with a log in front: commits are durable once they are in the log.
+use std::path::Path;
+
+use sled::Batch;
+
+use super::super::state::State;
+use super::super::{Error, Options};
+use super::database::{Database, Loaded};
+use super::fold::Fold;
+use super::format::LOGGED;
+use super::log::{Log, Opened};
+use super::writes::Writes;
+
+/// An open database and its log.
+#[derive(Debug)]
+pub(super) struct Logged {
+    log: Log,
+    fold: Fold,
+    dir: std::path::PathBuf,
+}
+
+impl Logged {
+    /// Makes a database that holds exactly `state`, durably.
+    pub(super) fn create(dir: &Path, state: &State, options: &Options) -> Result<Self, Error> {
+        let database = Database::create(dir, state, options)?;
+        match Log::create(dir) {
+            Ok(log) => Self::over(dir, database, log),
+            Err(error) => {
+                database.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens a database of some format, lets it catch up with its log, and reads it.
+    pub(super) fn open(
+        dir: &Path,
+        format: u32,
+        options: &Options,
+    ) -> Result<(Self, Loaded), Error> {
+        let opened = Log::open(dir)?;
+        if opened.is_none() && format >= LOGGED {
+            return Err(Error::Corrupt {
+                dir: dir.to_owned(),
+                detail: "its log is missing".to_owned(),
+            });
+        }
+        let database = Database::open(dir, options)?;
+        match Self::catch_up(dir, &database, opened) {
+            Ok((log, loaded)) => Ok((Self::over(dir, database, log)?, loaded)),
+            Err(error) => {
+                database.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    fn catch_up(
+        dir: &Path,
+        database: &Database,
+        opened: Option<Opened>,
+    ) -> Result<(Log, Loaded), Error> {
+        let (log, unsettled) = match opened {
+            Some(opened) => (opened.log, opened.unsettled),
+            None => (Log::create(dir)?, Vec::new()),
+        };
+        let mut batch = Batch::default();
+        let found = !unsettled.is_empty();
+        for payload in unsettled {
+            let read = Writes::from_bytes(payload).add_to(&mut batch);
+            read.ok_or_else(|| Error::Corrupt {
+                dir: dir.to_owned(),
+                detail: "a commit in its log makes no sense".to_owned(),
+            })?;
+        }
+        if found {
+            database.apply(batch)?;
+            database.flush()?;
+        }
+        Ok((log, database.load()?))
+    }
+
+    fn over(dir: &Path, database: Database, log: Log) -> Result<Self, Error> {
+        let fold = Fold::start(database, log.number())?;
+        let dir = dir.to_owned();
+        Ok(Self { log, fold, dir })
+    }
+
+    /// Makes writes durable, all or none of them. After an error nothing more may be written, and the database is abandoned.
+    pub(super) fn write(&mut self, writes: Writes) -> Result<(), Error> {
+        if let Some(awaited) = self.log.awaits() {
+            // What the full file holds is settled while the other one fills.
+            self.fold.settle();
+            self.fold.wait(awaited)?;
+        }
+        let settled = self.fold.settled()?;
+        let number = self.log.append(writes.bytes(), settled).map_err(|error| {
+            Error::io(format!("write the log in {}", self.dir.display()), error)
+        })?;
+        self.fold.write(number, writes);
+        Ok(())
+    }
+
+    /// Bytes of the database's file.
+    pub(super) fn file_bytes(&self) -> u64 {
+        Database::file_bytes(&self.dir)
+    }
+
+    /// Closes a database that works. It need not catch up with its log when it is opened again.
+    pub(super) fn close(mut self) {
+        let (database, settled) = self.fold.finish();
+        let noted = settled.map(|settled| self.log.append(&[], settled));
+        match noted {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the log did not close cleanly; what was acknowledged is safe")
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the database did not close cleanly; what was acknowledged is safe")
+            }
+        }
+        database.into_iter().for_each(Database::close);
+    }
+
+    /// Leaves a database that failed. It may try once more to write, and wait for ever, so a thread of its own does it.
+    pub(super) fn abandon(self) {
+        let thread = std::thread::Builder::new().name("store-abandon".to_owned());
+        if let Err(error) = thread.spawn(move || {
+            let (database, _) = self.fold.finish();
+            database.into_iter().for_each(Database::close);
+        }) {
+            tracing::warn!(%error, "a failed database could not be closed");
+        }
+    }
+}
