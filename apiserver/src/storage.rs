@@ -315,6 +315,8 @@ pub struct Options {
     pub history_age: Duration,
     /// The page cache of the database, in bytes. Nothing is read from it after the start, so little is enough.
     pub cache_bytes: u64,
+    /// The size of each of the two files of the log in front of the database.
+    pub log_bytes: u64,
     /// Writes are refused while the file system has less room than this.
     pub reserve_bytes: u64,
     /// Seals confidential values on disk; `None` seals nothing.
@@ -326,7 +328,8 @@ impl Default for Options {
         Self {
             history_bytes: 8 << 20,
             history_age: Duration::from_secs(3600),
-            cache_bytes: 8 << 20,
+            cache_bytes: 2 << 20,
+            log_bytes: 4 << 20,
             reserve_bytes: 64 << 20,
             seal: None,
         }

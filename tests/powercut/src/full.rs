@@ -10,10 +10,10 @@ use crate::machine::Tmpfs;
 use crate::workload;
 
 const WRITERS: usize = 4;
-/// Little more than an empty database takes.
-const SMALL: &str = "7m";
+/// Little more than an empty database and its log take.
+const SMALL: &str = "15m";
 /// Room for an empty database and the reserve.
-const SMALL_WITH_RESERVE: &str = "15m";
+const SMALL_WITH_RESERVE: &str = "23m";
 const LARGE: &str = "512m";
 /// More than fits.
 const STEPS: u64 = 100_000;

@@ -88,6 +88,7 @@ fn cut(unflushed: &str, load: Load, cuts: usize, seed: u64, lying: bool) -> anyh
 fn write(dir: &Path, writers: usize, steps: u64) -> anyhow::Result<()> {
     let options = Options {
         history_bytes: 1 << 30,
+        log_bytes: 256 << 10,
         ..Options::default()
     };
     let store = open_sled(dir, &options)?;

@@ -104,10 +104,11 @@ fn moments(log: &[Entry], first: usize, cuts: usize, chance: &mut Chance) -> Vec
     moments
 }
 
-/// Little history, so that the store forgets and deletes while it runs.
+/// Little history, so that the store forgets and deletes while it runs, and a log whose files are written over often.
 fn options() -> Options {
     Options {
         history_bytes: 1 << 20,
+        log_bytes: 256 << 10,
         ..Options::default()
     }
 }

@@ -12,8 +12,6 @@ use super::super::Error;
 use super::sync;
 
 const NAMES: [&str; 2] = ["log-0", "log-1"];
-/// A file with this many bytes is full. A frame may reach beyond.
-const FULL_BYTES: u64 = 4 << 20;
 const BLOCK_BYTES: u64 = 4096;
 /// Length, checksum, epoch, number and settled number.
 const HEADER_BYTES: usize = 4 + 4 + 8 + 8 + 8;
@@ -25,6 +23,8 @@ pub(super) type Number = u64;
 #[derive(Debug)]
 pub(super) struct Log {
     files: [File; 2],
+    /// A file with this many bytes is full. A frame may reach beyond.
+    full: u64,
     /// How often the files were changed; its parity says which is written to.
     epoch: u64,
     /// Where the next frame goes in the current file.
@@ -54,8 +54,8 @@ pub(super) struct Opened {
 }
 
 impl Log {
-    /// Makes the log of a new database, durably.
-    pub(super) fn create(dir: &Path) -> Result<Self, Error> {
+    /// Makes the log of a new database, durably. Its files are full with so many bytes each.
+    pub(super) fn create(dir: &Path, full: u64) -> Result<Self, Error> {
         let make = |name: &str| {
             let file = OpenOptions::new()
                 .read(true)
@@ -63,7 +63,7 @@ impl Log {
                 .create(true)
                 .truncate(true)
                 .open(dir.join(name))?;
-            file.write_all_at(&vec![0; FULL_BYTES as usize], 0)?;
+            file.write_all_at(&vec![0; full as usize], 0)?;
             file.sync_all()?;
             Ok(file)
         };
@@ -73,6 +73,7 @@ impl Log {
         sync::sync_dir(dir).map_err(|error| failed(dir, "sync", "", error))?;
         Ok(Self {
             files,
+            full,
             epoch: 1,
             end: 0,
             number: 0,
@@ -84,7 +85,7 @@ impl Log {
     ///
     /// # Errors
     /// `Corrupt` when frames between others are missing.
-    pub(super) fn open(dir: &Path) -> Result<Option<Opened>, Error> {
+    pub(super) fn open(dir: &Path, full: u64) -> Result<Option<Opened>, Error> {
         let open = |name: &str| {
             let opened = OpenOptions::new()
                 .read(true)
@@ -134,6 +135,7 @@ impl Log {
             // What was found must be settled before the first frame is written, so it does not matter which file that goes to.
             log: Self {
                 files,
+                full,
                 epoch: epoch + 1,
                 end: 0,
                 number: newest,
@@ -154,7 +156,7 @@ impl Log {
 
     /// The frame that must be settled before the next one can be written, if the current file is full.
     pub(super) fn awaits(&self) -> Option<Number> {
-        (self.end >= FULL_BYTES).then_some(self.other)
+        (self.end >= self.full).then_some(self.other)
     }
 
     /// Writes a frame durably. `settled` is the newest one that the database holds durably. Returns the frame's number.
@@ -165,7 +167,7 @@ impl Log {
         if self.awaits().is_some_and(|awaited| awaited > settled) {
             return Err(io::Error::other("the log is full of what is not settled"));
         }
-        if self.end >= FULL_BYTES {
+        if self.end >= self.full {
             self.epoch += 1;
             self.end = 0;
             self.other = self.number;

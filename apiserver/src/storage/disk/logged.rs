@@ -23,7 +23,7 @@ impl Logged {
     /// Makes a database that holds exactly `state`, durably.
     pub(super) fn create(dir: &Path, state: &State, options: &Options) -> Result<Self, Error> {
         let database = Database::create(dir, state, options)?;
-        match Log::create(dir) {
+        match Log::create(dir, options.log_bytes) {
             Ok(log) => Self::over(dir, database, log),
             Err(error) => {
                 database.abandon();
@@ -38,7 +38,7 @@ impl Logged {
         format: u32,
         options: &Options,
     ) -> Result<(Self, Loaded), Error> {
-        let opened = Log::open(dir)?;
+        let opened = Log::open(dir, options.log_bytes)?;
         if opened.is_none() && format >= LOGGED {
             return Err(Error::Corrupt {
                 dir: dir.to_owned(),
@@ -46,7 +46,7 @@ impl Logged {
             });
         }
         let database = Database::open(dir, options)?;
-        match Self::catch_up(dir, &database, opened) {
+        match Self::catch_up(dir, &database, opened, options) {
             Ok((log, loaded)) => Ok((Self::over(dir, database, log)?, loaded)),
             Err(error) => {
                 database.abandon();
@@ -59,10 +59,11 @@ impl Logged {
         dir: &Path,
         database: &Database,
         opened: Option<Opened>,
+        options: &Options,
     ) -> Result<(Log, Loaded), Error> {
         let (log, unsettled) = match opened {
             Some(opened) => (opened.log, opened.unsettled),
-            None => (Log::create(dir)?, Vec::new()),
+            None => (Log::create(dir, options.log_bytes)?, Vec::new()),
         };
         let mut batch = Batch::default();
         let found = !unsettled.is_empty();

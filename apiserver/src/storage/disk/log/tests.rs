@@ -3,8 +3,10 @@ use tempfile::TempDir;
 
 use super::*;
 
+const FULL: u64 = 4 << 20;
+
 fn reopen(dir: &TempDir) -> Opened {
-    Log::open(dir.path()).unwrap().unwrap()
+    Log::open(dir.path(), FULL).unwrap().unwrap()
 }
 
 fn file(dir: &TempDir, epoch: u64) -> File {
@@ -18,7 +20,7 @@ fn file(dir: &TempDir, epoch: u64) -> File {
 
 /// A log with a few small frames, their payloads in order.
 fn small(dir: &TempDir, settled: Number) -> Vec<Vec<u8>> {
-    let mut log = Log::create(dir.path()).unwrap();
+    let mut log = Log::create(dir.path(), FULL).unwrap();
     let payloads: Vec<_> = (1..=5_u8).map(|n| vec![n; 3000 * usize::from(n)]).collect();
     for payload in &payloads {
         log.append(payload, settled).unwrap();
@@ -28,7 +30,7 @@ fn small(dir: &TempDir, settled: Number) -> Vec<Vec<u8>> {
 
 /// A log whose first file is full and whose second has a frame.
 fn turned(dir: &TempDir) -> Log {
-    let mut log = Log::create(dir.path()).unwrap();
+    let mut log = Log::create(dir.path(), FULL).unwrap();
     for n in 1..=4_u8 {
         assert_eq!(log.awaits(), None);
         log.append(&vec![n; 1 << 20], 0).unwrap();
@@ -112,7 +114,7 @@ fn damage_between_frames_is_told_from_an_end() {
     file(&dir, 1)
         .write_all_at(&[0xff], (2 << 20) + 50_000)
         .unwrap();
-    let error = Log::open(dir.path()).unwrap_err();
+    let error = Log::open(dir.path(), FULL).unwrap_err();
     assert!(matches!(error, Error::Corrupt { .. }), "{error}");
     assert!(
         error
@@ -125,10 +127,10 @@ fn damage_between_frames_is_told_from_an_end() {
 #[test]
 fn there_is_no_log_unless_both_files_are_there() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(Log::open(dir.path()).unwrap().is_none());
+    assert!(Log::open(dir.path(), FULL).unwrap().is_none());
     small(&dir, 0);
     std::fs::remove_file(dir.path().join(NAMES[0])).unwrap();
-    assert!(Log::open(dir.path()).unwrap().is_none());
+    assert!(Log::open(dir.path(), FULL).unwrap().is_none());
 }
 
 proptest::proptest! {
