@@ -30,6 +30,7 @@ use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::paths::OpenApiCache;
 use crate::pki::{Authority, Leaf, NameFacts, Purpose, server_names};
+use crate::request::Lean;
 use crate::resource::Registry;
 use crate::storage::{Keyring, Store};
 use crate::{
@@ -195,7 +196,8 @@ impl ApiServer {
         Router::new().fallback(any).with_state(self.clone())
     }
 
-    /// A client inside the process, acting as `user`; no socket is involved.
+    /// A client inside the process, acting as `user`; no socket is involved. Its lists and watches come without `managedFields`,
+    /// which would be half of what controllers read.
     pub fn client(self: &Arc<Self>, user: UserInfo) -> kube::Client {
         let server = self.clone();
         let user = InProcessUser(Arc::new(user));
@@ -204,6 +206,7 @@ impl ApiServer {
             async move {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(user);
+                request.extensions_mut().insert(Lean);
                 Ok::<_, Infallible>(handler::serve(server, request).await)
             }
         });

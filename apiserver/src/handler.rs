@@ -46,7 +46,7 @@ use crate::auth::UserInfo;
 use crate::error::StatusError;
 use crate::fairness::Class;
 use crate::metrics::Labels;
-use crate::request::{Accept, Options, ResourcePath, Target};
+use crate::request::{Accept, Lean, Options, ResourcePath, Target};
 use crate::resource::{Resource, Review, Subresource};
 
 /// Requests that are not streams are given up after this.
@@ -187,8 +187,10 @@ fn call(
             .unwrap_or_default()
     };
     check_scope(&resource, &path, &parts.method)?;
+    let mut accept = Accept::parse(header(header::ACCEPT), resource.custom.is_none())?;
+    accept.lean = parts.extensions.get::<Lean>().is_some();
     Ok(Call {
-        accept: Accept::parse(header(header::ACCEPT), resource.custom.is_none())?,
+        accept,
         manager: manager(&options, parts),
         content_type: header(header::CONTENT_TYPE).to_owned(),
         notes: Arc::default(),

@@ -38,6 +38,16 @@ impl Object {
         }
     }
 
+    /// The object without `metadata.managedFields`, which only those who write by apply need.
+    pub(crate) fn lean(&self) -> Bytes {
+        let (at, length) = self.meta.managed_fields;
+        let (at, end) = (at as usize, at as usize + length as usize);
+        match (self.bytes.get(..at), self.bytes.get(end..)) {
+            (Some(before), Some(after)) if length > 0 => [before, after].concat().into(),
+            _ => self.bytes.clone(),
+        }
+    }
+
     /// The same object saying another resourceVersion, as watchers see it when it goes away.
     pub(crate) fn at_revision(&self, revision: Revision) -> Bytes {
         let (at, length) = self.meta.revision_digits;

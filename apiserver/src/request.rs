@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-pub(crate) use accept::{Accept, Form, Syntax};
+pub(crate) use accept::{Accept, Form, Lean, Syntax};
 pub(crate) use options::{Match, Options, Propagation, dry_run};
 
 use crate::auth::{Attributes, ResourceAttributes};

@@ -83,7 +83,7 @@ fn maps(
                 before,
                 Some(value),
                 child(object, key),
-                Element::field(key),
+                &Element::field(key),
                 out,
             );
         }
@@ -94,7 +94,7 @@ fn maps(
                 Some(value),
                 None,
                 child(object, key),
-                Element::field(key),
+                &Element::field(key),
                 out,
             );
         }
@@ -117,12 +117,12 @@ fn lists(old: &[Value], new: &[Value], list: &ListNode, out: &mut Difference) {
         seen.insert(name);
         let before = before.get(name).copied();
         if before != Some(item) {
-            part(before, Some(item), items(list), name.clone(), out);
+            part(before, Some(item), items(list), name, out);
         }
     }
     for (name, item) in before {
         if !seen.contains(name) {
-            part(Some(item), None, items(list), name.clone(), out);
+            part(Some(item), None, items(list), name, out);
         }
     }
 }
@@ -132,7 +132,7 @@ fn part(
     old: Option<&Value>,
     new: Option<&Value>,
     slot: Slot<'_>,
-    name: Element,
+    name: &Element,
     out: &mut Difference,
 ) {
     let mut inner = Difference::default();
@@ -149,7 +149,13 @@ fn part(
     let added = old.is_none() && itself;
     let removed = new.is_none();
     let modified = leaf && old.is_some() && new.is_some();
-    out.added.attach(name.clone(), added, inner.added);
-    out.removed.attach(name.clone(), removed, inner.removed);
-    out.modified.attach(name, modified, inner.modified);
+    for (set, member, children) in [
+        (&mut out.added, added, inner.added),
+        (&mut out.removed, removed, inner.removed),
+        (&mut out.modified, modified, inner.modified),
+    ] {
+        if member || !children.is_empty() {
+            set.attach(name.clone(), member, children);
+        }
+    }
 }

@@ -51,6 +51,7 @@ pub(crate) struct Change {
     /// The object before; `None` when it was made.
     pub(crate) before: Option<Object>,
     line: OnceLock<Bytes>,
+    lean_line: OnceLock<Bytes>,
 }
 
 impl Change {
@@ -60,16 +61,19 @@ impl Change {
             now,
             before,
             line: OnceLock::new(),
+            lean_line: OnceLock::new(),
         }
     }
 
-    /// How a watcher with this selection sees the change, with the object's JSON; `None`: not at all.
+    /// How a watcher with this selection sees the change, with the object's JSON; `None`: not at all. Who wants it `lean` gets it
+    /// without `managedFields`, but for what is deleted.
     ///
     /// An object that comes into the selection is added, one that leaves it is deleted.
-    pub(crate) fn seen_by(&self, selection: &Selection) -> Option<(EventType, Bytes)> {
+    pub(crate) fn seen_by(&self, selection: &Selection, lean: bool) -> Option<(EventType, Bytes)> {
         let event = self.event_for(selection)?;
         let object = match event {
             EventType::Deleted => self.before.as_ref()?.at_revision(self.revision),
+            _ if lean => self.now.as_ref()?.lean(),
             _ => self.now.as_ref()?.bytes.clone(),
         };
         Some((event, object))
@@ -77,24 +81,25 @@ impl Change {
 
     /// The same as one line of a JSON watch stream. Watchers that see the change for what it was share
     /// the bytes.
-    pub(crate) fn line_for(&self, selection: &Selection) -> Option<Bytes> {
+    pub(crate) fn line_for(&self, selection: &Selection, lean: bool) -> Option<Bytes> {
         let event = self.event_for(selection)?;
         if event == self.natural() {
-            let line = self.line.get_or_init(|| {
-                let seen = self.seen_by(selection);
+            let kept = if lean { &self.lean_line } else { &self.line };
+            let line = kept.get_or_init(|| {
+                let seen = self.seen_by(selection, lean);
                 seen.map_or_else(Bytes::new, |(event, object)| event.line(&object))
             });
             return Some(line.clone());
         }
-        let (event, object) = self.seen_by(selection)?;
+        let (event, object) = self.seen_by(selection, lean)?;
         Some(event.line(&object))
     }
 
     /// Bytes kept alive by remembering the change.
     pub(super) fn weight(&self) -> usize {
         let size = |object: &Option<Object>| object.as_ref().map_or(0, |object| object.bytes.len());
-        // The line is counted before it exists, because it may be made at any time.
-        size(&self.before) + 2 * size(&self.now) + 128
+        // The lines are counted before they exist, because they may be made at any time.
+        size(&self.before) + 3 * size(&self.now) + 128
     }
 
     fn natural(&self) -> EventType {

@@ -62,7 +62,7 @@ fn select(cache: &Cache, labels: &str, fields: &str) -> Selection {
 fn lines(changes: &[Arc<Change>], selection: &Selection) -> Vec<String> {
     let seen = changes
         .iter()
-        .filter_map(|change| change.line_for(selection));
+        .filter_map(|change| change.line_for(selection, false));
     seen.map(|line| String::from_utf8(line.to_vec()).unwrap())
         .collect()
 }

@@ -100,7 +100,7 @@ pub(crate) async fn object_answer(
     warnings.append(&mut call.notes.take_warnings());
     let bytes = object_bytes(call, stored).await?;
     let accept = call.accept;
-    let mut answer = if accept == Accept::default() {
+    let mut answer = if accept.is_plain() {
         Answer {
             code,
             ..Answer::ok(bytes)

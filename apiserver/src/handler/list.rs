@@ -11,7 +11,7 @@ use super::answer::parse;
 use super::{Answer, Call, page};
 use crate::cache::Page;
 use crate::error::StatusError;
-use crate::request::{Accept, Form};
+use crate::request::Form;
 use crate::selection::Selection;
 use crate::table::{self, Printer};
 
@@ -22,7 +22,7 @@ pub(super) async fn list(call: &Call) -> Result<Response<Body>, StatusError> {
     let selection = selection(call)?;
     let page = page::page(call, &selection).await?;
     let metadata = metadata(&page, &selection.prefix);
-    if call.accept == Accept::default() {
+    if call.accept.is_plain() {
         return plain(call, page, &metadata).await;
     }
     let objects = values(call, &page).await?;
@@ -102,7 +102,10 @@ async fn plain(call: &Call, page: Page, metadata: &Value) -> Result<Response<Bod
     let items: Vec<Bytes> = if call.resource.conversion.is_none() {
         page.objects
             .into_iter()
-            .map(|object| object.bytes)
+            .map(|object| match call.accept.lean {
+                true => object.lean(),
+                false => object.bytes,
+            })
             .collect()
     } else {
         let values = values(call, &page).await?;

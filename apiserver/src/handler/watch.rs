@@ -330,7 +330,11 @@ impl Stream {
                 self.state = State::Changes;
                 break;
             };
-            let line = self.shape.line(EventType::Added, &object.bytes).await?;
+            let bytes = match self.shape.accept.lean {
+                true => object.lean(),
+                false => object.bytes,
+            };
+            let line = self.shape.line(EventType::Added, &bytes).await?;
             frame.extend_from_slice(&line);
         }
         Ok(Some(frame.freeze()))
@@ -378,14 +382,14 @@ impl Stream {
     /// One frame with all changes that concern the selection. A single one shares its bytes with every
     /// other watcher.
     async fn lines(&mut self, changes: &[Arc<Change>]) -> Result<Option<Bytes>, StatusError> {
-        let shared = self.shape.shares_bytes();
+        let (shared, lean) = (self.shape.shares_bytes(), self.shape.accept.lean);
         let mut first: Option<Bytes> = None;
         let mut frame: Option<BytesMut> = None;
         for change in changes {
             let line = if shared {
-                change.line_for(self.watcher.selection())
+                change.line_for(self.watcher.selection(), lean)
             } else {
-                match change.seen_by(self.watcher.selection()) {
+                match change.seen_by(self.watcher.selection(), lean) {
                     Some((event, object)) => Some(self.shape.line(event, &object).await?),
                     None => None,
                 }

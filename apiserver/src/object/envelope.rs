@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use serde_json::value::RawValue;
+
 use crate::resource::Field;
 
 /// What lists and watches select by.
@@ -15,6 +17,8 @@ pub(crate) struct Meta {
     fields: Box<[Box<str>]>,
     /// Offset and length of the digits of `metadata.resourceVersion`.
     pub(crate) revision_digits: (u32, u8),
+    /// Offset and length of `metadata.managedFields` with its name and the comma before it; nothing if it is not there.
+    pub(crate) managed_fields: (u32, u32),
 }
 
 impl Meta {
@@ -28,6 +32,7 @@ impl Meta {
                 .map(|field| Box::from(&*field.default))
                 .collect(),
             revision_digits: (0, 0),
+            managed_fields: (0, 0),
         };
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         Walk {
@@ -44,6 +49,7 @@ impl Meta {
             labels: found.labels.into(),
             fields: found.fields,
             revision_digits: found.revision_digits,
+            managed_fields: after_comma(bytes, found.managed_fields),
         })
     }
 
@@ -74,6 +80,7 @@ enum Node {
     Field(usize),
     Labels,
     Revision,
+    ManagedFields,
 }
 
 impl Paths {
@@ -81,6 +88,7 @@ impl Paths {
         let mut root = Node::Map(Vec::new());
         root.insert("metadata.labels", Node::Labels);
         root.insert("metadata.resourceVersion", Node::Revision);
+        root.insert("metadata.managedFields", Node::ManagedFields);
         for (index, field) in fields.iter().enumerate() {
             root.insert(&field.path, Node::Field(index));
         }
@@ -119,15 +127,36 @@ impl Node {
     }
 }
 
+/// The place of a field of which only that of its value is known; nothing when no comma and name stand before it.
+fn after_comma(bytes: &[u8], (at, length): (u32, u32)) -> (u32, u32) {
+    const NAME: &[u8] = br#","managedFields":"#;
+    let before = bytes.get(..at as usize).unwrap_or_default();
+    match before.ends_with(NAME) {
+        true => (at - NAME.len() as u32, length + NAME.len() as u32),
+        false => (0, 0),
+    }
+}
+
 struct Found {
     /// Address of the first byte, to turn borrowed text into offsets.
     base: usize,
     labels: Vec<(Box<str>, Box<str>)>,
     fields: Box<[Box<str>]>,
     revision_digits: (u32, u8),
+    /// Of the value alone.
+    managed_fields: (u32, u32),
 }
 
 impl Found {
+    /// Where a part of the bytes is, and its length.
+    fn place(&self, part: &str) -> (u32, u32) {
+        let at = (part.as_ptr() as usize).saturating_sub(self.base);
+        match (u32::try_from(at), u32::try_from(part.len())) {
+            (Ok(at), Ok(length)) => (at, length),
+            _ => (0, 0),
+        }
+    }
+
     fn set(&mut self, field: usize, text: &str) {
         if let Some(slot) = self.fields.get_mut(field) {
             *slot = text.into();
@@ -187,6 +216,10 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
             Node::Map(children) => {
                 while let Some(child) = map.next_key_seed(Child(children))? {
                     match child {
+                        Some(Node::ManagedFields) => {
+                            let value = map.next_value::<&RawValue>()?.get();
+                            self.found.managed_fields = self.found.place(value);
+                        }
                         Some(node) => map.next_value_seed(Walk {
                             node,
                             found: self.found,
@@ -200,7 +233,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
                     self.found.labels.push((key, value));
                 }
             }
-            Node::Field(_) | Node::Revision => {
+            Node::Field(_) | Node::Revision | Node::ManagedFields => {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
             }
         }
@@ -216,12 +249,12 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
         match self.node {
             Node::Field(index) => self.found.set(*index, text),
             Node::Revision => {
-                let at = (text.as_ptr() as usize).saturating_sub(self.found.base);
-                if let (Ok(at), Ok(length)) = (u32::try_from(at), u8::try_from(text.len())) {
+                let (at, length) = self.found.place(text);
+                if let Ok(length) = u8::try_from(length) {
                     self.found.revision_digits = (at, length);
                 }
             }
-            Node::Map(_) | Node::Labels => {}
+            Node::Map(_) | Node::Labels | Node::ManagedFields => {}
         }
         Ok(())
     }

@@ -82,6 +82,27 @@ fn the_revision_is_filled_in_and_replaced() {
 }
 
 #[test]
+fn managed_fields_can_be_left_out() {
+    let paths = Paths::new(Arc::from([]));
+    let lean = |metadata: Value| {
+        let object = Object::new(stored(&json!({"metadata": metadata}), 9), &paths);
+        parse(&object.lean()).unwrap()["metadata"].take()
+    };
+    let managers = json!([{"manager": "a", "fieldsV1": {"f:x": {",\"managedFields\":": {}}}}]);
+    assert_eq!(
+        lean(json!({"labels": {"a": "b"}, "managedFields": managers, "name": "c"})),
+        json!({"labels": {"a": "b"}, "name": "c", "resourceVersion": "9"})
+    );
+    let without = json!({"annotations": {"managedFields": "[]"}, "resourceVersion": "9"});
+    assert_eq!(lean(without.clone()), without);
+    // Nothing stands before them, so they stay.
+    assert_eq!(
+        lean(json!({"managedFields": []}))["managedFields"],
+        json!([])
+    );
+}
+
+#[test]
 fn what_is_not_an_object_has_no_hole() {
     assert_eq!(encode(&json!({"metadata": 1})).revision_slot, None);
 }

@@ -31,7 +31,13 @@ pub(crate) struct Accept {
     pub(crate) syntax: Syntax,
     /// Tables and metadata are named `meta.k8s.io/v1beta1`, as older clients know them.
     pub(crate) beta: bool,
+    /// Lists and watches may leave out `managedFields`.
+    pub(crate) lean: bool,
 }
+
+/// Request extension of clients inside the process: lists and watches come without `managedFields`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lean;
 
 const OFFERED: &str = "application/json, application/yaml";
 const OFFERED_TOO: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -64,6 +70,11 @@ impl Accept {
         }
         best.map(|(_, accept)| accept)
             .ok_or_else(|| Self::refused(protobuf))
+    }
+
+    /// Whether objects are sent as they are kept.
+    pub(crate) fn is_plain(self) -> bool {
+        self.form == Form::Plain && self.syntax == Syntax::Json
     }
 
     /// 406, with what is on offer.
@@ -105,6 +116,7 @@ fn one(range: &str) -> Option<(f32, Accept)> {
         form,
         syntax,
         beta: beta && form != Form::Plain,
+        lean: false,
     };
     Some((quality, accept))
 }

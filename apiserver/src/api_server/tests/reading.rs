@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, WatchEvent, WatchParams};
+use kube::api::{Api, ListParams, PostParams, WatchEvent, WatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::json;
 
@@ -158,6 +158,40 @@ fn api(rig: &Rig) -> Api<ConfigMap> {
         rig.server
             .client(UserInfo::new("tester", [groups::MASTERS])),
     )
+}
+
+#[tokio::test]
+async fn clients_inside_the_process_read_lists_and_watches_without_managed_fields() {
+    let rig = Rig::new().await;
+    let api = api(&rig);
+    let before = rig.server.store.revision().to_string();
+    rig.make(CONFIG_MAPS, config_map("a", "1")).await;
+    let whole = api.get("a").await.unwrap();
+    assert!(whole.metadata.managed_fields.is_some());
+    let mut lean = whole.clone();
+    lean.metadata.managed_fields = None;
+    let list = api.list(&ListParams::default()).await.unwrap();
+    assert!(list.items.contains(&lean));
+    let watch = api.watch(&WatchParams::default(), &before).await.unwrap();
+    tokio::pin!(watch);
+    match watch.next().await.unwrap().unwrap() {
+        WatchEvent::Added(object) => assert_eq!(object, lean),
+        other => panic!("{other:?}"),
+    }
+    // Writing such an object back leaves the owners of its fields as they are.
+    lean.metadata.labels = Some([("l".to_owned(), "1".to_owned())].into());
+    let written = api
+        .replace("a", &PostParams::default(), &lean)
+        .await
+        .unwrap();
+    let names = |object: &ConfigMap| {
+        let entries = object.metadata.managed_fields.clone().unwrap_or_default();
+        entries
+            .into_iter()
+            .filter_map(|entry| entry.manager)
+            .collect::<Vec<_>>()
+    };
+    assert!(names(&written).contains(&names(&whole)[0]), "{written:?}");
 }
 
 #[tokio::test]
