@@ -16,6 +16,7 @@ pub mod impersonate;
 pub(crate) mod memory;
 mod node;
 mod oidc;
+pub(crate) mod protocol_token;
 pub(crate) mod rbac;
 mod review;
 mod snapshot;

@@ -41,8 +41,7 @@ pub(crate) use call::{Call, now};
 use crate::ApiServer;
 use crate::aggregation;
 use crate::audit::Trail;
-use crate::auth::Attributes;
-use crate::auth::UserInfo;
+use crate::auth::{Attributes, UserInfo, protocol_token};
 use crate::error::StatusError;
 use crate::fairness::Class;
 use crate::metrics::Labels;
@@ -64,7 +63,8 @@ struct Notes {
 /// Answers any request. Never fails: every failure is a `Status`.
 pub(crate) async fn serve(server: Arc<ApiServer>, request: Request<Body>) -> Response<Body> {
     let started = Instant::now();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    protocol_token::take(&mut parts);
     let mut notes = Notes::default();
     let metrics = server.clone();
     let gzip = accepts_gzip(&parts);

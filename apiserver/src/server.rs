@@ -165,6 +165,17 @@ fn builder(headers: Duration) -> Builder<TokioExecutor> {
     builder
 }
 
+/// A client's connection.
+pub(crate) type Connection = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// Lets the client leave bytes unread for as long as it wants, as long as its machine is there.
+pub(crate) fn wait_for_readers(connection: &Connection) {
+    let (stream, _) = connection.get_ref();
+    if setsockopt(stream, sockopt::TcpUserTimeout, &0).is_err() {
+        tracing::debug!("a client that pauses may be cut");
+    }
+}
+
 /// Small answers go out at once; peers that vanished, and watchers that stopped reading, are noticed.
 fn tune(stream: &TcpStream, unread: Duration) {
     let unread = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX);

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use super::Auditor;
 use super::line::{ObjectRef, Record, Request};
 use super::policy::{Choice, Level, Stage};
+use crate::auth::protocol_token::ProtocolToken;
 use crate::auth::{Attributes, Target, UserInfo};
 
 /// Names the request in the log, the answer and, if the client sends it, the request.
@@ -137,7 +138,8 @@ impl Trail {
     }
 
     pub(super) async fn unauthenticated(&self, parts: &Parts) {
-        let tried = if parts.headers.contains_key(header::AUTHORIZATION) {
+        let by_protocol = parts.extensions.get::<ProtocolToken>().is_some();
+        let tried = if by_protocol || parts.headers.contains_key(header::AUTHORIZATION) {
             "Authentication failed, attempted: bearer"
         } else {
             "Authentication failed, no credentials provided"

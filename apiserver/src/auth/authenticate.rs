@@ -7,6 +7,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use jiff::Timestamp;
 
+use super::protocol_token::ProtocolToken;
 use super::token::{TokenIssuer, check_binding};
 use super::{
     Error, InProcessUser, Issuers, ObjectSource, StaticTokens, TokenWebhook, UserInfo,
@@ -89,7 +90,7 @@ impl Authenticator {
     }
 
     /// The user of a request: from the [`InProcessUser`] extension, the [`Peer`] extension of its
-    /// connection, or the bearer token.
+    /// connection, or the bearer token, which WebSockets may have among their protocols ([`ProtocolToken`]).
     ///
     /// `Ok(None)`: the request has no credentials. Such a request is served as
     /// [`UserInfo::anonymous`] on a public path ([`is_public_path`]) and refused with 401 elsewhere.
@@ -105,13 +106,14 @@ impl Authenticator {
         if let Some(Ok(user)) = by_certificate {
             return Ok(Some(user));
         }
-        let by_token = match bearer_token(parts) {
-            Some(token) => Some(
+        let by_token = match bearer_token(parts).transpose() {
+            Ok(Some(token)) => Some(
                 self.authenticate_token(token, &self.audiences)
                     .await
                     .map(|known| known.user),
             ),
-            None => None,
+            Ok(None) => None,
+            Err(why) => Some(Err(Error::unauthorized(why))),
         };
         by_token.or(by_certificate).transpose()
     }
@@ -216,8 +218,17 @@ fn of_peer(peer: &Peer, now: i64) -> Result<Arc<UserInfo>, Error> {
     }
 }
 
+/// The token of the headers, or what is wrong with it.
+fn bearer_token(parts: &Parts) -> Option<Result<&str, &'static str>> {
+    if let Some(token) = header_token(parts) {
+        return Some(Ok(token));
+    }
+    let ProtocolToken(token) = parts.extensions.get()?;
+    Some(token.as_deref().map_err(|why| *why))
+}
+
 /// The token of an `Authorization: Bearer` header (RFC 6750 §2.1).
-fn bearer_token(parts: &Parts) -> Option<&str> {
+fn header_token(parts: &Parts) -> Option<&str> {
     let header = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = header.trim().split_once(' ')?;
     let token = token.trim();
@@ -306,6 +317,25 @@ mod tests {
                 expected.map(|name: Option<&str>| name.map(str::to_owned)),
                 "{header:?} {peer:?}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_among_protocols_counts_as_one_in_the_header() {
+        let (authenticator, _dir) = authenticator();
+        for (header, token, expected) in [
+            (None, Ok("secret"), Ok("alice")),
+            (None, Ok("wrong"), Err(())),
+            (None, Err("broken"), Err(())),
+            (Some("Bearer secret"), Err("broken"), Ok("alice")),
+            (Some("Bearer wrong"), Ok("secret"), Err(())),
+        ] {
+            let mut parts = parts(header, None);
+            let token = token.map(str::to_owned);
+            parts.extensions.insert(ProtocolToken(token.clone()));
+            let got = authenticator.authenticate(&parts).await;
+            let got = got.map(|user| user.unwrap().name.clone()).map_err(drop);
+            assert_eq!(got, expected.map(str::to_owned), "{header:?} {token:?}");
         }
     }
 

@@ -44,9 +44,9 @@ fn connect_options(kind: &str, query: &str, path: &str) -> Value {
     }
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*key {
-            "stdin" | "stdout" | "stderr" | "tty" => {
-                let on = !matches!(&*value, "0" | "false");
-                options.insert(key.into_owned(), on.into());
+            // What is off is left out, as in every object of the API.
+            "stdin" | "stdout" | "stderr" | "tty" if !matches!(&*value, "0" | "false") => {
+                options.insert(key.into_owned(), true.into());
             }
             "container" => {
                 options.insert(key.into_owned(), value.into());
@@ -83,7 +83,7 @@ mod tests {
         );
         let expected = json!({
             "kind": "PodExecOptions", "apiVersion": "v1", "command": ["ls", "-l"],
-            "container": "c", "stdin": true, "tty": false,
+            "container": "c", "stdin": true,
         });
         assert_eq!(exec, expected);
         let forward = connect_options("PodPortForwardOptions", "ports=80,x&ports=443", "");

@@ -4,6 +4,7 @@
 //! ([`exec`], [`attach`], [`forward`]) connects those with a container. Neither knows the other.
 mod attach;
 mod channel;
+mod credit;
 mod exec;
 mod forward;
 mod pump;
@@ -16,6 +17,7 @@ mod wishes;
 pub(super) mod websocket;
 
 pub(super) use attach::attach;
-pub(super) use channel::{Inlet, Outlet, Parcel};
+pub(super) use channel::{Inlet, Intake, Outlet, Parcel};
+pub(super) use credit::{Credit, Credits, WINDOW};
 pub(super) use exec::exec;
 pub(super) use forward::port_forward;

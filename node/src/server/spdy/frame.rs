@@ -17,9 +17,13 @@ const CONTROL: u32 = 1 << 31;
 const SYN_STREAM: u16 = 1;
 const SYN_REPLY: u16 = 2;
 const RST_STREAM: u16 = 3;
+const SETTINGS: u16 = 4;
 const PING: u16 = 6;
 const GOAWAY: u16 = 7;
 const HEADERS: u16 = 8;
+const WINDOW_UPDATE: u16 = 9;
+/// The setting that says with which window streams begin.
+const INITIAL_WINDOW_SIZE: u32 = 7;
 
 /// A status of RST_STREAM: the stream was not opened.
 pub(super) const REFUSED_STREAM: u32 = 3;
@@ -110,6 +114,10 @@ pub(super) enum Control<'a> {
     Ping { id: u32 },
     /// The other side ends.
     GoAway,
+    /// So many bytes more may be sent on a stream, or on all of them.
+    Window { stream: u32, more: u32 },
+    /// The window that streams begin with.
+    FirstWindow { size: u32 },
     /// Of no use here.
     Other,
 }
@@ -140,9 +148,28 @@ impl<'a> Control<'a> {
             },
             PING => Self::Ping { id: number(0)? },
             GOAWAY => Self::GoAway,
+            WINDOW_UPDATE => Self::Window {
+                stream: number(0)? & !CONTROL,
+                more: number(4)? & !CONTROL,
+            },
+            SETTINGS => {
+                let (_count, entries) = body.split_first_chunk::<4>().ok_or(Error::Short)?;
+                match entries.as_chunks().0.iter().find_map(first_window) {
+                    Some(size) => Self::FirstWindow { size },
+                    None => Self::Other,
+                }
+            }
             _ => Self::Other,
         })
     }
+}
+
+/// The value of an entry of SETTINGS, if it is the window that streams begin with.
+fn first_window(entry: &[u8; 8]) -> Option<u32> {
+    // The first of the eight bytes has flags.
+    let [_, a, b, c, value @ ..] = *entry;
+    let is_window = u32::from_be_bytes([0, a, b, c]) == INITIAL_WINDOW_SIZE;
+    is_window.then(|| u32::from_be_bytes(value) & !CONTROL)
 }
 
 fn control(kind: u16, flags: u8, body: &[u8]) -> Bytes {
@@ -179,6 +206,11 @@ pub(super) fn ping(id: u32) -> Bytes {
 /// Says that the connection ends, all being well; with the last stream that was taken.
 pub(super) fn go_away(stream: u32) -> Bytes {
     control(GOAWAY, 0, &numbers(&[stream, 0]))
+}
+
+/// Says that so many bytes more may be sent on a stream, or on all of them.
+pub(super) fn window(stream: u32, more: u32) -> Bytes {
+    control(WINDOW_UPDATE, 0, &numbers(&[stream, more]))
 }
 
 /// The head of a data frame with `length` bytes, which must be below 2^24.
@@ -233,6 +265,14 @@ mod tests {
             block: b"block",
         };
         assert_eq!(open, expected);
+        let update = window(7, 9);
+        let read = Control::parse(WINDOW_UPDATE, 0, &update[HEAD..]).unwrap();
+        assert_eq!(read, Control::Window { stream: 7, more: 9 });
+        let settings = b"\0\0\0\x02\0\0\0\x04\0\0\0\x64\x01\0\0\x07\0\x01\0\0";
+        let read = Control::parse(SETTINGS, 0, settings).unwrap();
+        assert_eq!(read, Control::FirstWindow { size: 65_536 });
+        let read = Control::parse(SETTINGS, 0, &settings[..12]).unwrap();
+        assert_eq!(read, Control::Other);
         let error = Head::parse(*b"GET / HT").unwrap();
         assert!(
             matches!(error, Head::Data { .. }),

@@ -1,26 +1,30 @@
 //! A SPDY connection whose client opens the streams.
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::flow::{self, Taken};
 use super::frame::{self, Control, Error, HEAD, Head};
 use super::headers;
-use crate::server::streams::{Inlet, Outlet, Parcel};
+use crate::server::streams::{Credit, Credits, Inlet, Intake, Outlet, Parcel};
 
 /// Most streams open at once.
 const MAX_STREAMS: usize = 1000;
 /// Most bytes of a stream that are passed on at once.
 const CHUNK: usize = 32 << 10;
-/// Chunks of one stream that wait for the container.
-const WAITING: usize = 16;
+/// Most bytes of one stream that wait for the container. A client that keeps to its window never has so many waiting.
+const WAITING: usize = 4 << 20;
+/// The same of all streams of a connection. Beyond either, the connection is held up.
+const ALL_WAITING: usize = 32 << 20;
 /// Parcels that wait for the connection.
 const OUTGOING: usize = 16;
 /// Opened streams that wait to be looked at.
@@ -92,12 +96,16 @@ where
     let (writer, parcels) = mpsc::channel(OUTGOING);
     let (sender, opened) = mpsc::channel(OPENED);
     let gone = shutdown.child_token();
+    let taken = Arc::new(Taken::default());
     let reader = Reader {
         from,
         headers: headers::Reader::new(),
         replies: headers::Writer::default(),
         streams: HashMap::new(),
         last: 0,
+        room: Arc::new(Semaphore::new(ALL_WAITING)),
+        taken: Arc::clone(&taken),
+        credits: Credits::new(),
         opened: sender,
         writer: writer.clone(),
         gone: gone.clone(),
@@ -107,14 +115,15 @@ where
         writer,
         gone,
         reading: tokio::spawn(reader.run()),
-        writing: tokio::spawn(write(to, parcels)),
+        writing: tokio::spawn(write(to, parcels, taken)),
     }
 }
 
 /// The reading side of what the client can still send on and receive.
 #[derive(Debug)]
 struct Open {
-    inlet: Option<mpsc::Sender<Bytes>>,
+    inlet: Option<Intake>,
+    credit: Arc<Credit>,
     closed: CancellationToken,
 }
 
@@ -125,6 +134,10 @@ struct Reader<T> {
     streams: HashMap<u32, Open>,
     /// The newest stream's number.
     last: u32,
+    /// For what waits on all streams.
+    room: Arc<Semaphore>,
+    taken: Arc<Taken>,
+    credits: Arc<Credits>,
     opened: mpsc::Sender<Stream>,
     writer: mpsc::Sender<Parcel>,
     gone: CancellationToken,
@@ -179,12 +192,17 @@ impl<T: AsyncRead> Reader<T> {
             }
             bytes.truncate(count);
             length -= count;
-            if let Some(open) = self.streams.get(&stream)
-                && let Some(inlet) = &open.inlet
-            {
-                // Nobody may be interested any more.
-                let _ = inlet.send(bytes.freeze()).await;
+            let open = self.streams.get(&stream);
+            let is_taken = match open.and_then(|open| open.inlet.as_ref()) {
+                Some(inlet) => inlet.put(bytes.freeze()).await.is_ok(),
+                None => false,
+            };
+            if !is_taken && open.is_some() {
+                // Nobody is interested any more, and the client is not to wait for somebody.
+                self.taken.add(stream, count);
             }
+            // What waits for a reader of its own is in nobody else's way.
+            self.taken.add(flow::ALL, count);
         }
         if last && let Some(open) = self.streams.get_mut(&stream) {
             open.inlet = None;
@@ -209,11 +227,19 @@ impl<T: AsyncRead> Reader<T> {
             Control::Reset { stream } => {
                 if let Some(open) = self.streams.remove(&stream) {
                     open.closed.cancel();
+                    self.taken.forget(stream);
                 }
             }
             // Those with even numbers answer pings of this side, which sends none.
             Control::Ping { id } if id % 2 == 1 => self.say(frame::ping(id)).await,
             Control::GoAway => self.gone.cancel(),
+            Control::Window { stream, more } if stream == flow::ALL => self.credits.give_back(more),
+            Control::Window { stream, more } => {
+                if let Some(open) = self.streams.get(&stream) {
+                    open.credit.give_back(more);
+                }
+            }
+            Control::FirstWindow { size } => self.credits.begin_with(size),
             Control::Ping { .. } | Control::Other => {}
         }
         Ok(())
@@ -231,15 +257,22 @@ impl<T: AsyncRead> Reader<T> {
         }
         self.last = number;
         // Those that nobody reads or writes any more.
-        self.streams.retain(|_, open| {
-            let in_use = open.inlet.as_ref().is_some_and(|inlet| !inlet.is_closed());
-            in_use || !open.closed.is_cancelled()
+        self.streams.retain(|number, open| {
+            let is_read = open.inlet.as_ref().is_some_and(|inlet| !inlet.is_closed());
+            let in_use = is_read || !open.closed.is_cancelled();
+            if !in_use {
+                self.taken.forget(*number);
+            }
+            in_use
         });
         if self.streams.len() >= MAX_STREAMS {
             self.say(frame::reset(number, frame::REFUSED_STREAM)).await;
             return Ok(());
         }
-        let (inlet, receiver) = mpsc::channel(WAITING);
+        let (inlet, receiver) = Intake::open(WAITING, Some(Arc::clone(&self.room)));
+        let taken = Arc::clone(&self.taken);
+        let receiver = receiver.telling(move |bytes| taken.add(number, bytes));
+        let credit = self.credits.open();
         let closed = self.gone.child_token();
         if one_way {
             closed.cancel();
@@ -250,10 +283,12 @@ impl<T: AsyncRead> Reader<T> {
         let stream = Stream {
             headers,
             inlet: receiver,
-            outlet: Outlet::new(number, self.writer.clone(), closed.clone()),
+            outlet: Outlet::new(number, self.writer.clone(), closed.clone())
+                .within(Arc::clone(&credit)),
         };
         let open = Open {
             inlet: (!last).then_some(inlet),
+            credit,
             closed,
         };
         self.streams.insert(number, open);
@@ -268,9 +303,25 @@ impl<T: AsyncRead> Reader<T> {
     }
 }
 
-async fn write<T: AsyncWrite>(mut to: WriteHalf<T>, mut parcels: mpsc::Receiver<Parcel>) {
+async fn write<T: AsyncWrite>(
+    mut to: WriteHalf<T>,
+    mut parcels: mpsc::Receiver<Parcel>,
+    taken: Arc<Taken>,
+) {
     let mut last = 0;
-    while let Some(parcel) = parcels.recv().await {
+    loop {
+        let parcel = tokio::select! {
+            told = taken.next() => {
+                if tell(&mut to, told).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            parcel = parcels.recv() => match parcel {
+                Some(parcel) => parcel,
+                None => break,
+            },
+        };
         let written = match parcel {
             Parcel::Data(stream, bytes) => {
                 last = last.max(stream);
@@ -295,6 +346,13 @@ async fn write<T: AsyncWrite>(mut to: WriteHalf<T>, mut parcels: mpsc::Receiver<
     }
     let _ = to.write_all(&frame::go_away(last)).await;
     let _ = to.shutdown().await;
+}
+
+async fn tell<T: AsyncWrite>(to: &mut WriteHalf<T>, told: Vec<(u32, u32)>) -> io::Result<()> {
+    for (stream, bytes) in told {
+        to.write_all(&frame::window(stream, bytes)).await?;
+    }
+    to.flush().await
 }
 
 async fn put_data<T: AsyncWrite>(

@@ -20,13 +20,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Inlet, Outlet, Parcel};
+use super::{Inlet, Intake, Outlet, Parcel};
 use crate::server::Refusal;
 
 /// Longest message a client may send; Kubernetes' own limit.
 const MAX_MESSAGE: usize = 32 << 20;
-/// Messages of one channel that wait for the container.
-const WAITING: usize = 2;
+/// Most bytes of one channel that wait for the container; at least one message does.
+const WAITING: usize = 1 << 20;
 /// Parcels that wait for the connection.
 const OUTGOING: usize = 16;
 /// How long a client may take to agree that the connection is over.
@@ -174,7 +174,7 @@ impl Accepted {
 #[derive(Debug)]
 pub(in crate::server) struct Connection {
     protocol: Protocol,
-    inlets: HashMap<u8, mpsc::Sender<Bytes>>,
+    inlets: HashMap<u8, Intake>,
     writer: mpsc::Sender<Parcel>,
     parcels: Option<mpsc::Receiver<Parcel>>,
     gone: CancellationToken,
@@ -197,9 +197,9 @@ impl Connection {
 
     /// What arrives on a channel. What arrives on channels nobody asked for is thrown away.
     pub(super) fn inlet(&mut self, channel: u8) -> Inlet {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        self.inlets.insert(channel, sender);
-        receiver
+        let (intake, inlet) = Intake::open(WAITING, None);
+        self.inlets.insert(channel, intake);
+        inlet
     }
 
     /// The way out on a channel.
@@ -243,7 +243,7 @@ impl Connection {
 async fn read(
     mut stream: SplitStream<WebSocket>,
     protocol: Protocol,
-    mut inlets: HashMap<u8, mpsc::Sender<Bytes>>,
+    mut inlets: HashMap<u8, Intake>,
     gone: CancellationToken,
 ) {
     let _gone = gone.clone().drop_guard();
@@ -268,7 +268,7 @@ async fn read(
             Some((channel, bytes)) if !bytes.is_empty() => {
                 if let Some(inlet) = inlets.get(&channel) {
                     // Nobody may be interested any more.
-                    let _ = inlet.send(bytes).await;
+                    let _ = inlet.put(bytes).await;
                 }
             }
             _ => {}

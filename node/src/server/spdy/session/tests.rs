@@ -34,7 +34,17 @@ impl Client {
         self.send(&frame).await;
     }
 
+    /// The next frame that does not only tell of windows.
     async fn frame(&mut self) -> (Head, Vec<u8>) {
+        loop {
+            let (head, body) = self.any_frame().await;
+            if !matches!(head, Head::Control { kind: 9, .. }) {
+                return (head, body);
+            }
+        }
+    }
+
+    async fn any_frame(&mut self) -> (Head, Vec<u8>) {
         let mut head = [0; HEAD];
         self.connection.read_exact(&mut head).await.unwrap();
         let head = Head::parse(head).unwrap();
@@ -174,4 +184,87 @@ async fn the_end_of_the_connection_is_noticed() {
     drop(client);
     assert!(session.next().await.is_none());
     session.gone().cancelled().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_holds_no_other_up() {
+    let (mut client, mut session) = Client::connect();
+    for number in [1, 3] {
+        client.open(number, &[]).await;
+        client.reply().await;
+    }
+    let (_unread, mut other) = (session.next().await.unwrap(), session.next().await.unwrap());
+    // Far more than a client should send that is told nothing.
+    client.send(&frame::data(1, false, 3 << 20)).await;
+    client.send(&vec![7; 3 << 20]).await;
+    client.send(&frame::data(3, true, 5)).await;
+    client.send(b"hello").await;
+    assert_eq!(other.inlet.recv().await.unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn the_client_is_told_what_it_may_send_again() {
+    let (mut client, mut session) = Client::connect();
+    client.open(1, &[]).await;
+    client.reply().await;
+    let mut stream = session.next().await.unwrap();
+    client.send(&frame::data(1, false, 40_000)).await;
+    client.send(&vec![7; 40_000]).await;
+    let told = async |client: &mut Client| {
+        let (Head::Control { kind: 9, .. }, body) = client.any_frame().await else {
+            panic!("nothing is told")
+        };
+        let number = |at: usize| u32::from_be_bytes(*body[at..].first_chunk().unwrap());
+        (number(0), number(4))
+    };
+    // It has arrived, which matters for other streams, but was not read yet.
+    assert_eq!(told(&mut client).await.0, 0);
+    let mut count = 0;
+    while count < 40_000 {
+        count += stream.inlet.recv().await.unwrap().len();
+    }
+    let (number, bytes) = told(&mut client).await;
+    assert!(number == 1 && bytes >= 32 << 10, "{number}: {bytes}");
+}
+
+#[tokio::test]
+async fn a_client_that_says_so_gets_no_more_than_its_windows() {
+    let (mut client, mut session) = Client::connect();
+    // A window of 1,000 bytes for each stream.
+    client
+        .send(b"\x80\x03\0\x04\0\0\0\x0c\0\0\0\x01\0\0\0\x07\0\0\x03\xe8")
+        .await;
+    for number in [1, 3] {
+        client.open(number, &[]).await;
+        client.reply().await;
+    }
+    let (one, other) = (session.next().await.unwrap(), session.next().await.unwrap());
+    let slow = tokio::spawn(async move { one.outlet.send(vec![7; 2500].into()).await });
+    let length = async |client: &mut Client| match client.frame().await.0 {
+        Head::Data { stream, length, .. } => (stream, length),
+        Head::Control { kind, .. } => panic!("a frame of kind {kind}"),
+    };
+    assert_eq!(length(&mut client).await, (1, 1000));
+    other.outlet.send("hello".into()).await.unwrap();
+    assert_eq!(length(&mut client).await, (3, 5));
+    client.send(&frame::window(1, 1200)).await;
+    assert_eq!(length(&mut client).await, (1, 1200));
+    assert!(!slow.is_finished());
+    client.send(&frame::window(1, 5000)).await;
+    assert_eq!(length(&mut client).await, (1, 300));
+    slow.await.unwrap().unwrap();
+    // What all streams may send together is used up by one of them.
+    client.send(&frame::window(3, 1 << 20)).await;
+    let much = tokio::spawn(async move { other.outlet.send(vec![7; 70_000].into()).await });
+    let mut sent = 2505;
+    while sent < 65_536 {
+        sent += length(&mut client).await.1;
+    }
+    assert_eq!(sent, 65_536);
+    assert!(!much.is_finished());
+    client.send(&frame::window(0, 1 << 20)).await;
+    while sent < 72_505 {
+        sent += length(&mut client).await.1;
+    }
+    much.await.unwrap().unwrap();
 }
