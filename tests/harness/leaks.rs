@@ -9,7 +9,8 @@ use std::process::Command;
 pub struct Machine(BTreeSet<String>);
 
 impl Machine {
-    pub fn look() -> Self {
+    /// Looks; of cgroups, which have no namespace here, only at those of a davit whose directory has this name.
+    pub fn look(own: &str) -> Self {
         let mut found = BTreeSet::new();
         processes(&mut found);
         mounts(&mut found);
@@ -19,7 +20,7 @@ impl Machine {
             "rule",
             Command::new("nft").args(["list", "ruleset"]),
         );
-        cgroups(&mut found);
+        cgroups(&mut found, own);
         Self(found)
     }
 
@@ -66,12 +67,13 @@ fn lines(found: &mut BTreeSet<String>, kind: &str, command: &mut Command) {
     }
 }
 
-fn cgroups(found: &mut BTreeSet<String>) {
+/// A davit names its cgroups after its directories.
+fn cgroups(found: &mut BTreeSet<String>, own: &str) {
     let mut folders = vec![Path::new("/sys/fs/cgroup").to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if entry.path().to_string_lossy().contains("davit") {
+                if entry.path().to_string_lossy().contains(own) {
                     found.insert(format!("cgroup {}", entry.path().display()));
                 }
                 folders.push(entry.path());

@@ -93,11 +93,11 @@ pub struct Cluster {
 impl Cluster {
     /// Starts davit on a fresh data directory and waits until it is ready.
     pub fn start() -> Self {
-        let before = leaks::Machine::look();
         let dir = tempfile::Builder::new()
             .prefix("davit-e2e-")
             .tempdir()
             .unwrap();
+        let before = leaks::Machine::look(&name_of(dir.path()));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
@@ -201,7 +201,8 @@ impl Cluster {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        let left = leaks::Machine::look().beyond(&self.before);
+        let now = leaks::Machine::look(&name_of(self.dir.path()));
+        let left = now.beyond(&self.before);
         assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
     }
 
@@ -320,6 +321,10 @@ impl Cluster {
                 .join("\n")
         )
     }
+}
+
+fn name_of(dir: &Path) -> String {
+    dir.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
 impl Drop for Cluster {
