@@ -9,8 +9,9 @@
 mod harness;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use harness::{Cluster, image, on_a_machine, run};
+use harness::{Cluster, image, on_a_machine, run, wait_for};
 
 const BUSYBOX: &str = "test.local/busybox:1";
 
@@ -45,6 +46,37 @@ fn script(cluster: &Cluster, name: &str, more: &str, script: &str) -> String {
     ));
     cluster.wait(&format!("pod/{name}"), "jsonpath={.status.phase}=Succeeded");
     cluster.davit_ok(&["logs", name])
+}
+
+fn resolved(cluster: &Cluster) -> Option<String> {
+    let name = "kubernetes.default.svc.cluster.local";
+    cluster.try_kubectl(&["exec", "db-0", "--", "nslookup", name])
+}
+
+/// Whatever somebody else does to packet rules, davit undoes it as soon as it hears of it.
+fn rules_come_back(cluster: &Cluster) {
+    let before = rules();
+    run(Command::new("nft").args(["flush", "ruleset"]));
+    let start = Instant::now();
+    wait_for("the rules are back", || (rules() == before).then_some(()));
+    // Long before anything is looked at by itself.
+    assert!(start.elapsed() < Duration::from_secs(30));
+    assert!(resolved(cluster).is_some(), "{}", cluster.log());
+    let reasons = ["get", "events", "-A", "-o", "jsonpath={.items[*].reason}"];
+    wait_for("an Event says so", || {
+        cluster
+            .kubectl(&reasons)
+            .contains("NetworkDrift")
+            .then_some(())
+    });
+}
+
+/// All packet rules, in whatever order the tables are.
+fn rules() -> Vec<String> {
+    let text = run(Command::new("nft").args(["list", "ruleset"]));
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
 }
 
 #[test]
@@ -125,6 +157,7 @@ fn pods_find_services_by_name() {
             script(&cluster, "none", none, "cat /etc/resolv.conf"),
             "search a.example\nnameserver 192.0.2.1\noptions ndots:2\n"
         );
+        rules_come_back(&cluster);
         cluster.kubectl(&[
             "delete",
             "pods,services",

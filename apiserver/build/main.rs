@@ -4,7 +4,10 @@
 //! Writes `kinds.rs` (the table of kinds), `definitions.txt` (a name, a tab and the JSON schema without descriptions on each line) and
 //! `described.txt.gz` (the same with descriptions, which only OpenAPI documents need).
 #![allow(clippy::expect_used, reason = "a build fails by panicking")]
-#![allow(clippy::print_stdout, reason = "cargo reads what a build script prints")]
+#![allow(
+    clippy::print_stdout,
+    reason = "cargo reads what a build script prints"
+)]
 
 mod kinds;
 

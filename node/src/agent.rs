@@ -50,6 +50,7 @@ mod network_objects;
 mod networks;
 mod node_object;
 mod objects;
+mod packet_rules;
 mod plugin_objects;
 mod pod_api;
 mod services;
@@ -252,7 +253,10 @@ impl Agent {
             Recorder::new(self.config.client.clone(), &self.config.node_name);
         tasks.spawn(write_events);
         self.follow_claims(&recorder, &tasks, &shutdown);
-        let services = self.services(&up, &recorder, &tasks, &shutdown).await;
+        let rules = packet_rules::follow(self.layout.services_table(), &tasks, &shutdown);
+        let services = self
+            .services(&up, &recorder, rules.services, &tasks, &shutdown)
+            .await;
         let pods = Pods::default();
         let mut dispatcher = Dispatcher::new(services, Arc::clone(&pods), shutdown.clone());
         dispatcher.resume();
@@ -264,6 +268,7 @@ impl Agent {
         tasks.spawn(housekeeping::mend(
             Arc::clone(&self.host),
             recorder.clone(),
+            rules.drivers,
             shutdown.clone(),
         ));
         let address = self.listener.local_addr();
@@ -414,6 +419,8 @@ impl Agent {
     async fn follow_services(
         &self,
         up: &UpNetworks,
+        recorder: &Recorder,
+        touched: watch::Receiver<()>,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Cache<Service> {
@@ -440,6 +447,8 @@ impl Agent {
             networks: cache(Api::all(client.clone()), config(), tasks, shutdown),
             table: self.layout.services_table(),
             relays: relays.collect(),
+            touched,
+            recorder: recorder.clone(),
         };
         tasks.spawn(followed.run(shutdown.clone()));
         shared
@@ -470,12 +479,15 @@ impl Agent {
         &self,
         up: &UpNetworks,
         recorder: &Recorder,
+        touched: watch::Receiver<()>,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Services {
         let client = self.config.client.clone();
         let node = Arc::new(self.node_facts());
-        let services = self.follow_services(up, tasks, shutdown).await;
+        let services = self
+            .follow_services(up, recorder, touched, tasks, shutdown)
+            .await;
         let events: Arc<dyn EventSink> = Arc::new(recorder.clone());
         Services {
             runtime: Arc::clone(&self.sandboxes) as _,

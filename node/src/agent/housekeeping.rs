@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use davit_plugins::executor::Host;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::events::Recorder;
@@ -42,11 +43,17 @@ pub(super) async fn collect_images(images: ImageStore, shutdown: CancellationTok
     }
 }
 
-/// How often the kernel is compared with the ledger: links, rules and mounts that others removed come back by then.
+/// How often the kernel is compared with the ledger: links and mounts that others removed come back by then, and rules at
+/// once.
 const MEND_EVERY: Duration = Duration::from_secs(60);
 
 /// Puts back what is in the ledger and no longer in the kernel, until shutdown; Events say what it was.
-pub(super) async fn mend(host: Arc<Host>, recorder: Recorder, shutdown: CancellationToken) {
+pub(super) async fn mend(
+    host: Arc<Host>,
+    recorder: Recorder,
+    mut rules: watch::Receiver<()>,
+    shutdown: CancellationToken,
+) {
     let start = tokio::time::Instant::now() + MEND_EVERY;
     let mut due = tokio::time::interval_at(start, MEND_EVERY);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -54,6 +61,7 @@ pub(super) async fn mend(host: Arc<Host>, recorder: Recorder, shutdown: Cancella
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = due.tick() => {}
+            Ok(()) = rules.changed() => {}
         }
         let report = host.replay().await;
         for (scope, what) in report.mended {

@@ -7,16 +7,22 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::caches::Cache;
-use crate::network::nft::services::{Door, replace};
+use super::events::Recorder;
+use crate::network::nft::conntrack::forget_stale;
+use crate::network::nft::services::{Door, is_intact, replace};
 use crate::pod::backoff::{Backoff, SETUP};
-use crate::pod::services::chain;
+use crate::pod::services::{Severity, chain};
 use crate::proxy::{Relay, View, plan};
 
 /// Whether the kernel shows packets that stay on a bridge to the rules, in this network namespace.
 const BRIDGES_SEEN: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+
+/// Number of the transport protocol whose flows outlive their endpoints.
+const UDP: u8 = 17;
 
 /// Follows the objects.
 pub(super) struct ServiceObjects {
@@ -28,6 +34,9 @@ pub(super) struct ServiceObjects {
     pub(super) table: String,
     /// What this node serves by itself.
     pub(super) relays: Vec<Relay>,
+    /// News of changes that others made in the table.
+    pub(super) touched: watch::Receiver<()>,
+    pub(super) recorder: Recorder,
 }
 
 /// The table of the agent with this run directory; each davit of a machine has its own. The name must not begin as those
@@ -52,6 +61,7 @@ impl ServiceObjects {
             if done.as_ref() != Some(&wanted) {
                 match replace(&self.table, wanted.clone()).await {
                     Ok(()) => {
+                        forget(done.take().unwrap_or_default(), wanted.clone()).await;
                         done = Some(wanted);
                         backoff.reset();
                     }
@@ -78,9 +88,30 @@ impl ServiceObjects {
                 Ok(()) = self.services.changes.changed() => {}
                 Ok(()) = self.slices.changes.changed() => {}
                 Ok(()) = self.networks.changes.changed() => {}
+                Ok(()) = self.touched.changed() => done = self.intact(done).await,
                 () = timer => {}
             }
         }
+    }
+
+    /// The doors, if the table still has them; somebody else changed something in it.
+    async fn intact(&self, done: Option<Vec<Door>>) -> Option<Vec<Door>> {
+        let doors = done?;
+        match is_intact(&self.table, doors.clone()).await {
+            Ok(true) => return Some(doors),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(
+                    error = chain(&error),
+                    "the rules of services cannot be read"
+                );
+            }
+        }
+        let message = "packet rules of services were changed by somebody else; they are put back";
+        tracing::warn!(table = self.table, "{message}");
+        self.recorder
+            .about_node(Severity::Warning, "NetworkDrift", message.to_owned());
+        None
     }
 
     async fn first(&self) {
@@ -110,6 +141,24 @@ impl ServiceObjects {
             bridges_are_seen: bridges_are_seen(),
             relays: &self.relays,
         })
+    }
+}
+
+/// Lets UDP clients find other endpoints than those that are gone.
+async fn forget(before: Vec<Door>, doors: Vec<Door>) {
+    let udp = |doors: Vec<Door>| -> Vec<Door> {
+        let is_udp = |door: &Door| door.protocol == UDP;
+        doors.into_iter().filter(is_udp).collect()
+    };
+    let (before, doors) = (udp(before), udp(doors));
+    if before == doors {
+        return;
+    }
+    match forget_stale(before, doors).await {
+        Ok(0) => {}
+        Ok(count) => tracing::debug!(count, "flows to endpoints that are gone were forgotten"),
+        // Without the kernel's table of flows nothing is translated either.
+        Err(error) => tracing::debug!(error = chain(&error), "flows are not known"),
     }
 }
 

@@ -1,10 +1,12 @@
 //! Packet rules of plans in nftables, spoken over netlink from this process: one table a driver,
 //! each rule carrying the mark of its scope, every change of a list in one transaction.
 
+pub(crate) mod conntrack;
 mod expression;
 mod message;
 mod rules;
 pub(crate) mod services;
+mod watch;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -14,6 +16,7 @@ use davit_plugins::plan::NetworkOp;
 
 use message::{Batch, KnownRule};
 use rules::{CHAINS, Chain, Rule, loopback};
+pub(crate) use watch::{Touched, Watch};
 
 /// Start of the name of every table of ours.
 const TABLE: &str = "davit-";
@@ -24,6 +27,11 @@ pub(super) fn is_rule(op: &NetworkOp) -> bool {
         op,
         NetworkOp::Masquerade { .. } | NetworkOp::Forward(_) | NetworkOp::Filter(_)
     )
+}
+
+/// Whether a table of this name has rules of a driver.
+pub(crate) fn is_of_driver(table: &str) -> bool {
+    table.starts_with(TABLE)
 }
 
 fn table_of(driver: &str) -> String {
@@ -112,7 +120,7 @@ pub(super) async fn collect(
 ) -> Result<Vec<String>, ActError> {
     let tables = in_kernel(|socket| {
         let names = message::tables(socket)?;
-        let ours = names.into_iter().filter(|name| name.starts_with(TABLE));
+        let ours = names.into_iter().filter(|name| is_of_driver(name));
         ours.map(|table| Ok((message::rules(socket, &table)?.unwrap_or_default(), table)))
             .collect::<std::io::Result<Vec<_>>>()
     })

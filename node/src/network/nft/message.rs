@@ -6,7 +6,7 @@ use super::expression::Expression;
 use super::rules::{Chain, Rule};
 use super::wire::{Attributes, Message, Socket, attributes};
 
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 const NEW_TABLE: u16 = 0;
 const GET_TABLE: u16 = 1;
 const DELETE_TABLE: u16 = 2;
@@ -17,9 +17,9 @@ const DELETE_RULE: u16 = 8;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 
-const REQUEST: u16 = 0x1;
-const ACK: u16 = 0x4;
-const DUMP: u16 = 0x300;
+pub(super) const REQUEST: u16 = 0x1;
+pub(super) const ACK: u16 = 0x4;
+pub(super) const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 
@@ -88,13 +88,13 @@ pub(super) fn rules(socket: &mut Socket, table: &str) -> io::Result<Option<Vec<K
     Ok(Some(rules))
 }
 
-fn find(object: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn find(object: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(object)
         .find(|(type_, _)| *type_ == wanted)
         .map(|(_, value)| value)
 }
 
-fn text(object: &[u8], wanted: u16) -> Option<String> {
+pub(super) fn text(object: &[u8], wanted: u16) -> Option<String> {
     let value = find(object, wanted)?;
     let value = value.strip_suffix(&[0]).unwrap_or(value);
     Some(String::from_utf8_lossy(value).into_owned())
@@ -132,6 +132,8 @@ fn user_data(label: &str) -> Vec<u8> {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     messages: Vec<Message>,
+    /// Chains and labels of the rules that are added.
+    labels: Vec<(String, String)>,
 }
 
 impl Batch {
@@ -179,6 +181,9 @@ impl Batch {
         expressions: &[Expression],
         label: &str,
     ) {
+        let data = user_data(label);
+        self.labels
+            .push((chain.to_owned(), comment(&data).unwrap_or_default()));
         let expressions = expressions
             .iter()
             .fold(Attributes::new(), |list, expression| {
@@ -188,9 +193,18 @@ impl Batch {
             .text(1, table)
             .text(2, chain)
             .nest(4, &expressions)
-            .bytes(7, &user_data(label));
+            .bytes(7, &data);
         self.messages
             .push(request(NEW_RULE, CREATE | APPEND, attributes));
+    }
+
+    /// Whether a table has the rules that are added, and no others.
+    pub(super) fn is_done(&self, mut rules: Vec<KnownRule>) -> bool {
+        let mut wanted = self.labels.clone();
+        wanted.sort();
+        rules.sort_by(|a, b| (&a.chain, &a.label).cmp(&(&b.chain, &b.label)));
+        let have = rules.into_iter().map(|rule| (rule.chain, rule.label));
+        have.eq(wanted)
     }
 
     pub(super) fn delete_rule(&mut self, table: &str, rule: &KnownRule) {

@@ -3,6 +3,9 @@
 //! A door (an address and port of a Service) has a chain that picks a target; each target has a chain that rewrites the
 //! destination. The kernel remembers the choice for the connection, so a replaced table disturbs no connection that is open.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, SocketAddr};
 
 use davit_plugins::capabilities::ActError;
@@ -69,6 +72,16 @@ pub(crate) async fn replace(table: &str, doors: Vec<Door>) -> Result<(), ActErro
     in_kernel(move |socket| {
         let batch = batch(&table, &doors);
         batch.commit(socket)
+    })
+    .await
+}
+
+/// Whether `table` still leads as [`replace`] made it for these doors.
+pub(crate) async fn is_intact(table: &str, doors: Vec<Door>) -> Result<bool, ActError> {
+    let table = table.to_owned();
+    in_kernel(move |socket| {
+        let rules = message::rules(socket, &table)?;
+        Ok(rules.is_some_and(|rules| batch(&table, &doors).is_done(rules)))
     })
     .await
 }

@@ -8,7 +8,7 @@ use rtnetlink::sys::{Socket as NetlinkSocket, SocketAddr, protocols::NETLINK_NET
 /// Length of `nlmsghdr`.
 const HEADER: usize = 16;
 /// Length of `nfgenmsg`, which follows it.
-const FAMILY_HEADER: usize = 4;
+pub(super) const FAMILY_HEADER: usize = 4;
 /// Length of an attribute's header.
 const ATTRIBUTE: usize = 4;
 const NESTED: u16 = 0x8000;
@@ -16,7 +16,7 @@ const TYPE_MASK: u16 = 0x3fff;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// Largest datagram that the kernel sends for a dump.
-const BUFFER: usize = 64 * 1024;
+pub(super) const BUFFER: usize = 64 * 1024;
 /// Most bytes of one transaction, enough for tens of thousands of rules.
 const LARGEST_TRANSACTION: usize = 32 << 20;
 
@@ -58,6 +58,11 @@ impl Attributes {
         self.put(type_, bytes)
     }
 
+    /// A list that was read.
+    pub(super) fn nested(self, type_: u16, value: &[u8]) -> Self {
+        self.put(type_ | NESTED, value)
+    }
+
     pub(super) fn nest(self, type_: u16, inner: &Attributes) -> Self {
         self.put(type_ | NESTED, &inner.0)
     }
@@ -76,7 +81,7 @@ pub(super) struct Message {
 
 impl Message {
     /// Appends the message with a sequence number.
-    fn write(&self, out: &mut Vec<u8>, sequence: u32) {
+    pub(super) fn write(&self, out: &mut Vec<u8>, sequence: u32) {
         let length = HEADER + FAMILY_HEADER + self.attributes.0.len();
         out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
         out.extend_from_slice(&self.type_.to_ne_bytes());
@@ -104,7 +109,7 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 /// A message from the kernel: its type and the bytes after `nlmsghdr`.
 type Answer<'a> = (u16, u32, &'a [u8]);
 
-fn answers(mut bytes: &[u8]) -> impl Iterator<Item = Answer<'_>> {
+pub(super) fn answers(mut bytes: &[u8]) -> impl Iterator<Item = Answer<'_>> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
         let length = usize::try_from(length).ok()?;
