@@ -92,7 +92,7 @@ fn pods_find_services_by_name() {
             let mut words = command.split(' ');
             run(Command::new(words.next().unwrap()).args(words));
         }
-        let cluster = Cluster::start();
+        let mut cluster = Cluster::start();
         let archive = cluster.dir.path().join("busybox.tar");
         image::busybox(&archive, BUSYBOX);
         cluster.davit_ok(&["images", "import", archive.to_str().unwrap()]);
@@ -158,6 +158,12 @@ fn pods_find_services_by_name() {
             "search a.example\nnameserver 192.0.2.1\noptions ndots:2\n"
         );
         rules_come_back(&cluster);
+        cluster.stop();
+        cluster.up();
+        wait_for("the node runs commands again", || {
+            cluster.try_kubectl(&["exec", "db-0", "--", "true"])
+        });
+        assert!(resolved(&cluster).is_some(), "{}", cluster.log());
         cluster.kubectl(&[
             "delete",
             "pods,services",

@@ -435,7 +435,7 @@ impl Agent {
             namespaces: cache(Api::all(client.clone()), config(), tasks, shutdown),
             resolver: Resolver::new(Upstream::new("/etc/resolv.conf".into())),
         };
-        let names = name_service::start(names, up, tasks, shutdown).await;
+        let names = name_service::start(names, &self.layout.dns_port(), up, tasks, shutdown).await;
         let api = self.relay_to_api(up, tasks, shutdown).await;
         let relays = api.map(Relay::to_api).into_iter();
         let relays = relays.chain(names.map(Relay::to_names).into_iter().flatten());

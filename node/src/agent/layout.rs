@@ -117,6 +117,11 @@ impl Layout {
         self.run.join("netns")
     }
 
+    /// The port at which names are answered, as a number.
+    pub(super) fn dns_port(&self) -> PathBuf {
+        self.run.join("dns-port")
+    }
+
     fn mounts(&self) -> PathBuf {
         self.run.join("mounts")
     }

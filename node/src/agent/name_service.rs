@@ -1,4 +1,5 @@
 //! The cluster's name server on this node: follows the objects that its answers come from.
+use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -62,18 +63,25 @@ impl NameObjects {
     }
 }
 
-/// The port of this node at which its name server answers, once it does. Without one pods resolve no names.
+/// The port of this node at which its name server answers, once it does; `file` keeps it for the next start. Without one
+/// pods resolve no names.
 pub(super) async fn start(
     objects: NameObjects,
+    file: &Path,
     up: &UpNetworks,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Option<u16> {
     let near = Arc::clone(up);
     let is_near = Arc::new(move |peer, own| is_near(&near, peer, own));
-    let server = NameServer::open(objects.resolver.clone(), is_near).await;
+    let last = std::fs::read_to_string(file);
+    let last = last.ok().and_then(|text| text.parse().ok());
+    let server = NameServer::open(objects.resolver.clone(), is_near, last).await;
     match server.and_then(|server| Ok((server.port()?, server))) {
         Ok((port, server)) => {
+            if let Err(error) = std::fs::write(file, port.to_string()) {
+                tracing::debug!(%error, "the port of the name server is another one next time");
+            }
             tasks.spawn(server.run(shutdown.clone()));
             tasks.spawn(objects.run(shutdown.clone()));
             Some(port)

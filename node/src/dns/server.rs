@@ -48,14 +48,22 @@ impl std::fmt::Debug for NameServer {
 }
 
 impl NameServer {
-    /// Takes a free port, the same for both transports, on every address of the node.
+    /// Takes a port, the same for both transports, on every address of the node: the one of `last` time, to which the rules
+    /// still lead, or one that is free.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) async fn open(resolver: Resolver, is_near: IsNear) -> io::Result<Self> {
+    pub(crate) async fn open(
+        resolver: Resolver,
+        is_near: IsNear,
+        last: Option<u16>,
+    ) -> io::Result<Self> {
         let mut failed = io::Error::from(io::ErrorKind::AddrInUse);
-        for _ in 0..TRIES {
-            let packets = Packets::bind(0).await?;
+        for port in last.into_iter().chain(std::iter::repeat_n(0, TRIES)) {
+            let packets = match Packets::bind(port).await {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => continue,
+                packets => packets?,
+            };
             match listen(packets.port()?).await {
                 Ok(listener) => {
                     return Ok(Self {

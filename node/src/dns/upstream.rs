@@ -4,11 +4,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
+use super::cache::Cache;
 use super::wire::{self, Code, Upstreams};
 use crate::pod::dns::ResolvConf;
 
@@ -25,10 +27,11 @@ pub(crate) struct Upstream {
     port: u16,
     /// Whether it was said that nobody can be asked.
     silent: AtomicBool,
+    cache: Mutex<Cache>,
 }
 
 /// How a question is passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Transport {
     /// A long answer comes back cut.
     Udp,
@@ -43,6 +46,7 @@ impl Upstream {
             file,
             port: PORT,
             silent: AtomicBool::new(false),
+            cache: Mutex::default(),
         }
     }
 
@@ -86,12 +90,21 @@ impl Upstream {
 
     async fn ask(&self, packet: &[u8], transport: Transport, not: &[IpAddr]) -> Option<Vec<u8>> {
         let servers = self.servers(not).await;
+        let kept = self
+            .cache
+            .lock()
+            .get(&servers, packet, transport, Instant::now());
+        if kept.is_some() {
+            return kept;
+        }
         let mut why = None;
         for server in &servers {
             let asked = tokio::time::timeout(PATIENCE, exchange(packet, *server, transport)).await;
             match asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(answer) => {
                     self.silent.store(false, Ordering::Relaxed);
+                    let mut cache = self.cache.lock();
+                    cache.put(packet, transport, &answer, Instant::now());
                     return Some(answer);
                 }
                 Err(error) => why = Some((*server, error)),

@@ -7,7 +7,7 @@ mod write;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-pub(super) use read::{Upstreams, answers_of, is_answer, is_cut};
+pub(super) use read::{Lifetime, Upstreams, answers_of, is_answer, is_cut, lifetime};
 pub(super) use write::{question, with_id};
 
 /// The longest message over UDP that surely is not fragmented.

@@ -79,7 +79,7 @@ async fn world() -> u16 {
 async fn serve(file: &Path, port: u16, near: bool) -> (u16, CancellationToken) {
     let resolver = Resolver::new(Upstream::on_port(file.to_owned(), port));
     resolver.put(zone());
-    let server = NameServer::open(resolver, Arc::new(move |_, _| near))
+    let server = NameServer::open(resolver, Arc::new(move |_, _| near), None)
         .await
         .unwrap();
     let (own, shutdown) = (server.port().unwrap(), CancellationToken::new());
@@ -186,4 +186,19 @@ async fn strangers_hear_nothing() {
     // Closed at once.
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
     shutdown.cancel();
+}
+
+#[tokio::test]
+async fn the_port_of_last_time_is_taken_if_it_is_free() {
+    let open = async |last| {
+        let resolver = Resolver::new(Upstream::new("none".into()));
+        NameServer::open(resolver, Arc::new(|_, _| true), last)
+            .await
+            .unwrap()
+    };
+    let first = open(None).await;
+    let port = first.port().unwrap();
+    assert_ne!(open(Some(port)).await.port().unwrap(), port);
+    drop(first);
+    assert_eq!(open(Some(port)).await.port().unwrap(), port);
 }

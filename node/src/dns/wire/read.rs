@@ -191,6 +191,65 @@ pub(in crate::dns) fn is_cut(packet: &[u8]) -> bool {
     flags.is_some_and(|bytes| u16::from_be_bytes(bytes) & CUT != 0)
 }
 
+/// How long an answer may be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::dns) struct Lifetime {
+    pub(in crate::dns) seconds: u32,
+    /// Where in the message the seconds of its records stand.
+    places: Vec<usize>,
+}
+
+impl Lifetime {
+    /// The message so many seconds later.
+    pub(in crate::dns) fn aged(&self, mut packet: Vec<u8>, age: u64) -> Vec<u8> {
+        let age = u32::try_from(age).unwrap_or(u32::MAX);
+        for place in &self.places {
+            let bytes = packet.get_mut(*place..).and_then(<[u8]>::first_chunk_mut);
+            if let Some(bytes) = bytes {
+                *bytes = u32::from_be_bytes(*bytes).saturating_sub(age).to_be_bytes();
+            }
+        }
+        packet
+    }
+}
+
+/// How long a whole answer may be kept; nothing for one that may not be kept at all. That there is no such name or no such
+/// record holds as long as the authority of the zone says (RFC 2308).
+pub(in crate::dns) fn lifetime(packet: &[u8]) -> Option<Lifetime> {
+    let mut reader = Reader { packet, at: 0 };
+    let head = head(&mut reader)?;
+    if head.flags & CUT != 0 || !matches!(head.flags & CODE, 0 | 3) {
+        return None;
+    }
+    let [questions, answers, authorities, additional] = head.counts;
+    for _ in 0..questions {
+        reader.name()?;
+        reader.bytes(4)?;
+    }
+    let (mut places, mut seconds, mut authority) = (Vec::new(), u32::MAX, None);
+    for _ in 0..u32::from(answers) + u32::from(authorities) + u32::from(additional) {
+        reader.name()?;
+        let (kind, _class, place) = (reader.number()?, reader.number()?, reader.at);
+        // A number with the first bit means nothing, and so nothing is kept (RFC 2181 §8).
+        let ttl = i32::try_from(reader.long()?).map_or(0, i32::unsigned_abs);
+        let length = reader.number()?;
+        let data = reader.bytes(length.into())?;
+        if kind == super::kind::OPT {
+            continue;
+        }
+        places.push(place);
+        seconds = seconds.min(ttl);
+        if kind == super::kind::SOA {
+            let minimum = data.last_chunk().map(|bytes| u32::from_be_bytes(*bytes))?;
+            authority = Some(minimum.min(ttl));
+        }
+    }
+    if answers == 0 {
+        seconds = seconds.min(authority?);
+    }
+    (seconds > 0 && !places.is_empty()).then_some(Lifetime { seconds, places })
+}
+
 /// What another server said about a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::dns) struct Upstreams {

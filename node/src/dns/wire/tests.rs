@@ -129,6 +129,9 @@ fn references_end() {
 proptest! {
     #[test]
     fn any_bytes_are_read_without_harm(packet in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Some(lifetime) = lifetime(&packet) {
+            prop_assert_eq!(lifetime.aged(packet.clone(), 1).len(), packet.len());
+        }
         let _ = Query::read(&packet);
         let _ = answers_of(&packet);
         let _ = is_answer(&packet, &packet);
