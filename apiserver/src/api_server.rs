@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -27,6 +26,7 @@ use crate::auth::{
 use crate::cache::Cache;
 use crate::callout::Callouts;
 use crate::fairness::Fairness;
+use crate::health::{Health, Part};
 use crate::metrics::Metrics;
 use crate::paths::OpenApiCache;
 use crate::pki::{Authority, Leaf, NameFacts, Purpose, server_names};
@@ -63,7 +63,7 @@ pub struct ApiServer {
     pub(crate) definitions: crd::Served,
     /// Ends watches and tasks.
     pub(crate) shutdown: CancellationToken,
-    ready: AtomicBool,
+    pub(crate) health: Arc<Health>,
 }
 
 impl fmt::Debug for ApiServer {
@@ -102,21 +102,28 @@ impl ApiServer {
             server.stop_streams();
             return Err(error);
         }
+        server.health.up(Part::Objects);
         reload::start(&server)?;
         fairness::settle(&server).await;
-        tokio::spawn(fairness::maintain(server.clone()));
+        let health = &server.health;
+        health.run(Part::Fairness, fairness::maintain(server.clone()));
         tokio::spawn(certificates::run(server.clone()));
-        server.ready.store(true, Ordering::Release);
         Ok(server)
     }
 
     /// Starts what runs until [`ApiServer::stop_streams`].
     fn start_tasks(self: &Arc<Self>) {
         let (cache, shutdown) = (self.cache.clone(), self.shutdown.clone());
-        tokio::spawn(async move { shutdown.run_until_cancelled(cache.run()).await });
-        tokio::spawn(crd::follow(self.clone()));
-        tokio::spawn(aggregation::follow(self.clone()));
-        tokio::spawn(self.authority.clone().maintain(self.shutdown.clone()));
+        let (authority, stop) = (self.authority.clone(), shutdown.clone());
+        let health = &self.health;
+        // The chain reads its configuration from the cache as it goes.
+        health.up(Part::Admission);
+        health.run(Part::Cache, async move {
+            shutdown.run_until_cancelled(cache.run()).await;
+        });
+        health.run(Part::Definitions, crd::follow(self.clone()));
+        health.run(Part::Aggregation, aggregation::follow(self.clone()));
+        health.run(Part::Certificates, authority.maintain(stop));
         tokio::spawn(expiry::run(self.clone()));
         tokio::spawn(sealing::run(self.clone()));
     }
@@ -171,7 +178,7 @@ impl ApiServer {
             openapi: OpenApiCache::default(),
             definitions: crd::Served::default(),
             shutdown: CancellationToken::new(),
-            ready: AtomicBool::new(false),
+            health: Arc::default(),
             config,
             store,
             keyring: None,
@@ -233,9 +240,9 @@ impl ApiServer {
         &self.registry
     }
 
-    /// Whether everything that has to exist exists.
+    /// Whether everything that has to exist exists, and what has to run runs.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        self.health.all_up()
     }
 
     /// Ends watches and background tasks. [`serve`](Self::serve) does so by itself at its end.

@@ -106,6 +106,11 @@ impl Auditor {
         Ok(Arc::new(Self { policy, records }))
     }
 
+    /// Whether the thread that writes is there.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.records.is_closed()
+    }
+
     /// The trail of a request that is to be logged.
     pub(crate) async fn begin(
         self: &Arc<Self>,

@@ -115,7 +115,9 @@ async fn route(
     let options = match &target {
         // The query is for whoever is behind the proxy.
         Target::Resource(path) if path.subresource == "proxy" => Options::default(),
-        _ => Options::parse(parts.uri.query().unwrap_or_default())?,
+        // These have parameters of their own.
+        Target::Other(_) => Options::default(),
+        Target::Resource(_) => Options::parse(parts.uri.query().unwrap_or_default())?,
     };
     match target {
         Target::Other(path) => {
@@ -125,7 +127,7 @@ async fn route(
             if let Some(external) = server.aggregation.find_path(&path) {
                 return aggregation::proxy(&server, &external, &user, parts, body, false).await;
             }
-            server.other_path(&path, &parts, &options).await
+            server.other_path(&path, &parts).await
         }
         Target::Resource(path) => {
             let verb = path.verb(&parts.method, options.watch);

@@ -32,6 +32,7 @@ pub mod error;
 mod expiry;
 mod fairness;
 mod handler;
+mod health;
 mod metrics;
 pub mod object;
 mod past;

@@ -14,8 +14,8 @@ use crate::config::Build;
 use crate::discovery::{self, Documents};
 use crate::error::StatusError;
 use crate::handler::Answer;
+use crate::health;
 use crate::past;
-use crate::request::Options;
 use crate::resource::{Resource, Snapshot};
 use crate::schema::openapi::{self, Document};
 use crate::sealing;
@@ -46,7 +46,6 @@ impl ApiServer {
         &self,
         path: &str,
         parts: &Parts,
-        options: &Options,
     ) -> Result<Response<Body>, StatusError> {
         if path == sealing::ROTATE && parts.method == http::Method::POST {
             return sealing::rotate_now(self).await;
@@ -58,7 +57,10 @@ impl ApiServer {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         match segments.as_slice() {
             [] | [""] => Ok(json_answer(&root(&snapshot))),
-            ["livez" | "readyz" | "healthz", check @ ..] => self.health(path, check, options),
+            ["livez" | "readyz" | "healthz", ..] => {
+                self.health(path, parts.uri.query().unwrap_or_default())
+                    .await
+            }
             ["davit", "history"] => past::describe(self, parts.uri.query().unwrap_or_default()),
             ["version"] => Ok(json_answer(&version(&self.config.build))),
             ["metrics"] => {
@@ -172,63 +174,6 @@ impl ApiServer {
         let hash = version_hash(&group, &version, &found.resources);
         Ok(tagged(parts, &format!("\"{hash}\""), document.bytes))
     }
-
-    /// `/livez`, `/readyz`, `/healthz`, with `?verbose`, `?exclude=` and one check as a further segment.
-    fn health(
-        &self,
-        path: &str,
-        only: &[&str],
-        options: &Options,
-    ) -> Result<Response<Body>, StatusError> {
-        let endpoint = path.split('/').nth(1).unwrap_or_default();
-        let mut checks = vec![("ping", Ok(()))];
-        if endpoint != "livez" {
-            let store = self.store.status();
-            let writable = match store.write_fault {
-                Some(fault) => Err(fault.to_string()),
-                None => Ok(()),
-            };
-            checks.push(("store", writable));
-            let ready = self.is_ready();
-            let ready = if ready {
-                Ok(())
-            } else {
-                Err("the server is starting".to_owned())
-            };
-            checks.push(("bootstrap", ready));
-        }
-        if self.shutdown.is_cancelled() && endpoint == "readyz" {
-            checks.push(("shutdown", Err("the server is stopping".to_owned())));
-        }
-        if let [name] = only {
-            checks.retain(|(check, _)| check == name);
-            if checks.is_empty() {
-                return Err(StatusError::no_such_path());
-            }
-        }
-        let failed = |(name, result): &(&str, Result<(), String>)| {
-            result.is_err() && !options.excluded.iter().any(|excluded| excluded == name)
-        };
-        let healthy = !checks.iter().any(failed);
-        if healthy && !options.verbose {
-            return Ok(text(StatusCode::OK, "ok".to_owned()));
-        }
-        let mut report = String::new();
-        for (name, result) in &checks {
-            report.push_str(&match result {
-                Ok(()) => format!("[+]{name} ok\n"),
-                Err(why) => format!("[-]{name} failed: {why}\n"),
-            });
-        }
-        let verdict = if healthy { "passed" } else { "failed" };
-        report.push_str(&format!("{endpoint} check {verdict}\n"));
-        let code = if healthy {
-            StatusCode::OK
-        } else {
-            StatusCode::INTERNAL_SERVER_ERROR
-        };
-        Ok(text(code, report))
-    }
 }
 
 fn root(snapshot: &Snapshot) -> Value {
@@ -246,16 +191,10 @@ fn root(snapshot: &Snapshot) -> Value {
                 .map(|v| format!("/apis/{}/{}", group.name, v.name)),
         );
     }
-    let rest = [
-        "/healthz",
-        "/livez",
-        "/metrics",
-        "/openapi/v2",
-        "/openapi/v3",
-        "/readyz",
-        "/version",
-    ];
+    let rest = ["/metrics", "/openapi/v2", "/openapi/v3", "/version"];
     paths.extend(rest.map(str::to_owned));
+    paths.extend(health::paths());
+    paths.sort_unstable();
     json!({ "paths": paths })
 }
 

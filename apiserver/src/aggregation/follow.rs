@@ -14,6 +14,7 @@ use super::{External, proxy};
 use crate::ApiServer;
 use crate::auth::{Kind, ObjectSource, UserInfo, groups};
 use crate::cache::KindCache;
+use crate::health::Part;
 
 /// An extension server may come or go without any object changing.
 const RECHECK: Duration = Duration::from_secs(30);
@@ -79,6 +80,7 @@ async fn reconcile(server: &Arc<ApiServer>) -> bool {
         .filter_map(|bytes| serde_json::from_slice(bytes).ok())
         .collect();
     keep_local(server, &present).await;
+    server.health.up(Part::Registration);
     let checks = present.iter().map(|service| async move {
         if service["spec"]["service"].is_null() {
             return (service, Verdict::local(), None);

@@ -54,8 +54,6 @@ pub(crate) struct Options {
     pub(crate) grace_seconds: Option<i64>,
     pub(crate) propagation: Option<Propagation>,
     pub(crate) orphan_dependents: Option<bool>,
-    pub(crate) verbose: bool,
-    pub(crate) excluded: Vec<String>,
 }
 
 impl Options {
@@ -110,8 +108,6 @@ impl Options {
                 self.propagation = Some(Propagation::parse(value)?);
             }
             "orphanDependents" if !value.is_empty() => self.orphan_dependents = Some(flag(value)),
-            "verbose" => self.verbose = value.is_empty() || flag(value),
-            "exclude" => self.excluded.push(value.to_owned()),
             _ => {}
         }
         Ok(())

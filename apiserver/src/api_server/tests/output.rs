@@ -130,11 +130,36 @@ async fn discovery_comes_in_both_forms() {
 #[tokio::test]
 async fn the_server_tells_how_it_is() {
     let rig = Rig::new().await;
-    assert_eq!(rig.get("/readyz").await.ok(), "ok");
-    let verbose = rig.get("/readyz?verbose").await.ok();
-    assert!(verbose.as_str().unwrap().contains("[+]bootstrap ok"));
-    assert_eq!(rig.get("/readyz/store").await.ok(), "ok");
-    assert_eq!(rig.get("/readyz/none").await.code, 404);
+    let ready = async {
+        while rig.get("/readyz").await.code != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(20);
+    tokio::time::timeout(patience, ready).await.unwrap();
+    assert_eq!(rig.get("/healthz").await.ok(), "ok");
+    let verbose = rig.get("/readyz?verbose=1").await.ok();
+    let lines: Vec<&str> = verbose.as_str().unwrap().lines().collect();
+    for wanted in [
+        "[+]ping ok",
+        "[+]etcd ok",
+        "[+]informer-sync ok",
+        "[+]poststarthook/crd-informer-synced ok",
+        "[+]autoregister-completion ok",
+        "readyz check passed",
+    ] {
+        assert!(lines.contains(&wanted), "{wanted} in {lines:?}");
+    }
+    let one = "poststarthook/scheduling/bootstrap-system-priority-classes";
+    for path in ["readyz/etcd", "livez/ping", &format!("healthz/{one}")] {
+        assert_eq!(rig.get(&format!("/{path}")).await.ok(), "ok", "{path}");
+    }
+    for path in ["/readyz/none", "/livez/informer-sync", "/readyz/ping/x"] {
+        assert_eq!(rig.get(path).await.code, 404, "{path}");
+    }
+    let paths = rig.get("/").await.ok();
+    let paths = paths["paths"].as_array().unwrap();
+    assert!(paths.iter().any(|path| path == "/healthz/ping"));
     assert_eq!(rig.get("/version").await.ok()["minor"], "37");
     rig.get(PODS).await.ok();
     let metrics = rig.get("/metrics").await.ok();
@@ -144,4 +169,19 @@ async fn the_server_tells_how_it_is() {
     rig.send("POST", "/version", &[], "")
         .await
         .refused(405, "does not allow this method");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_is_alive_and_not_ready() {
+    let rig = Rig::new().await;
+    rig.server.shutdown.cancel();
+    let reply = rig.get("/readyz?exclude=etcd").await;
+    assert_eq!(reply.code, 500);
+    let report = reply.body.as_str().unwrap();
+    assert!(report.contains("[-]shutdown failed: reason withheld"));
+    assert!(report.contains("[+]etcd excluded: ok"));
+    let why = rig.get("/readyz/shutdown").await;
+    assert_eq!(why.code, 500);
+    let why = why.body.as_str().unwrap();
+    assert_eq!(why, "internal server error: process is shutting down\n");
 }
