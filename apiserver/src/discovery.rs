@@ -1,28 +1,16 @@
 //! What the server serves, in the words of discovery: the old documents and the aggregated one.
 
+mod negotiate;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+pub(crate) use negotiate::Wanted;
+
 use crate::resource::{Group, Resource, Snapshot, Subresource, Verbs};
 use crate::schema::openapi::{ResourceInfo, SubresourceInfo};
-
-/// The media type parameters that ask for the aggregated documents.
-pub(crate) fn wants_aggregated(accept: &str) -> bool {
-    accept.split(',').any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        parts.next() == Some("application/json")
-            && range.contains("g=apidiscovery.k8s.io")
-            && range.contains("v=v2")
-            && !range.contains("v=v2beta1")
-            && range.contains("as=APIGroupDiscoveryList")
-    })
-}
-
-/// Content type of the aggregated documents.
-pub(crate) const AGGREGATED: &str =
-    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Bytes with their ETag.
 #[derive(Debug, Clone)]
@@ -253,18 +241,6 @@ pub(crate) fn openapi_info(resource: &Resource) -> ResourceInfo {
 mod tests {
     use super::*;
     use crate::resource::Registry;
-
-    #[test]
-    fn kubectls_accept_header_asks_for_the_aggregated_form() {
-        let kubectl = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
-                       application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,\
-                       application/json";
-        assert!(wants_aggregated(kubectl));
-        assert!(!wants_aggregated("application/json"));
-        assert!(!wants_aggregated(
-            "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
-        ));
-    }
 
     #[test]
     fn both_forms_name_every_resource() {

@@ -11,11 +11,12 @@ use sha2::{Digest, Sha256};
 
 use crate::ApiServer;
 use crate::config::Build;
-use crate::discovery::{self, Documents};
+use crate::discovery::{self, Documents, Wanted};
 use crate::error::StatusError;
 use crate::handler::Answer;
 use crate::health;
 use crate::past;
+use crate::request::Syntax;
 use crate::resource::{Resource, Snapshot};
 use crate::schema::openapi::{self, Document};
 use crate::sealing;
@@ -68,12 +69,12 @@ impl ApiServer {
                 self.fairness.render(&mut out);
                 Ok(text(StatusCode::OK, out))
             }
-            ["api"] | ["apis"] => Ok(self.discovery_root(&snapshot, path, parts)),
-            ["api", version] => resources(&snapshot, "", version),
-            ["apis", group, version] => resources(&snapshot, group, version),
+            ["api"] | ["apis"] => self.discovery_root(&snapshot, path, parts),
+            ["api", version] => resources(parts, &snapshot, "", version),
+            ["apis", group, version] => resources(parts, &snapshot, group, version),
             ["apis", group] => {
                 let group = self.aggregation.group(&snapshot, group);
-                Ok(json_answer(&group.ok_or_else(StatusError::no_such_path)?))
+                discovered(parts, group.ok_or_else(StatusError::no_such_path)?)
             }
             ["openapi", "v2"] => Ok(self.openapi_v2(&snapshot, parts)),
             ["openapi", "v3"] => {
@@ -95,39 +96,39 @@ impl ApiServer {
         }
     }
 
-    fn discovery_root(&self, snapshot: &Snapshot, path: &str, parts: &Parts) -> Response<Body> {
-        let accept = parts
-            .headers
-            .get(header::ACCEPT)
-            .and_then(|value| value.to_str().ok());
+    fn discovery_root(
+        &self,
+        snapshot: &Snapshot,
+        path: &str,
+        parts: &Parts,
+    ) -> Result<Response<Body>, StatusError> {
         let core = path == "/api";
-        if !discovery::wants_aggregated(accept.unwrap_or_default()) {
-            return json_answer(&if core {
-                discovery::core_versions(&self.config.listen.to_string())
-            } else {
-                self.aggregation.group_list(snapshot)
-            });
-        }
+        let form = match Wanted::parse(accepted(parts))? {
+            Wanted::Aggregated(form) => form,
+            Wanted::Plain(_) if core => {
+                let address = self.config.listen.to_string();
+                return discovered(parts, discovery::core_versions(&address));
+            }
+            Wanted::Plain(_) => return discovered(parts, self.aggregation.group_list(snapshot)),
+        };
         let document = if core {
             Documents::of(snapshot).core.clone()
         } else {
             self.aggregation.document(snapshot)
         };
-        let mut response = tagged(parts, &document.etag, document.bytes.clone());
-        let kind = HeaderValue::from_static(discovery::AGGREGATED);
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        response
-            .headers_mut()
-            .insert(header::VARY, HeaderValue::from_static("Accept"));
-        response
+        let (bytes, media) = form.of(&document)?;
+        let mut response = tagged(parts, &document.etag, bytes);
+        let headers = response.headers_mut();
+        if let Ok(media) = HeaderValue::from_str(&media) {
+            headers.insert(header::CONTENT_TYPE, media);
+        }
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+        Ok(response)
     }
 
     fn openapi_v2(&self, snapshot: &Snapshot, parts: &Parts) -> Response<Body> {
-        let accept = parts
-            .headers
-            .get(header::ACCEPT)
-            .and_then(|value| value.to_str().ok());
-        let protobuf = accept.is_some_and(|accept| accept.contains("proto-openapi.spec.v2"));
+        let protobuf = accepted(parts).contains("proto-openapi.spec.v2");
         let name = if protobuf { "v2+protobuf" } else { "v2" };
         let document = self.openapi.get(snapshot, name, || {
             let infos: Vec<_> = snapshot
@@ -217,6 +218,7 @@ fn architecture() -> &'static str {
 }
 
 fn resources(
+    parts: &Parts,
     snapshot: &Snapshot,
     group: &str,
     version: &str,
@@ -224,11 +226,31 @@ fn resources(
     let found = snapshot.group(group);
     let found = found.and_then(|group| group.versions.iter().find(|have| *have.name == *version));
     let found = found.ok_or_else(StatusError::no_such_path)?;
-    Ok(json_answer(&discovery::resource_list(
-        group,
-        version,
-        &found.resources,
-    )))
+    let list = discovery::resource_list(group, version, &found.resources);
+    discovered(parts, list)
+}
+
+fn accepted(parts: &Parts) -> &str {
+    let header = parts.headers.get(header::ACCEPT);
+    header
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+/// A document of discovery in the syntax that the client wants.
+fn discovered(parts: &Parts, mut document: Value) -> Result<Response<Body>, StatusError> {
+    let Wanted::Plain(accept) = Wanted::parse(accepted(parts))? else {
+        // Only the roots have the aggregated form.
+        return Ok(json_answer(&document));
+    };
+    if accept.syntax == Syntax::Protobuf {
+        // The list of the oldest versions has none in JSON.
+        document["apiVersion"] = "v1".into();
+    }
+    let mut response = Answer::document(accept, StatusCode::OK, document)?.into_response();
+    let vary = HeaderValue::from_static("Accept");
+    response.headers_mut().insert(header::VARY, vary);
+    Ok(response)
 }
 
 /// Paths and hashes of the OpenAPI v3 documents. The hashes are of what the documents are made from, so that

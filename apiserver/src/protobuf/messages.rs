@@ -74,7 +74,8 @@ impl Message {
 
 /// The message of a kind.
 pub(super) fn of(api_version: &str, kind: &str) -> Option<&'static Message> {
-    if matches!(kind, "DeleteOptions" | "Status") {
+    let everywhere = "DeleteOptions Status APIVersions APIGroup APIGroupList APIResourceList";
+    if everywhere.split(' ').any(|name| name == kind) {
         return by_name(&format!("meta.v1.{kind}"));
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));

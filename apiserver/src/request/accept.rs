@@ -77,6 +77,11 @@ impl Accept {
         self.form == Form::Plain && self.syntax == Syntax::Json
     }
 
+    /// How much a media range is liked; `None` when it cannot be served in any form.
+    pub(crate) fn quality(range: &str) -> Option<f32> {
+        one(range).map(|(quality, _)| quality)
+    }
+
     /// 406, with what is on offer.
     pub(crate) fn refused(protobuf: bool) -> StatusError {
         StatusError::not_acceptable(if protobuf { OFFERED_TOO } else { OFFERED })

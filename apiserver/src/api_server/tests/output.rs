@@ -112,9 +112,11 @@ async fn discovery_comes_in_both_forms() {
         .await
         .refused(404, "could not find");
     rig.get("/api/v2/pods").await.refused(404, "could not find");
-    let aggregated = ("accept", crate::discovery::AGGREGATED);
+    let media = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let aggregated = ("accept", media);
     let reply = rig.send("GET", "/apis", &[aggregated], Body::empty()).await;
-    assert_eq!(reply.headers["content-type"], crate::discovery::AGGREGATED);
+    assert_eq!(reply.headers["content-type"], media);
+    assert_eq!(reply.headers["vary"], "Accept");
     let etag = reply.headers["etag"].to_str().unwrap().to_owned();
     let again = rig
         .send(
@@ -125,6 +127,19 @@ async fn discovery_comes_in_both_forms() {
         )
         .await;
     assert_eq!(again.code, 304);
+    let beta = media.replace("v=v2", "v=v2beta1");
+    let old = rig
+        .send("GET", "/api", &[("accept", &beta)], Body::empty())
+        .await;
+    assert_eq!(old.headers["content-type"], beta.as_str());
+    assert_eq!(old.ok()["apiVersion"], "apidiscovery.k8s.io/v2beta1");
+    for path in ["/api", "/apis", "/apis/apps", "/apis/apps/v1", "/api/v1"] {
+        let protobuf = ("accept", crate::protobuf::MEDIA);
+        let reply = rig.send("GET", path, &[protobuf], Body::empty()).await;
+        assert_eq!(reply.headers["content-type"], protobuf.1, "{path}");
+        let png = rig.send("GET", path, &[("accept", "image/png")], Body::empty());
+        assert_eq!(png.await.code, 406, "{path}");
+    }
 }
 
 #[tokio::test]
