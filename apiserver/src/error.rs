@@ -321,13 +321,25 @@ impl StatusError {
 
     /// 422: the object has these faults.
     pub fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let all = match texts.as_slice() {
-            [one] => one.clone(),
-            many => format!("[{}]", many.join(", ")),
-        };
-        let status = Self::unprocessable(resource, name, &all);
-        errors.iter().fold(status, |status, error| {
+        let status = Self::unprocessable(resource, name, &together(errors));
+        status.with_faults(errors)
+    }
+
+    /// 422: the options of a request (`CreateOptions` and so on) have these faults.
+    pub(crate) fn invalid_options(kind: &str, errors: &[FieldError]) -> Self {
+        let group = "meta.k8s.io";
+        let message = format!("{kind}.{group} \"\" is invalid: {}", together(errors));
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::Invalid, message)
+            .with_details(Details {
+                group: group.to_owned(),
+                kind: kind.to_owned(),
+                ..Details::default()
+            })
+            .with_faults(errors)
+    }
+
+    fn with_faults(self, errors: &[FieldError]) -> Self {
+        errors.iter().fold(self, |status, error| {
             status.with_cause(error.reason(), &error.path, error.body())
         })
     }
@@ -500,6 +512,15 @@ impl StatusError {
         };
         // Serialising strings and numbers cannot fail.
         serde_json::to_vec(&wire).unwrap_or_default().into()
+    }
+}
+
+/// Faults in one line.
+fn together(errors: &[FieldError]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    match texts.as_slice() {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
     }
 }
 

@@ -45,7 +45,7 @@ use crate::auth::{Attributes, UserInfo, protocol_token};
 use crate::error::StatusError;
 use crate::fairness::Class;
 use crate::metrics::Labels;
-use crate::request::{Accept, Lean, Options, ResourcePath, Target};
+use crate::request::{Accept, Form, Lean, Options, ResourcePath, Target, Verb};
 use crate::resource::{Resource, Review, Subresource};
 
 /// Requests that are not streams are given up after this.
@@ -262,6 +262,7 @@ async fn run(
     parts: Parts,
     body: Body,
 ) -> Result<Response<Body>, StatusError> {
+    check_options(&call, verb)?;
     if !call.path.subresource.is_empty() {
         let subresource = call.resource.subresource(&call.path.subresource).cloned();
         let subresource = subresource.ok_or_else(StatusError::no_such_path)?;
@@ -292,6 +293,25 @@ async fn run(
         "patch" => patch::patch(&call, body::read(body).await?).await,
         "delete" => delete::delete(&call, body::read(body).await?).await,
         _ => collection::delete_collection(&call, body::read(body).await?).await,
+    }
+}
+
+/// Patches and deletions look at theirs when they know more.
+fn check_options(call: &Call, verb: &str) -> Result<(), StatusError> {
+    let options = &call.options;
+    if call.accept.form == Form::Table
+        && let Some(fault) = options.fault("includeObject")
+    {
+        let message = format!("Unable to convert to Table as requested: {fault}");
+        return Err(StatusError::bad_request(message));
+    }
+    match verb {
+        "create" if access::is_stream(&call.path.subresource) => Ok(()),
+        "create" => options.check(Verb::Create),
+        "update" => options.check(Verb::Update),
+        "list" | "deletecollection" => options.check(Verb::List),
+        "watch" => options.check(Verb::Watch),
+        _ => Ok(()),
     }
 }
 

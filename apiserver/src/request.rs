@@ -2,6 +2,7 @@
 
 mod accept;
 mod options;
+mod rules;
 
 use std::borrow::Cow;
 
@@ -10,6 +11,7 @@ use percent_encoding::percent_decode_str;
 
 pub(crate) use accept::{Accept, Form, Lean, Syntax};
 pub(crate) use options::{Match, Options, Propagation, dry_run};
+pub(crate) use rules::{Verb, exclusive, refuse};
 
 use crate::auth::{Attributes, ResourceAttributes};
 use crate::error::StatusError;

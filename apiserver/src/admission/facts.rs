@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::matching::Hit;
 use super::{Operation, Request};
 use crate::auth::{Attributes, Authorizer, ResourceAttributes, UserInfo};
-use crate::request::{Options, Propagation};
+use crate::request::Options;
 use crate::resource::Resource;
 use crate::schema::cel::{Access, Expression, Question, Scope, Verdict};
 
@@ -138,13 +138,8 @@ fn deletion(options: &Options, out: &mut Map<String, Value>) {
     if let Some(grace) = options.grace_seconds {
         out.insert("gracePeriodSeconds".to_owned(), grace.into());
     }
-    let policy = options.propagation.map(|policy| match policy {
-        Propagation::Orphan => "Orphan",
-        Propagation::Background => "Background",
-        Propagation::Foreground => "Foreground",
-    });
-    if let Some(policy) = policy {
-        out.insert("propagationPolicy".to_owned(), policy.into());
+    if let Some(policy) = options.propagation {
+        out.insert("propagationPolicy".to_owned(), policy.name().into());
     }
 }
 

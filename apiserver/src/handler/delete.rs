@@ -10,10 +10,9 @@ use super::call::now;
 use super::write::{self, Current, Outcome};
 use super::{Call, admit, answer, body, metadata, object_answer};
 use crate::admission::Operation;
-use crate::error::{Reason, StatusError};
-use crate::request::{Options, Propagation};
+use crate::error::StatusError;
+use crate::request::{Options, Propagation, Verb, exclusive, refuse};
 use crate::resource::Resource;
-use crate::schema::FieldError;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -30,6 +29,7 @@ pub(super) struct DeleteOptions {
 
 impl DeleteOptions {
     pub(super) fn read(call: &Call, body: &[u8]) -> Result<Self, StatusError> {
+        call.options.check(Verb::Delete)?;
         let mut options = Self::from_query(&call.options);
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(options);
@@ -59,25 +59,23 @@ impl DeleteOptions {
         if let Some(grace) = value["gracePeriodSeconds"].as_i64() {
             self.grace = Some(grace);
         }
-        if let (Some(policy), Some(_)) = (
-            text("/propagationPolicy"),
-            value["orphanDependents"].as_bool(),
-        ) {
-            let detail = "orphanDependents and deletionPropagation cannot be both set";
-            let error = FieldError::invalid("propagationPolicy", policy, detail);
-            let message = format!("DeleteOptions.meta.k8s.io \"\" is invalid: {error}");
-            let code = StatusCode::UNPROCESSABLE_ENTITY;
-            return Err(StatusError::new(code, Reason::Invalid, message));
-        }
+        let mut faults = Vec::new();
+        let mut wrong = |fault| faults.push(fault);
+        let orphan = value["orphanDependents"].as_bool();
         if let Some(policy) = text("/propagationPolicy") {
-            self.propagation = Some(Propagation::parse(policy)?);
-        } else if let Some(orphan) = orphaning(value["orphanDependents"].as_bool()) {
-            self.propagation = Some(orphan);
+            if orphan.is_some() {
+                wrong(exclusive(policy));
+            }
+            let read = Propagation::parse(policy);
+            self.propagation = read.map_err(&mut wrong).ok();
+        } else if orphan.is_some() {
+            self.propagation = orphaning(orphan);
         }
         for dry_run in value["dryRun"].as_array().into_iter().flatten() {
-            self.dry_run |= crate::request::dry_run(dry_run.as_str().unwrap_or_default())?;
+            let read = crate::request::dry_run(dry_run.as_str().unwrap_or_default());
+            self.dry_run |= read.map_err(&mut wrong).unwrap_or(true);
         }
-        Ok(())
+        refuse(Verb::Delete, &faults)
     }
 
     fn check(&self, call: &Call, current: &Current) -> Result<(), StatusError> {

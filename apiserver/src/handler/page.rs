@@ -10,7 +10,6 @@ use super::Call;
 use crate::cache::{self, Page};
 use crate::error::StatusError;
 use crate::object::Object;
-use crate::request::Options;
 use crate::selection::Selection;
 use crate::storage::{Error, Range, Revision};
 
@@ -58,8 +57,15 @@ pub(super) async fn reach(call: &Call, revision: Revision) -> Result<(), StatusE
 /// The page that the options of a list ask for.
 pub(super) async fn page(call: &Call, selection: &Selection) -> Result<Page, StatusError> {
     let options = &call.options;
-    check(options)?;
     if !options.continue_token.is_empty() {
+        if options
+            .resource_version
+            .as_deref()
+            .is_some_and(|version| version != "0")
+        {
+            let message = "specifying resource version is not allowed when using continue";
+            return Err(StatusError::bad_request(message));
+        }
         return continued(call, selection).await;
     }
     let cache = &call.server.cache;
@@ -76,26 +82,6 @@ pub(super) async fn page(call: &Call, selection: &Selection) -> Result<Page, Sta
     Ok(call
         .kind()
         .page(selection, None, options.limit, cache.revision()))
-}
-
-/// Rules of the list options that depend on each other (meta/v1 ValidateListOptions).
-fn check(options: &Options) -> Result<(), StatusError> {
-    let invalid = |message: &str| Err(StatusError::bad_request(message));
-    let version = options.resource_version.as_deref();
-    if options.version_match.is_some() && !options.continue_token.is_empty() {
-        return invalid("resourceVersionMatch is forbidden when continue is provided");
-    }
-    if options.version_match.is_some() && version.is_none() {
-        return invalid("resourceVersionMatch is forbidden unless resourceVersion is provided");
-    }
-    let exact = options.version_match == Some(crate::request::Match::Exact);
-    if exact && version == Some("0") {
-        return invalid("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"");
-    }
-    if !options.continue_token.is_empty() && version.is_some_and(|version| version != "0") {
-        return invalid("specifying resource version is not allowed when using continue");
-    }
-    Ok(())
 }
 
 async fn continued(call: &Call, selection: &Selection) -> Result<Page, StatusError> {

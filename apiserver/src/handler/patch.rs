@@ -10,6 +10,7 @@ use super::{Call, body, create, metadata, object_answer};
 use crate::apply::{self, ApplyError};
 use crate::error::{Details, Reason, StatusError};
 use crate::patch::{self, PatchError};
+use crate::request::Verb;
 use crate::schema::{FieldError, FieldValidation, Media, Schema};
 
 const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
@@ -50,27 +51,11 @@ impl Kind {
                 return Err(StatusError::unsupported_media_type(accepted));
             }
         };
-        kind.check_options(call)?;
+        call.options.check(match kind {
+            Self::Apply => Verb::Apply,
+            _ => Verb::Patch,
+        })?;
         Ok(kind)
-    }
-
-    fn check_options(self, call: &Call) -> Result<(), StatusError> {
-        let invalid = |field: &str, error: FieldError| {
-            let message = format!(
-                "PatchOptions.meta.k8s.io \"\" is invalid: {field}: {}",
-                error.body()
-            );
-            StatusError::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::Invalid, message)
-        };
-        if self == Self::Apply && call.options.field_manager.is_none() {
-            let error = FieldError::required("fieldManager", "is required for apply patch");
-            return Err(invalid("fieldManager", error));
-        }
-        if self != Self::Apply && call.options.force {
-            let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
-            return Err(invalid("force", error));
-        }
-        Ok(())
     }
 }
 
@@ -210,8 +195,8 @@ fn applied(
     let live = current.map(|current| &current.object);
     let based_on = metadata::text(&config, "resourceVersion").to_owned();
     let writer = call.writer(&api_version);
-    let mut object =
-        apply::apply(schema, live, config, &writer, call.options.force).map_err(conflicts)?;
+    let force = call.options.force == Some(true);
+    let mut object = apply::apply(schema, live, config, &writer, force).map_err(conflicts)?;
     if !based_on.is_empty() {
         metadata::of_mut(&mut object)?.insert("resourceVersion".into(), based_on.into());
     }

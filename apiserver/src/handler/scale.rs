@@ -51,7 +51,8 @@ pub(super) async fn patch(
             })?;
             let schema = schema.ok_or_else(|| StatusError::internal("Scale has no schema"))?;
             let writer = call.writer("autoscaling/v1");
-            return apply::apply(schema, Some(scale), config, &writer, call.options.force)
+            let force = call.options.force == Some(true);
+            return apply::apply(schema, Some(scale), config, &writer, force)
                 .map_err(|error| StatusError::bad_request(error.to_string()));
         }
         patch::change(kind, schema, scale, body, &mut Vec::new()).map_err(patch::refused)

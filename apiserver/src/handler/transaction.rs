@@ -23,7 +23,7 @@ use crate::admission::Reservation;
 use crate::auth::UserInfo;
 use crate::error::{Reason, StatusError};
 use crate::pending::Pending;
-use crate::request::{Accept, Options, ResourcePath};
+use crate::request::{Accept, Options, ResourcePath, Verb};
 use crate::storage::{KeyValue, MAX_OPS, Op, Txn};
 
 const GROUP: &str = "davit.dev";
@@ -134,6 +134,7 @@ pub(super) struct Caller {
 }
 
 pub(super) async fn run(caller: &Caller, body: Bytes) -> Result<Response<Body>, StatusError> {
+    caller.options.check(Verb::Update)?;
     let wrong = |what: String| StatusError::bad_request(what);
     let transaction: Transaction =
         serde_json::from_slice(&body).map_err(|error| wrong(error.to_string()))?;
@@ -234,7 +235,9 @@ fn call(caller: &Caller, item: &Item, batch: &Arc<Batch>) -> Result<Call, Status
         )));
     }
     let mut options = caller.options.clone();
-    options.force &= item.action == Action::Apply;
+    if item.action != Action::Apply {
+        options.force = None;
+    }
     let apply = item.action == Action::Apply;
     let media = if apply {
         "application/apply-patch+yaml"

@@ -17,7 +17,7 @@ use crate::cache::{Change, EventType, Start, Watcher};
 use crate::error::{Reason, StatusError};
 use crate::object::Object;
 use crate::protobuf;
-use crate::request::{Accept, Form, Match, Syntax};
+use crate::request::{Accept, Form, Syntax};
 use crate::storage::Revision;
 use crate::table::{self, Printer};
 
@@ -102,37 +102,19 @@ impl Plan {
     fn read(call: &Call) -> Result<Self, StatusError> {
         let options = &call.options;
         let revision = page::not_older_than(call)?;
-        let forbidden = |message: &str| Err(StatusError::bad_request(message));
-        match options.send_initial_events {
-            Some(wanted) => {
-                if options.version_match != Some(Match::NotOlderThan) {
-                    return forbidden(
-                        "resourceVersionMatch: Forbidden: sendInitialEvents requires setting \
-                         resourceVersionMatch to NotOlderThan",
-                    );
-                }
-                if wanted && !options.bookmarks {
-                    return forbidden(
-                        "allowWatchBookmarks: Forbidden: sendInitialEvents requires setting \
-                         allowWatchBookmarks to true",
-                    );
-                }
-                if wanted {
-                    let reach = revision.filter(|revision| *revision > 0);
-                    return Ok(Self {
-                        start: Start::Now,
-                        reach,
-                        bookmark_end: true,
-                    });
-                }
+        if options.send_initial_events == Some(true) {
+            // The end of the first state could not be told otherwise.
+            if !options.bookmarks {
+                return Err(StatusError::bad_request(
+                    "allowWatchBookmarks: Forbidden: sendInitialEvents requires setting \
+                     allowWatchBookmarks to true",
+                ));
             }
-            None if options.version_match.is_some() => {
-                return forbidden(
-                    "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch \
-                     unless sendInitialEvents is provided",
-                );
-            }
-            None => {}
+            return Ok(Self {
+                start: Start::Now,
+                reach: revision.filter(|revision| *revision > 0),
+                bookmark_end: true,
+            });
         }
         Ok(match revision {
             Some(revision) if revision > 0 => Self {

@@ -1,7 +1,8 @@
 //! The query parameters that the verbs understand (meta/v1 GetOptions, ListOptions, CreateOptions, …).
 
+use super::rules;
 use crate::error::StatusError;
-use crate::schema::FieldValidation;
+use crate::schema::{FieldError, FieldValidation};
 use crate::table::Include;
 
 /// `resourceVersionMatch`.
@@ -20,15 +21,26 @@ pub(crate) enum Propagation {
 }
 
 impl Propagation {
+    /// The API's word for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Orphan => "Orphan",
+            Self::Background => "Background",
+            Self::Foreground => "Foreground",
+        }
+    }
+
     /// Reads the API's word for it.
-    pub(crate) fn parse(text: &str) -> Result<Self, StatusError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, FieldError> {
         match text {
             "Orphan" => Ok(Self::Orphan),
             "Background" => Ok(Self::Background),
             "Foreground" => Ok(Self::Foreground),
-            _ => Err(StatusError::bad_request(format!(
-                "invalid propagationPolicy {text:?}: one of Orphan, Background, Foreground"
-            ))),
+            _ => Err(FieldError::not_supported(
+                "propagationPolicy",
+                text,
+                &["Foreground", "Background", "Orphan", "nil"],
+            )),
         }
     }
 }
@@ -50,21 +62,28 @@ pub(crate) struct Options {
     pub(crate) field_manager: Option<String>,
     pub(crate) dry_run: bool,
     pub(crate) field_validation: Option<FieldValidation>,
-    pub(crate) force: bool,
+    pub(crate) force: Option<bool>,
     pub(crate) grace_seconds: Option<i64>,
     pub(crate) propagation: Option<Propagation>,
     pub(crate) orphan_dependents: Option<bool>,
+    /// Values that make no sense. Whether that matters depends on the verb ([`Options::check`]).
+    pub(crate) faults: Vec<FieldError>,
 }
 
 impl Options {
     /// Reads a query. Unknown parameters are ignored, as Kubernetes does.
     ///
     /// # Errors
-    /// 400 naming the parameter whose value makes no sense.
+    /// 400 for what should be a number and is none.
     pub(crate) fn parse(query: &str) -> Result<Self, StatusError> {
         let mut options = Self::default();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             options.set(&key, &value)?;
+        }
+        if options.orphan_dependents.is_some()
+            && let Some(policy) = options.propagation
+        {
+            options.faults.push(rules::exclusive(policy.name()));
         }
         Ok(options)
     }
@@ -86,96 +105,140 @@ impl Options {
         match key {
             "labelSelector" => value.clone_into(&mut self.label_selector),
             "fieldSelector" => value.clone_into(&mut self.field_selector),
-            "limit" => self.limit = number(key, value)?.unwrap_or(0),
+            "limit" => self.limit = count(value)?.unwrap_or(0),
             "continue" => value.clone_into(&mut self.continue_token),
             "resourceVersion" if !value.is_empty() => {
                 self.resource_version = Some(value.to_owned());
             }
-            "resourceVersionMatch" => self.version_match = version_match(value)?,
+            "resourceVersionMatch" if !value.is_empty() => {
+                let read = version_match(value);
+                self.version_match = self.sound(read);
+            }
             "watch" => self.watch = flag(value),
             "allowWatchBookmarks" => self.bookmarks = flag(value),
-            "sendInitialEvents" if !value.is_empty() => {
-                self.send_initial_events = Some(flag(value));
+            "sendInitialEvents" => self.send_initial_events = Some(flag(value)),
+            "timeoutSeconds" => self.timeout_seconds = count(value)?,
+            "includeObject" => {
+                let read = include(value);
+                self.include = self.sound(read).unwrap_or_default();
             }
-            "timeoutSeconds" => self.timeout_seconds = number(key, value)?,
-            "includeObject" => self.include = include(value)?,
-            "fieldManager" if !value.is_empty() => self.field_manager = Some(manager(value)?),
-            "dryRun" if !value.is_empty() => self.dry_run = dry_run(value)?,
-            "fieldValidation" => self.field_validation = field_validation(value)?,
-            "force" => self.force = flag(value),
-            "gracePeriodSeconds" => self.grace_seconds = number(key, value)?,
+            "fieldManager" if !value.is_empty() => {
+                let read = manager(value);
+                self.field_manager = self.sound(read);
+            }
+            "dryRun" => {
+                let read = dry_run(value);
+                // What may have been meant as a dry run is never carried out.
+                self.dry_run |= self.sound(read).unwrap_or(true);
+            }
+            "fieldValidation" if !value.is_empty() => {
+                let read = field_validation(value);
+                self.field_validation = self.sound(read);
+            }
+            "force" => self.force = Some(flag(value)),
+            "gracePeriodSeconds" => self.grace_seconds = number(value)?,
             "propagationPolicy" if !value.is_empty() => {
-                self.propagation = Some(Propagation::parse(value)?);
+                let read = Propagation::parse(value);
+                self.propagation = self.sound(read);
             }
-            "orphanDependents" if !value.is_empty() => self.orphan_dependents = Some(flag(value)),
+            "orphanDependents" => self.orphan_dependents = Some(flag(value)),
             _ => {}
         }
         Ok(())
     }
+
+    /// The value, or none and one more fault.
+    fn sound<T>(&mut self, read: Result<T, FieldError>) -> Option<T> {
+        read.map_err(|fault| self.faults.push(fault)).ok()
+    }
+
+    /// What is wrong with the value of a parameter.
+    pub(crate) fn fault(&self, name: &str) -> Option<&FieldError> {
+        self.faults.iter().find(|fault| fault.path == name)
+    }
 }
 
+/// A parameter that is there means yes, unless it says no.
 fn flag(value: &str) -> bool {
-    !matches!(value, "" | "0" | "false" | "False" | "FALSE" | "f" | "F")
+    value != "0" && !value.eq_ignore_ascii_case("false")
 }
 
-fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<Option<T>, StatusError> {
+fn number(value: &str) -> Result<Option<i64>, StatusError> {
     if value.is_empty() {
         return Ok(None);
     }
-    let invalid = |_| StatusError::bad_request(format!("invalid {key} {value:?}: not a number"));
-    value.parse().map(Some).map_err(invalid)
+    let wrong = |error: std::num::ParseIntError| {
+        use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+        let why = match error.kind() {
+            PosOverflow | NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        StatusError::bad_request(format!("strconv.ParseInt: parsing {value:?}: {why}"))
+    };
+    value.parse().map(Some).map_err(wrong)
 }
 
-fn version_match(value: &str) -> Result<Option<Match>, StatusError> {
+/// A number below zero counts as zero, which means no limit.
+fn count<T: TryFrom<i64> + Default>(value: &str) -> Result<Option<T>, StatusError> {
+    Ok(number(value)?.map(|number| T::try_from(number).unwrap_or_default()))
+}
+
+fn version_match(value: &str) -> Result<Match, FieldError> {
     match value {
-        "" => Ok(None),
-        "Exact" => Ok(Some(Match::Exact)),
-        "NotOlderThan" => Ok(Some(Match::NotOlderThan)),
-        _ => Err(StatusError::bad_request(format!(
-            "resourceVersionMatch: Unsupported value: {value:?}: supported values: \"Exact\", \
-             \"NotOlderThan\""
-        ))),
+        "Exact" => Ok(Match::Exact),
+        "NotOlderThan" => Ok(Match::NotOlderThan),
+        _ => Err(FieldError::not_supported(
+            "resourceVersionMatch",
+            value,
+            &["Exact", "NotOlderThan", ""],
+        )),
     }
 }
 
-fn include(value: &str) -> Result<Include, StatusError> {
+fn include(value: &str) -> Result<Include, FieldError> {
     match value {
         "" | "Metadata" => Ok(Include::Metadata),
         "None" => Ok(Include::None),
         "Object" => Ok(Include::Object),
-        _ => Err(StatusError::bad_request(format!(
-            "unrecognized includeObject value: {value:?}"
-        ))),
+        _ => {
+            let detail = "must be 'Metadata', 'Object', 'None', or empty";
+            Err(FieldError::invalid("includeObject", value, detail))
+        }
     }
 }
 
-fn manager(value: &str) -> Result<String, StatusError> {
-    if value.chars().count() > 128 || value.chars().any(char::is_control) {
-        return Err(StatusError::bad_request(
-            "fieldManager: Invalid value: must be at most 128 printable characters",
-        ));
+fn manager(value: &str) -> Result<String, FieldError> {
+    if value.len() > 128 {
+        return Err(FieldError::too_long("fieldManager", 128));
     }
-    Ok(value.to_owned())
+    match value.char_indices().find(|(_, c)| c.is_control()) {
+        None => Ok(value.to_owned()),
+        Some((at, wrong)) => {
+            let code = u32::from(wrong);
+            let detail = format!("invalid character U+{code:04X} (at position {at})");
+            Err(FieldError::invalid("fieldManager", value, detail))
+        }
+    }
 }
 
-pub(crate) fn dry_run(value: &str) -> Result<bool, StatusError> {
+/// One value of `dryRun`.
+pub(crate) fn dry_run(value: &str) -> Result<bool, FieldError> {
     if value == "All" {
         return Ok(true);
     }
-    Err(StatusError::bad_request(format!(
-        "dryRun: Unsupported value: {value:?}: supported values: \"All\""
-    )))
+    let values = serde_json::json!([value]);
+    Err(FieldError::not_supported("dryRun", values, &["All"]))
 }
 
-fn field_validation(value: &str) -> Result<Option<FieldValidation>, StatusError> {
+fn field_validation(value: &str) -> Result<FieldValidation, FieldError> {
     match value {
-        "" => Ok(None),
-        "Ignore" => Ok(Some(FieldValidation::Ignore)),
-        "Warn" => Ok(Some(FieldValidation::Warn)),
-        "Strict" => Ok(Some(FieldValidation::Strict)),
-        _ => Err(StatusError::bad_request(format!(
-            "fieldValidation: Unsupported value: {value:?}: supported values: \"Ignore\", \
-             \"Warn\", \"Strict\""
-        ))),
+        "Ignore" => Ok(FieldValidation::Ignore),
+        "Warn" => Ok(FieldValidation::Warn),
+        "Strict" => Ok(FieldValidation::Strict),
+        _ => Err(FieldError::not_supported(
+            "fieldValidation",
+            value,
+            &["", "Ignore", "Strict", "Warn"],
+        )),
     }
 }

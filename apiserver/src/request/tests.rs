@@ -144,17 +144,24 @@ fn options_are_read_from_the_query() {
     assert_eq!(options.label_selector, "app=web");
     assert_eq!(
         (options.limit, options.watch, options.dry_run, options.force),
-        (500, true, true, true)
+        (500, true, true, Some(true))
     );
     assert_eq!(options.resource_version.as_deref(), Some("7"));
-    for wrong in [
-        "limit=x",
-        "dryRun=Some",
-        "timeoutSeconds=a",
-        "fieldValidation=Maybe",
-    ] {
+    for wrong in ["limit=x", "timeoutSeconds=a", "gracePeriodSeconds=1s"] {
         assert_eq!(Options::parse(wrong).unwrap_err().code(), 400, "{wrong}");
     }
+    for (query, wanted) in [
+        ("watch", true),
+        ("watch=", true),
+        ("watch=F", true),
+        ("watch=False", false),
+        ("watch=0", false),
+        ("", false),
+    ] {
+        assert_eq!(Options::parse(query).unwrap().watch, wanted, "{query}");
+    }
+    let endless = Options::parse("limit=-1&dryRun=Maybe").unwrap();
+    assert!(endless.limit == 0 && endless.dry_run);
 }
 
 #[test]

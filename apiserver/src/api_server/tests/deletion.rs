@@ -85,7 +85,22 @@ async fn propagation_leaves_its_finalizer() {
     }
     rig.delete(&format!("{CONFIG_MAPS}/x?propagationPolicy=Sideways"))
         .await
-        .refused(400, "Sideways");
+        .refused(
+            422,
+            "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy",
+        );
+    let body = json!({"dryRun": ["Some"], "propagationPolicy": "Orphan", "orphanDependents": true});
+    rig.send("DELETE", &format!("{CONFIG_MAPS}/x"), &[], body.to_string())
+        .await
+        .refused(422, "[propagationPolicy: Invalid value: \"Orphan\"");
+    rig.send(
+        "POST",
+        &format!("{CONFIG_MAPS}?fieldValidation=x"),
+        &[],
+        "{",
+    )
+    .await
+    .refused(422, "CreateOptions.meta.k8s.io");
 }
 
 #[tokio::test]

@@ -137,7 +137,10 @@ async fn revisions_bound_reads() {
         .refused(400, "not a number");
     rig.get(&format!("{CONFIG_MAPS}?resourceVersionMatch=Exact"))
         .await
-        .refused(400, "forbidden");
+        .refused(422, "forbidden");
+    rig.get(&format!("{CONFIG_MAPS}?watch=1&resourceVersionMatch=Some"))
+        .await
+        .refused(422, "forbidden for watch unless sendInitialEvents");
 }
 
 #[tokio::test]
