@@ -7,6 +7,7 @@ use std::sync::Arc;
 use davit_apiserver::auth::{StaticTokens, UserInfo, groups, users};
 use davit_apiserver::pki::Purpose;
 use davit_apiserver::{ApiServer, Build, Config};
+use davit_controller::{Component, Pulse};
 use ipnet::IpNet;
 
 use crate::access;
@@ -143,7 +144,16 @@ impl Running {
             // The store admits one process.
             leader_elect: false,
             root_ca: self.server.authority().ca_pem(),
+            pulse: Pulse::default(),
         };
+        for (name, component) in [
+            ("controller-manager", Component::Controllers),
+            ("scheduler", Component::Scheduler),
+        ] {
+            let pulse = config.pulse.clone();
+            let probe = move || pulse.check(component).map_err(str::to_owned);
+            self.server.tell_of(name, probe);
+        }
         let stop = parts.stop_token(Stage::Client);
         parts.start(Stage::Client, "controllers", async move {
             let ended = davit_controller::run(client, config, stop).await;

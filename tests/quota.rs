@@ -119,6 +119,7 @@ async fn the_server_charges_what_the_controller_counts() {
         identity: "test".to_owned(),
         leader_elect: false,
         root_ca: String::new(),
+        pulse: davit_controller::Pulse::default(),
     };
     let running = davit_controller::run(client.clone(), controllers, shutdown.clone());
     let running = tokio::spawn(running);

@@ -25,6 +25,7 @@ use crate::auth::{
 };
 use crate::cache::Cache;
 use crate::callout::Callouts;
+use crate::components::Components;
 use crate::fairness::Fairness;
 use crate::health::{Health, Part};
 use crate::metrics::Metrics;
@@ -64,6 +65,7 @@ pub struct ApiServer {
     /// Ends watches and tasks.
     pub(crate) shutdown: CancellationToken,
     pub(crate) health: Arc<Health>,
+    pub(crate) components: Components,
 }
 
 impl fmt::Debug for ApiServer {
@@ -179,6 +181,7 @@ impl ApiServer {
             definitions: crd::Served::default(),
             shutdown: CancellationToken::new(),
             health: Arc::default(),
+            components: Components::default(),
             config,
             store,
             keyring: None,

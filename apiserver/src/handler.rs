@@ -7,6 +7,7 @@ mod binding;
 mod body;
 mod call;
 mod collection;
+mod component;
 mod create;
 mod delete;
 mod eviction;
@@ -278,10 +279,11 @@ async fn run(
         return Err(StatusError::method_not_allowed());
     }
     if let Some(review) = call.resource.review {
-        let body = body::read(body).await?;
         return match review {
-            Review::Binding => binding::create(&call, body, None).await,
-            Review::Answered => review::answer(&call, body).await,
+            Review::Binding => binding::create(&call, body::read(body).await?, None).await,
+            Review::Answered => review::answer(&call, body::read(body).await?).await,
+            Review::Computed if verb == "get" => component::get(&call).await,
+            Review::Computed => component::list(&call).await,
         };
     }
     match verb {

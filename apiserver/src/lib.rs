@@ -23,6 +23,7 @@ mod bootstrap;
 pub mod cache;
 mod callout;
 mod certificates;
+mod components;
 mod compress;
 mod config;
 pub mod convert;

@@ -27,6 +27,7 @@ mod namespace;
 mod node_lifecycle;
 mod node_selector;
 mod pod_garbage;
+mod pulse;
 mod queue;
 mod replica_set;
 mod resource_quota;
@@ -41,6 +42,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
+pub use pulse::{Component, Pulse};
 
 use crate::caches::Caches;
 use crate::runner::Tasks;
@@ -56,6 +58,8 @@ pub struct Config {
     pub leader_elect: bool,
     /// PEM bundle published as ConfigMap `kube-root-ca.crt` in every namespace.
     pub root_ca: String,
+    /// Where [`run`] says how it is.
+    pub pulse: Pulse,
 }
 
 /// Runs every controller and the scheduler until `shutdown` is cancelled or leadership is lost.
@@ -69,6 +73,7 @@ pub struct Config {
 /// retried with backoff and never end this function.
 pub async fn run(client: Client, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let stop = shutdown.child_token();
+    config.pulse.waiting();
     let lease = if config.leader_elect {
         match election::acquire(client.clone(), &config.identity, &stop).await {
             Some(lease) => Some(lease),
@@ -77,7 +82,9 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     } else {
         None
     };
-    let mut tasks = Tasks::new(stop.clone());
+    let _running = config.pulse.running();
+    let mut tasks = Tasks::new(stop.clone(), config.pulse.clone());
+    tasks.of(&[Component::Controllers]);
     let caches = Arc::new(Caches::new(&client));
     namespace::start(&client, &caches, &mut tasks);
     service_account::start(&client, &caches, &config.root_ca, &mut tasks);
@@ -90,7 +97,9 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     pod_garbage::start(&client, &caches, &mut tasks);
     resource_quota::start(&client, &caches, &mut tasks);
     garbage::start(&client, &mut tasks);
+    tasks.of(&[Component::Scheduler]);
     scheduler::start(&client, &caches, &mut tasks);
+    tasks.of(Component::ALL);
     caches.start(&mut tasks);
     let outcome = match lease {
         Some(lease) => lease.hold(&stop).await,

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::meta::Key;
+use crate::pulse::{Component, Pulse};
 use crate::queue::Queue;
 
 /// What a finished run asks for.
@@ -40,20 +41,32 @@ pub(crate) trait Reconcile: Send + Sync + 'static {
 pub(crate) struct Tasks {
     set: JoinSet<()>,
     stop: CancellationToken,
+    pulse: Pulse,
+    /// Whose tasks are started now.
+    owners: &'static [Component],
 }
 
 impl Tasks {
-    pub(crate) fn new(stop: CancellationToken) -> Self {
+    pub(crate) fn new(stop: CancellationToken, pulse: Pulse) -> Self {
         Self {
             set: JoinSet::new(),
             stop,
+            pulse,
+            owners: Component::ALL,
         }
+    }
+
+    /// The tasks that are started from now on are those of these components.
+    pub(crate) fn of(&mut self, owners: &'static [Component]) {
+        self.owners = owners;
     }
 
     /// Runs `task` until it ends or the controllers stop.
     pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        let beat = self.pulse.task(self.owners);
         self.set.spawn(async move {
+            let _beat = beat;
             tokio::select! { () = stop.cancelled() => {}, () = task => {} }
         });
     }

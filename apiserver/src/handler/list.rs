@@ -21,7 +21,16 @@ const FRAME: usize = 64 << 10;
 pub(super) async fn list(call: &Call) -> Result<Response<Body>, StatusError> {
     let selection = selection(call)?;
     let page = page::page(call, &selection).await?;
-    let metadata = metadata(&page, &selection.prefix);
+    answer(call, page, &selection.prefix).await
+}
+
+/// A page in the form that the client wants. `prefix` is what the keys of the selection start with.
+pub(super) async fn answer(
+    call: &Call,
+    page: Page,
+    prefix: &str,
+) -> Result<Response<Body>, StatusError> {
+    let metadata = metadata(&page, prefix);
     if call.accept.is_plain() {
         return plain(call, page, &metadata).await;
     }

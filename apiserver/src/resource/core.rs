@@ -34,6 +34,13 @@ pub(super) const ENTRIES: &[Entry] = &[
         review: Some(Review::Binding),
         ..local("Binding", "bindings")
     },
+    Entry {
+        verbs: Verbs::of(&[Verb::Get, Verb::List]),
+        review: Some(Review::Computed),
+        ..cluster("ComponentStatus", "componentstatuses")
+    }
+    .short(&["cs"])
+    .columns(cells::COMPONENT_STATUS),
     local("ConfigMap", "configmaps")
         .short(&["cm"])
         .columns(cells::CONFIG_MAP),

@@ -14,6 +14,8 @@ pub(crate) enum Review {
     Answered,
     /// The old top-level form of `pods/binding`.
     Binding,
+    /// Read only, and made when they are asked for.
+    Computed,
 }
 
 /// Subresources without run-time data, so that entries can be constants.

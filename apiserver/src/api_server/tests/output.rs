@@ -200,3 +200,54 @@ async fn a_server_that_stops_is_alive_and_not_ready() {
     let why = why.body.as_str().unwrap();
     assert_eq!(why, "internal server error: process is shutting down\n");
 }
+
+#[tokio::test]
+async fn components_tell_how_they_are_at_this_moment() {
+    let rig = Rig::new().await;
+    let path = "/api/v1/componentstatuses";
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = broken.clone();
+    rig.server.tell_of("scheduler", move || {
+        let broken = seen.load(std::sync::atomic::Ordering::Relaxed);
+        if broken {
+            Err("it has ended".to_owned())
+        } else {
+            Ok(())
+        }
+    });
+    let reply = rig.get(path).await;
+    assert_eq!(
+        reply.headers["warning"],
+        "299 - \"v1 ComponentStatus is deprecated in v1.19+\""
+    );
+    let list = reply.ok();
+    let names: Vec<&str> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["controller-manager", "etcd-0", "scheduler"]);
+    let told = |item: &Value| item["conditions"][0]["status"].clone();
+    assert_eq!(told(&list["items"][0]), "False");
+    assert_eq!(told(&list["items"][1]), "True");
+    let one = format!("{path}/scheduler");
+    assert_eq!(told(&rig.get(&one).await.ok()), "True");
+    broken.store(true, std::sync::atomic::Ordering::Relaxed);
+    let ill = rig.get(&one).await.ok();
+    assert_eq!(ill["conditions"][0]["error"], "it has ended");
+    let accept = ("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+    let chosen = format!("{path}?fieldSelector=metadata.name%3Dscheduler");
+    let table = rig.send("GET", &chosen, &[accept], Body::empty()).await;
+    let rows = &table.ok()["rows"];
+    assert_eq!(
+        rows[0]["cells"],
+        serde_json::json!(["scheduler", "Unhealthy", "it has ended", "it has ended"])
+    );
+    assert_eq!(rows.as_array().unwrap().len(), 1);
+    rig.get(&format!("{path}/none"))
+        .await
+        .refused(404, "not found");
+    rig.delete(&one).await.refused(405, "");
+    rig.get(&format!("{path}?watch=1")).await.refused(405, "");
+}

@@ -5,6 +5,22 @@ use serde_json::Value;
 use super::{NONE, UNSET, items, joined, length, or_none, path, text, with};
 use crate::table::{Cell, Column, age, at};
 
+pub(in crate::resource) const COMPONENT_STATUS: &[Column] = &[
+    Column::name(),
+    with("Status", |o| {
+        let healthy = healthy(o)["status"] == "True";
+        if healthy { "Healthy" } else { "Unhealthy" }.into()
+    }),
+    with("Message", |o| text(healthy(o), "message").into()),
+    with("Error", |o| text(healthy(o), "error").into()),
+];
+
+fn healthy(object: &Value) -> &Value {
+    let conditions = items(object, "conditions");
+    let healthy = conditions.iter().find(|c| c["type"] == "Healthy");
+    healthy.unwrap_or(&Value::Null)
+}
+
 pub(in crate::resource) const CONFIG_MAP: &[Column] = &[
     Column::name(),
     with("Data", |o| {
