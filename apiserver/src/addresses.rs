@@ -1,10 +1,12 @@
 //! Cluster addresses and node ports of Services, taken and given back in the transaction that writes the
-//! Service, so that they can never disagree and nothing needs repair.
+//! Service, so that they can never disagree by themselves. What people did to them is repaired.
 //!
 //! A taken address is an IPAddress object, a taken port a key beside the objects.
 
 mod families;
+mod follow;
 mod ranges;
+mod repair;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,6 +16,7 @@ use ipnet::IpNet;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
+pub(crate) use follow::follow;
 pub(crate) use ranges::{InUse, ServiceRanges};
 
 use self::ranges::Ranges;
@@ -265,6 +268,7 @@ impl Plan<'_> {
                     detail,
                 ));
             } else {
+                self.txn.compares.extend(self.ranges.condition(address));
                 self.put(key, &address_object(address, service));
             }
         }

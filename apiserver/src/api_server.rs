@@ -15,6 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::client::ResolvesClientCert;
 use serde_json::Value;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::aggregation::{self, Aggregation};
@@ -66,6 +67,8 @@ pub struct ApiServer {
     pub(crate) shutdown: CancellationToken,
     pub(crate) health: Arc<Health>,
     pub(crate) components: Components,
+    /// An IPAddress was written through the API.
+    pub(crate) address_written: Notify,
 }
 
 impl fmt::Debug for ApiServer {
@@ -109,6 +112,7 @@ impl ApiServer {
         fairness::settle(&server).await;
         let health = &server.health;
         health.run(Part::Fairness, fairness::maintain(server.clone()));
+        health.run(Part::Addresses, addresses::follow(server.clone()));
         tokio::spawn(certificates::run(server.clone()));
         Ok(server)
     }
@@ -182,6 +186,7 @@ impl ApiServer {
             shutdown: CancellationToken::new(),
             health: Arc::default(),
             components: Components::default(),
+            address_written: Notify::new(),
             config,
             store,
             keyring: None,

@@ -99,20 +99,11 @@ async fn one(server: &Arc<ApiServer>, wanted: BootstrapObject) -> Result<(), Err
     })
 }
 
-/// The Service `kubernetes` with the addresses behind it, and the range Services take addresses from.
+/// The Service `kubernetes` with the addresses behind it, and the range it takes its own from.
 fn service(server: &ApiServer) -> Vec<BootstrapObject> {
     let range = server.config.service_cidr;
     let address = addresses::nth(range, 1).map(|address| address.to_string());
     let port = server.config.listen.port();
-    let cidr = BootstrapObject {
-        group: "networking.k8s.io",
-        version: "v1",
-        plural: "servicecidrs",
-        object: json!({
-            "kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1",
-            "metadata": { "name": "kubernetes" }, "spec": { "cidrs": [range.trunc().to_string()] },
-        }),
-    };
     let labels = json!({ "component": "apiserver", "provider": "kubernetes" });
     let service = BootstrapObject {
         group: "",
@@ -127,12 +118,26 @@ fn service(server: &ApiServer) -> Vec<BootstrapObject> {
             },
         }),
     };
-    let mut objects = vec![cidr, service, extensions(server)];
+    let mut objects = vec![service_range(server), service, extensions(server)];
     if let Some(address) = server.config.advertise {
         objects.push(endpoint_slice(address, port));
         objects.push(endpoints(address, port));
     }
     objects
+}
+
+/// The range Services take addresses from.
+pub(crate) fn service_range(server: &ApiServer) -> BootstrapObject {
+    let range = server.config.service_cidr.trunc().to_string();
+    BootstrapObject {
+        group: "networking.k8s.io",
+        version: "v1",
+        plural: "servicecidrs",
+        object: json!({
+            "kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1",
+            "metadata": { "name": "kubernetes" }, "spec": { "cidrs": [range] },
+        }),
+    }
 }
 
 /// What extension API servers read to know whom to trust: users by certificate, and this server as a proxy.

@@ -29,6 +29,8 @@ pub(crate) enum Part {
     Definitions,
     /// The objects of every cluster exist.
     Objects,
+    /// Ranges, addresses and ports of Services are followed.
+    Addresses,
     /// Flow schemas and priority levels are followed.
     Fairness,
     /// Every group served here has its APIService.
@@ -103,7 +105,7 @@ impl Drop for Running {
 
 /// Kubernetes' names of what happens after the start, each with the part of this server that does it. Two of them
 /// have an older name as well.
-const HOOKS: [(&str, Part); 25] = [
+const HOOKS: [(&str, Part); 26] = [
     ("start-apiserver-admission-initializer", Part::Admission),
     (
         "start-kube-apiserver-admission-initializer",
@@ -117,7 +119,8 @@ const HOOKS: [(&str, Part); 25] = [
     ("crd-informer-synced", Part::Definitions),
     ("start-system-namespaces-controller", Part::Objects),
     ("bootstrap-controller", Part::Objects),
-    ("start-kubernetes-service-cidr-controller", Part::Objects),
+    ("start-kubernetes-service-cidr-controller", Part::Addresses),
+    ("start-service-ip-repair-controllers", Part::Addresses),
     ("rbac/bootstrap-roles", Part::Objects),
     (
         "scheduling/bootstrap-system-priority-classes",

@@ -1,5 +1,5 @@
-//! The ranges Services take addresses from: the server's own and those of ServiceCIDR objects. Neither a
-//! range nor an address in use can be deleted, so that what is stored never needs repair.
+//! The ranges Services take addresses from: the server's own and those of ServiceCIDR objects. A range that is deleted gives
+//! out no addresses any more, and goes when none of its own is left (`follow.rs`).
 
 use std::net::IpAddr;
 
@@ -7,32 +7,48 @@ use ipnet::IpNet;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
-use super::{ADDRESSES, Held, families, nth, size};
+use super::{ADDRESSES, families, nth, size};
 use crate::ApiServer;
 use crate::error::StatusError;
+use crate::handler::now;
 use crate::object;
 use crate::resource::Companion;
 use crate::selection::Selection;
-use crate::storage::Txn;
+use crate::storage::{Compare, Txn};
 
 const GROUP: &str = "networking.k8s.io";
 /// Prefix of the ServiceCIDR objects.
-const RANGES: &str = "/registry/networking.k8s.io/servicecidrs/";
+pub(super) const RANGES: &str = "/registry/networking.k8s.io/servicecidrs/";
+/// Keeps a range until its addresses are given back.
+const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
 /// Random picks before the range is searched in order.
 const PICKS: usize = 32;
 
 /// All ranges, the server's own first.
 #[derive(Debug)]
-pub(super) struct Ranges(Vec<IpNet>);
+pub(super) struct Ranges(Vec<Open>);
+
+/// A range that gives out addresses.
+#[derive(Debug)]
+struct Open {
+    net: IpNet,
+    /// The object it is from, as it was read; none is the server's own.
+    object: Option<Compare>,
+}
 
 impl Ranges {
     pub(super) fn of(server: &ApiServer) -> Self {
-        let mut ranges = vec![server.config.service_cidr.trunc()];
+        let net = server.config.service_cidr.trunc();
+        let mut ranges = vec![Open { net, object: None }];
         for object in objects(server, "servicecidrs", RANGES) {
-            if object["metadata"]["deletionTimestamp"].is_null() {
-                let more = of_object(&object).filter(|range| !ranges.contains(range));
-                let more: Vec<_> = more.collect();
-                ranges.extend(more);
+            if !object["metadata"]["deletionTimestamp"].is_null() {
+                continue;
+            }
+            for net in of_object(&object) {
+                if !ranges.iter().any(|have| have.net == net) {
+                    let object = compare(&object);
+                    ranges.push(Open { net, object });
+                }
             }
         }
         Self(ranges)
@@ -42,7 +58,7 @@ impl Ranges {
     pub(super) fn families(&self) -> Vec<&'static str> {
         let mut families = Vec::new();
         for range in &self.0 {
-            let family = families::of(&range.addr());
+            let family = families::of(&range.net.addr());
             if !families.contains(&family) {
                 families.push(family);
             }
@@ -51,16 +67,30 @@ impl Ranges {
     }
 
     pub(super) fn contains(&self, address: &IpAddr) -> bool {
-        self.0.iter().any(|range| range.contains(address))
+        self.0.iter().any(|range| range.net.contains(address))
     }
 
     /// An address of a family that is not `taken`.
     pub(super) fn free(&self, family: &str, taken: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
         let ranges = self.0.iter();
         ranges
-            .filter(|range| families::of(&range.addr()) == family)
-            .find_map(|range| free_in(*range, &taken))
+            .filter(|range| families::of(&range.net.addr()) == family)
+            .find_map(|range| free_in(range.net, &taken))
     }
+
+    /// What must not have changed when an address is taken: a range that began to go away meanwhile gives out none.
+    pub(super) fn condition(&self, address: &IpAddr) -> Option<Compare> {
+        let of = self.0.iter().find(|range| range.net.contains(address));
+        of.and_then(|range| range.object.clone())
+    }
+}
+
+fn compare(object: &Value) -> Option<Compare> {
+    let metadata = &object["metadata"];
+    Some(Compare {
+        key: format!("{RANGES}{}", metadata["name"].as_str()?).into(),
+        mod_revision: metadata["resourceVersion"].as_str()?.parse().ok()?,
+    })
 }
 
 /// The network, the gateway-like first address (the API server's own) and the broadcast stay out.
@@ -76,7 +106,7 @@ fn free_in(range: IpNet, taken: &impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
         .or_else(|| (first..=last.min(first + 65_536)).find_map(free))
 }
 
-fn objects(server: &ApiServer, plural: &str, prefix: &str) -> Vec<Value> {
+pub(super) fn objects(server: &ApiServer, plural: &str, prefix: &str) -> Vec<Value> {
     let Some(resource) = server.registry.snapshot().find(GROUP, "v1", plural) else {
         return Vec::new();
     };
@@ -96,7 +126,7 @@ fn of_object(object: &Value) -> impl Iterator<Item = IpNet> {
         .filter_map(|text| Some(text.parse::<IpNet>().ok()?.trunc()))
 }
 
-/// The companion of ServiceCIDRs: a range is ready at once, and stays while addresses of it are in use.
+/// The companion of ServiceCIDRs: a range is ready at once, and protected from going away while it is used.
 #[derive(Debug)]
 pub(crate) struct ServiceRanges;
 
@@ -107,10 +137,12 @@ impl Companion for ServiceRanges {
         old: Option<&Value>,
         new: Option<&mut Value>,
     ) -> Result<Txn, StatusError> {
-        match (old, new) {
-            (_, Some(range)) => set_ready(range),
-            (Some(old), None) => check_unused(server, old)?,
-            (None, None) => {}
+        let _ = server;
+        if let Some(range) = new {
+            if old.is_none() {
+                range["metadata"]["finalizers"] = with_own(range).into();
+            }
+            set_ready(range);
         }
         Ok(Txn::default())
     }
@@ -130,70 +162,162 @@ fn set_ready(range: &mut Value) {
     range["status"]["conditions"] = conditions.into();
 }
 
-fn check_unused(server: &ApiServer, range: &Value) -> Result<(), StatusError> {
-    let own: Vec<IpNet> = of_object(range).collect();
-    let name = &range["metadata"]["name"];
-    let others: Vec<IpNet> = objects(server, "servicecidrs", RANGES)
-        .iter()
-        .filter(|other| other["metadata"]["name"] != *name)
-        .flat_map(of_object)
-        .collect();
-    let orphaned = |address: &IpAddr| {
-        own.iter().any(|range| range.contains(address))
-            && !others.iter().any(|range| range.contains(address))
-    };
-    let used = objects(server, "ipaddresses", ADDRESSES).into_iter();
-    let mut used = used.filter_map(|object| object["metadata"]["name"].as_str()?.parse().ok());
-    if !used.any(|address| orphaned(&address)) {
-        return Ok(());
-    }
-    let why = "There are still IPAddresses referencing the ServiceCIDR, please remove them or create \
-               a new ServiceCIDR";
-    Err(conflict(server, "servicecidrs", name, why))
+fn finalizers(range: &Value) -> Vec<Value> {
+    let list = range["metadata"]["finalizers"].as_array();
+    list.cloned().unwrap_or_default()
 }
 
-/// The companion of IPAddresses: one that a Service has is not deleted from under it.
+fn with_own(range: &Value) -> Vec<Value> {
+    let mut list = finalizers(range);
+    if !list.iter().any(|finalizer| finalizer == FINALIZER) {
+        list.push(FINALIZER.into());
+    }
+    list
+}
+
+/// What is to be done about a range.
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    /// It has these finalizers from now on.
+    Keep(Vec<Value>),
+    /// It cannot go yet, and says so.
+    Refuse(Value),
+}
+
+/// What is to be done about the ranges. `used` are the addresses that are taken; they are asked for only while a range
+/// waits to go.
+pub(super) fn plan(ranges: &[Value], used: impl FnOnce() -> Vec<IpAddr>) -> Vec<(&Value, Step)> {
+    let going = |range: &Value| !range["metadata"]["deletionTimestamp"].is_null();
+    let guarded = |range: &Value| finalizers(range).iter().any(|f| f == FINALIZER);
+    let mut steps = Vec::new();
+    let unguarded = ranges
+        .iter()
+        .filter(|range| !going(range) && !guarded(range));
+    steps.extend(unguarded.map(|range| (range, Step::Keep(with_own(range)))));
+    let waiting: Vec<&Value> = ranges
+        .iter()
+        .filter(|range| going(range) && guarded(range))
+        .collect();
+    if waiting.is_empty() {
+        return steps;
+    }
+    let used = used();
+    let stay: Vec<IpNet> = ranges
+        .iter()
+        .filter(|range| !going(range))
+        .flat_map(of_object)
+        .collect();
+    for range in waiting {
+        let own: Vec<IpNet> = of_object(range).collect();
+        let orphaned = |address: &IpAddr| {
+            own.iter().any(|range| range.contains(address))
+                && !stay.iter().any(|range| range.contains(address))
+        };
+        if !used.iter().any(orphaned) {
+            let mut rest = finalizers(range);
+            rest.retain(|finalizer| finalizer != FINALIZER);
+            steps.push((range, Step::Keep(rest)));
+        } else if !is_refused(range) {
+            steps.push((range, Step::Refuse(refusal())));
+        }
+    }
+    steps
+}
+
+fn is_refused(range: &Value) -> bool {
+    let conditions = range["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| {
+        condition["type"] == "Ready"
+            && condition["status"] == "False"
+            && condition["reason"] == "Terminating"
+    })
+}
+
+fn refusal() -> Value {
+    json!({
+        "type": "Ready", "status": "False", "reason": "Terminating",
+        "lastTransitionTime": now().to_string(),
+        "message": "There are still IPAddresses referencing the ServiceCIDR, please remove them or \
+                    create a new ServiceCIDR",
+    })
+}
+
+/// Every address there is an IPAddress of.
+pub(super) fn used(server: &ApiServer) -> Vec<IpAddr> {
+    let keys = server.cache.kind(ADDRESSES).keys();
+    let addresses = keys
+        .iter()
+        .filter_map(|key| key.strip_prefix(ADDRESSES)?.parse().ok());
+    addresses.collect()
+}
+
+/// The companion of IPAddresses: after one was written by hand, what the Services hold is compared with it.
 #[derive(Debug)]
 pub(crate) struct InUse;
 
 impl Companion for InUse {
     fn plan(
         &self,
-        server: &ApiServer,
-        old: Option<&Value>,
-        new: Option<&mut Value>,
+        _: &ApiServer,
+        _: Option<&Value>,
+        _: Option<&mut Value>,
     ) -> Result<Txn, StatusError> {
-        let (Some(address), None) = (old, new) else {
-            return Ok(Txn::default());
-        };
-        let name = &address["metadata"]["name"];
-        let parent = &address["spec"]["parentRef"];
-        let text = |field: &str| parent[field].as_str().unwrap_or_default();
-        let key = format!(
-            "/registry/core/services/{}/{}",
-            text("namespace"),
-            text("name")
-        );
-        let service = server.cache.kind("/registry/core/services/").get(&key);
-        let service = service.and_then(|service| object::parse(&service.bytes).ok());
-        let held = service.as_ref().map(Held::of).unwrap_or_default();
-        let parsed = name.as_str().and_then(|name| name.parse().ok());
-        if parsed.is_none_or(|address: IpAddr| !held.addresses.contains(&address)) {
-            return Ok(Txn::default());
-        }
-        let why = format!(
-            "the address is in use by Service {}/{}",
-            text("namespace"),
-            text("name")
-        );
-        Err(conflict(server, "ipaddresses", name, &why))
+        Ok(Txn::default())
+    }
+
+    fn written(&self, server: &ApiServer) {
+        server.address_written.notify_one();
     }
 }
 
-fn conflict(server: &ApiServer, plural: &str, name: &Value, why: &str) -> StatusError {
-    let name = name.as_str().unwrap_or_default();
-    match server.registry.snapshot().find(GROUP, "v1", plural) {
-        Some(resource) => StatusError::conflict(&resource, name, why),
-        None => StatusError::no_such_path(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(name: &str, cidr: &str, going: bool, finalizers: &Value) -> Value {
+        let mut range = json!({
+            "metadata": {"name": name, "finalizers": finalizers}, "spec": {"cidrs": [cidr]},
+        });
+        if going {
+            range["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        }
+        range
+    }
+
+    fn steps(ranges: &[Value], used: &[&str]) -> Vec<(String, &'static str)> {
+        let used = used.iter().map(|text| text.parse().unwrap()).collect();
+        let steps = plan(ranges, || used).into_iter();
+        steps
+            .map(|(range, step)| {
+                let name = range["metadata"]["name"].as_str().unwrap().to_owned();
+                let what = match step {
+                    Step::Refuse(_) => "refuse",
+                    Step::Keep(list) if list.iter().any(|f| f == FINALIZER) => "guard",
+                    Step::Keep(_) => "release",
+                };
+                (name, what)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_range_goes_when_nothing_needs_it() {
+        let own = json!([FINALIZER]);
+        let going = range("old", "10.1.0.0/24", true, &json!([FINALIZER, "x"]));
+        let stays = range("new", "10.2.0.0/24", false, &own);
+        let wider = range("wide", "10.1.0.0/16", false, &own);
+        let named = |name: &str, what| vec![(name.to_owned(), what)];
+        let ranges = [going.clone(), stays.clone()];
+        assert_eq!(steps(&ranges, &["10.1.0.7"]), named("old", "refuse"));
+        assert_eq!(steps(&ranges, &["10.2.0.7"]), named("old", "release"));
+        assert_eq!(
+            steps(&[going.clone(), wider], &["10.1.0.7"]),
+            named("old", "release")
+        );
+        let mut told = going;
+        told["status"]["conditions"] = json!([refusal()]);
+        assert_eq!(steps(&[told], &["10.1.0.7"]), []);
+        let bare = range("bare", "10.3.0.0/24", false, &Value::Null);
+        assert_eq!(steps(&[bare, stays], &[]), named("bare", "guard"));
     }
 }

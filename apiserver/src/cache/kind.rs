@@ -149,8 +149,13 @@ impl KindCache {
         }
     }
 
+    /// The keys of all objects.
+    pub(crate) fn keys(&self) -> Vec<Arc<str>> {
+        self.state.read().objects.keys().cloned().collect()
+    }
+
     /// The bytes of all objects under a prefix.
-    pub(super) fn bytes_under(&self, prefix: &str) -> Vec<bytes::Bytes> {
+    pub(crate) fn bytes_under(&self, prefix: &str) -> Vec<bytes::Bytes> {
         self.state
             .read()
             .under(prefix, None)
