@@ -23,6 +23,7 @@ mod tables;
 mod validate;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -157,10 +158,11 @@ impl Schema {
     }
 
     /// Why the `x-kubernetes-validations` of a new custom schema are refused: their types do not fit the schema,
-    /// or they could cost too much. Definitions that are stored already are served whatever this says.
-    pub fn rule_faults(&self, at: &Path<'_>) -> Vec<FieldError> {
+    /// or they could cost too much. Definitions that are stored already are served whatever this says, so expressions
+    /// that are `known` from one are not looked at again.
+    pub fn rule_faults(&self, known: &HashSet<String>, at: &Path<'_>) -> Vec<FieldError> {
         let mut faults = Vec::new();
-        cel::budget::check(&self.root, at, &mut faults);
+        cel::budget::check(&self.root, known, at, &mut faults);
         faults
     }
 

@@ -8,6 +8,7 @@ mod convert;
 mod cost;
 mod expression;
 mod library;
+mod loops;
 pub(crate) mod typecheck;
 mod walk;
 
@@ -47,6 +48,8 @@ pub(crate) struct Rule {
     message: Option<Box<str>>,
     /// An expression that gives the message.
     message_expression: Option<Tree>,
+    /// That expression as it was written.
+    message_source: Box<str>,
     reason: FieldErrorKind,
     /// The field under the rule's own that the error is about.
     field_path: Box<str>,
@@ -125,6 +128,7 @@ fn compile(rule: &Value) -> Result<Rule, (&'static str, String)> {
         source: source.into(),
         message: text("message").map(Box::from),
         message_expression,
+        message_source: text("messageExpression").unwrap_or_default().into(),
         reason,
         field_path: text("fieldPath").unwrap_or_default().into(),
         optional_old: rule
@@ -152,10 +156,11 @@ fn program(source: &str, names: &[&str]) -> Result<Tree, String> {
             "the expression has more than {MAX_TOKENS} operators"
         ));
     }
-    let program = shielded(|| {
+    let mut program = shielded(|| {
         let parser = Parser::new().enable_optional_syntax(true);
         parser.parse(source).map_err(|e| first_line(&e.to_string()))
     })?;
+    loops::expand(&mut program)?;
     let references = program.references();
     let known = |name: &&str| names.contains(name) || !is_plain(name);
     if let Some(unknown) = references.variables().into_iter().find(|name| !known(name)) {

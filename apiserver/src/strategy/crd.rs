@@ -182,10 +182,8 @@ fn versions(spec: &Value, at: &Path<'_>, out: &mut Errors) {
             out.push(FieldError::required(at_open, "schemas are required"));
         } else {
             let (group, version) = (spec.text("group"), version.text("name"));
-            match Schema::from_crd(group, version, "", schema, &at_open) {
-                Ok(schema) => out.extend(schema.rule_faults(&at_open)),
-                Err(errors) => out.extend(errors),
-            }
+            let read = Schema::from_crd(group, version, "", schema, &at_open);
+            out.extend(read.err().into_iter().flatten());
         }
         scale(
             version.at("subresources").at("scale"),
@@ -193,6 +191,52 @@ fn versions(spec: &Value, at: &Path<'_>, out: &mut Errors) {
             out,
         );
         columns(version.items("additionalPrinterColumns"), &at, out);
+    }
+}
+
+/// The rules of the schemas. Those of a definition that is there already were taken when it was written, perhaps by another
+/// version of davit: only what is new is looked at.
+pub(super) fn rules(_: &Context<'_>, crd: &Value, old: Option<&Value>, out: &mut Errors) {
+    let open = |version: &Value| version.at("schema").at("openAPIV3Schema").clone();
+    let before = old.map(|old| old.at("spec").items("versions"));
+    let before = before.unwrap_or_default();
+    let mut known = HashSet::new();
+    before
+        .iter()
+        .for_each(|version| collect(&open(version), &mut known));
+    let at = Path::new("spec");
+    let at_versions = at.field("versions");
+    let spec = crd.at("spec");
+    for (index, version) in spec.items("versions").iter().enumerate() {
+        let (name, schema) = (version.text("name"), open(version));
+        let unchanged = |before: &Value| before.text("name") == name && open(before) == schema;
+        if schema.is_null() || before.iter().any(unchanged) {
+            continue;
+        }
+        let at = at_versions.index(index);
+        let at_schema = at.field("schema");
+        let at_open = at_schema.field("openAPIV3Schema");
+        if let Ok(schema) = Schema::from_crd(spec.text("group"), name, "", &schema, &at_open) {
+            out.extend(schema.rule_faults(&known, &at_open));
+        }
+    }
+}
+
+/// The expressions of all rules in a schema.
+fn collect(schema: &Value, expressions: &mut HashSet<String>) {
+    match schema {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, expressions)),
+        Value::Object(fields) => {
+            for rule in schema.items("x-kubernetes-validations") {
+                for key in ["rule", "messageExpression"] {
+                    expressions.insert(rule.text(key).to_owned());
+                }
+            }
+            fields
+                .values()
+                .for_each(|value| collect(value, expressions));
+        }
+        _ => {}
     }
 }
 
@@ -306,5 +350,45 @@ pub(super) fn defaults(crd: &mut Map<String, Value>) {
         && spec.get("preserveUnknownFields") == Some(&Value::Bool(false))
     {
         spec.remove("preserveUnknownFields");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(crd: &Value, old: Option<&Value>) -> Vec<String> {
+        let context = Context {
+            subresource: "",
+            namespace: "",
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let mut out = Errors::new();
+        rules(&context, crd, old, &mut out);
+        out.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn rules_that_were_there_before_are_not_looked_at_again() {
+        let crd = |version: &str, rules: &[&str]| {
+            let rules: Vec<Value> = rules.iter().map(|rule| json!({ "rule": rule })).collect();
+            json!({"spec": {"group": "x.example", "versions": [{"name": version, "schema": {
+                "openAPIV3Schema": {"type": "object", "properties": {"spec": {
+                    "type": "object", "properties": {"list": {"type": "array", "items": {"type": "integer"}}},
+                    "x-kubernetes-validations": rules,
+                }}},
+            }}]}})
+        };
+        let dear = "self.list.all(x, self.list.all(y, x == y))";
+        let wrong = "self.list == 1 || self.none == 2";
+        assert_eq!(faults(&crd("v1", &[dear, wrong]), None).len(), 3);
+        let old = crd("v1", &[dear]);
+        assert_eq!(faults(&old, Some(&old)), Vec::<String>::new());
+        // In another version, and beside a new rule that is sound.
+        let moved = crd("v2", &["self.list.size() < 9", dear]);
+        assert_eq!(faults(&moved, Some(&old)), Vec::<String>::new());
+        let worse = faults(&crd("v1", &[dear, wrong]), Some(&old));
+        assert_eq!(worse.len(), 1, "{worse:?}");
+        assert!(worse[0].contains("undefined field 'none'"), "{worse:?}");
     }
 }

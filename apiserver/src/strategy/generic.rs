@@ -162,6 +162,9 @@ impl Strategy for Builtin {
         if let Some(check) = behavior.check {
             check(context, object, &mut errors);
         }
+        if let Some(check) = behavior.check_added {
+            check(context, object, None, &mut errors);
+        }
         errors
     }
 
@@ -176,6 +179,9 @@ impl Strategy for Builtin {
             errors.extend(self.schema.validate(new, None));
             if let Some(check) = behavior.check {
                 check(context, new, &mut errors);
+            }
+            if let Some(check) = behavior.check_added {
+                check(context, new, Some(old), &mut errors);
             }
         }
         if let Some(check) = behavior.check_update {

@@ -14,6 +14,9 @@ pub(crate) type Warn = fn(&Value, Option<&Value>) -> Vec<String>;
 /// Compares the new with the old object.
 pub(crate) type CheckUpdate = fn(&Context<'_>, &Value, &Value, &mut Errors);
 
+/// Looks at what an object has and the old one, if there is one, has not.
+pub(crate) type CheckAdded = fn(&Context<'_>, &Value, Option<&Value>, &mut Errors);
+
 /// One kind's behaviour. Functions see whole objects.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Behavior {
@@ -31,6 +34,8 @@ pub(crate) struct Behavior {
     pub(crate) update: Option<fn(&Context<'_>, &mut Value, &Value)>,
     pub(crate) check: Option<fn(&Context<'_>, &Value, &mut Errors)>,
     pub(crate) check_update: Option<CheckUpdate>,
+    /// What is asked of that part only which an old object does not have.
+    pub(crate) check_added: Option<CheckAdded>,
     pub(crate) warnings: Option<Warn>,
     pub(crate) create_on_update: bool,
     pub(crate) unconditional_update: bool,
@@ -50,6 +55,7 @@ const fn namespaced(group: &'static str, kind: &'static str) -> Behavior {
         update: None,
         check: None,
         check_update: None,
+        check_added: None,
         warnings: None,
         create_on_update: false,
         unconditional_update: true,
@@ -339,6 +345,7 @@ const POLICIES: &[Behavior] = &[
         update: Some(crd::prepare_update),
         check: Some(crd::check),
         check_update: Some(crd::update),
+        check_added: Some(crd::rules),
         unconditional_update: false,
         ..cluster("apiextensions.k8s.io", "CustomResourceDefinition")
     },

@@ -44,6 +44,11 @@ impl Companion for TypeChecked {
 
 fn check(snapshot: &Snapshot, spec: &Value) -> Vec<Value> {
     let kinds = kinds(snapshot, spec);
+    let variables = variables(spec);
+    let variables: Vec<_> = variables
+        .iter()
+        .map(|(name, expression)| (name.clone(), expression.tree()))
+        .collect();
     let mut warnings = Vec::new();
     let validations = spec["validations"].as_array().into_iter().flatten();
     for (index, validation) in validations.enumerate() {
@@ -55,7 +60,8 @@ fn check(snapshot: &Snapshot, spec: &Value) -> Vec<Value> {
             let said: Vec<String> = kinds
                 .iter()
                 .filter_map(|kind| {
-                    let faults = typecheck::faults(&names(kind), expression.tree());
+                    let faults =
+                        typecheck::faults_with(&names(kind), &variables, expression.tree());
                     let what = format!("{}, Kind={}", kind.api_version(), kind.kind);
                     let first = faults.first()?;
                     Some(format!("{what}: ERROR: <input>: {first}\n | {source}"))
@@ -70,6 +76,18 @@ fn check(snapshot: &Snapshot, spec: &Value) -> Vec<Value> {
         }
     }
     warnings
+}
+
+/// The policy's own variables in their order, as `variables.x`.
+fn variables(spec: &Value) -> Vec<(String, Expression)> {
+    let variables = spec["variables"].as_array().into_iter().flatten();
+    let variables = variables.filter_map(|variable| {
+        let name = variable["name"].as_str()?;
+        let source = variable["expression"].as_str()?;
+        let expression = Expression::compile(source, POLICY_NAMES).ok()?;
+        Some((format!("variables.{name}"), expression))
+    });
+    variables.collect()
 }
 
 /// The values whose schema is known.

@@ -4,6 +4,8 @@
 //! The measures and limits are those of Kubernetes. Where its model is finer (what texts cost by their
 //! length, what functions cost), this one counts less, so that no definition is refused that Kubernetes takes.
 
+use std::collections::HashSet;
+
 use cel::common::ast::{EntryExpr, Expr};
 use cel::parser::Expression as Tree;
 
@@ -19,24 +21,36 @@ const RULE_LIMIT: u64 = 10_000_000;
 /// What all rules of a version may cost together.
 const TOTAL_LIMIT: u64 = 100_000_000;
 
-/// Complains about the rules of a schema: wrong types, and those that may cost too much.
-pub(crate) fn check(root: &Node, at: &Path<'_>, out: &mut Vec<FieldError>) {
-    let mut total = 0;
-    walk(root, at, Some(1), &mut total, out);
+/// Complains about the rules of a schema: wrong types, and those that may cost too much. Expressions that are `known` were
+/// taken before and are not looked at.
+pub(crate) fn check(
+    root: &Node,
+    known: &HashSet<String>,
+    at: &Path<'_>,
+    out: &mut Vec<FieldError>,
+) {
+    let mut tally = Tally {
+        known,
+        total: 0,
+        out,
+    };
+    walk(root, at, Some(1), &mut tally);
+    let total = tally.total;
     if total > TOTAL_LIMIT {
         let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
         out.push(FieldError::forbidden(at, exceeds(what, total, TOTAL_LIMIT)));
     }
 }
 
+/// What was found out so far.
+struct Tally<'t> {
+    known: &'t HashSet<String>,
+    total: u64,
+    out: &'t mut Vec<FieldError>,
+}
+
 /// `places`: how many values of the node an object can have; `None` when only its size bounds that.
-fn walk(
-    node: &Node,
-    at: &Path<'_>,
-    places: Option<u64>,
-    total: &mut u64,
-    out: &mut Vec<FieldError>,
-) {
+fn walk(node: &Node, at: &Path<'_>, places: Option<u64>, tally: &mut Tally<'_>) {
     // Built-in types have no rules.
     let Some(rules) = node.rules.as_ref().filter(|_| !node.typed) else {
         return;
@@ -44,29 +58,23 @@ fn walk(
     let at_rules = at.field("x-kubernetes-validations");
     for (index, rule) in rules.expressions.iter().enumerate() {
         let times = places.unwrap_or_else(|| REQUEST / (least(node) + 1));
-        one(rule, node, times, &at_rules.index(index), total, out);
+        one(rule, node, times, &at_rules.index(index), tally);
     }
     match &node.shape {
         Shape::Object(object) => {
             let at_properties = at.field("properties");
             for field in &object.fields {
                 let at = at_properties.key(&field.name);
-                walk(&field.node, &at, places, total, out);
+                walk(&field.node, &at, places, tally);
             }
             if let Some(values) = &object.values {
                 let places = multiplied(places, rules.max_properties);
-                walk(
-                    values,
-                    &at.field("additionalProperties"),
-                    places,
-                    total,
-                    out,
-                );
+                walk(values, &at.field("additionalProperties"), places, tally);
             }
         }
         Shape::List(list) => {
             let places = multiplied(places, rules.max_items);
-            walk(&list.items, &at.field("items"), places, total, out);
+            walk(&list.items, &at.field("items"), places, tally);
         }
         _ => {}
     }
@@ -76,50 +84,45 @@ fn multiplied(places: Option<u64>, bound: Option<usize>) -> Option<u64> {
     Some(places?.saturating_mul(u64::try_from(bound?).unwrap_or(u64::MAX)))
 }
 
-fn one(
-    rule: &Rule,
-    node: &Node,
-    times: u64,
-    at: &Path<'_>,
-    total: &mut u64,
-    out: &mut Vec<FieldError>,
-) {
+fn one(rule: &Rule, node: &Node, times: u64, at: &Path<'_>, tally: &mut Tally<'_>) {
     let mut names = vec![("self", node)];
     if !rule.optional_old {
         names.push(("oldSelf", node));
     }
     let expressions = [
-        ("rule", "bool", Some(&rule.program)),
+        ("rule", "bool", Some(&rule.program), &rule.source),
         (
             "messageExpression",
             "string",
             rule.message_expression.as_ref(),
+            &rule.message_source,
         ),
     ];
-    for (field, wanted, program) in expressions {
-        let Some(program) = program else { continue };
+    for (field, wanted, program, source) in expressions {
+        let Some(program) = program.filter(|_| !tally.known.contains(&**source)) else {
+            continue;
+        };
         let (faults, outcome) = typecheck::check(&names, program);
         let at = at.field(field);
         if let Some(fault) = faults.first() {
-            let detail = format!(
-                "compilation failed: ERROR: <input>: {fault}\n | {}",
-                rule.source
-            );
-            out.push(FieldError::invalid(at, &*rule.source, detail));
+            let detail = format!("compilation failed: ERROR: <input>: {fault}\n | {}", source);
+            tally.out.push(FieldError::invalid(at, &**source, detail));
             continue;
         }
         if outcome.is_some_and(|outcome| outcome != wanted) {
             let detail = format!("{field} must evaluate to a {wanted}");
             let detail = detail.replacen("rule ", "cel expression ", 1);
-            out.push(FieldError::invalid(at, &*rule.source, detail));
+            tally.out.push(FieldError::invalid(at, &**source, detail));
             continue;
         }
         let mut scope = names.iter().map(|(n, node)| (*n, Type::Of(node))).collect();
         let cost = cost(&mut scope, program).saturating_mul(times);
-        *total = total.saturating_add(cost);
+        tally.total = tally.total.saturating_add(cost);
         if cost > RULE_LIMIT {
             let what = format!("estimated {field} cost");
-            out.push(FieldError::forbidden(at, exceeds(&what, cost, RULE_LIMIT)));
+            tally
+                .out
+                .push(FieldError::forbidden(at, exceeds(&what, cost, RULE_LIMIT)));
         }
     }
 }
@@ -246,7 +249,7 @@ mod tests {
         let at = Path::new("s");
         let spec = json!({"type": "object", "properties": {"spec": schema}});
         let schema = Schema::from_crd("example.com", "v1", "X", &spec, &at).unwrap();
-        let faults = schema.rule_faults(&at);
+        let faults = schema.rule_faults(&HashSet::new(), &at);
         faults.iter().map(ToString::to_string).collect()
     }
 

@@ -53,9 +53,8 @@ fn weight(function: &str, length: u64) -> u64 {
         "matches" | "find" | "findAll" => 200,
         "format" | "url" | "isURL" | "semver" | "isSemver" => 20,
         "_==_" | "_!=_" | "@in" | "in" | "_+_" | "sum" | "min" | "max" | "isSorted" | "indexOf"
-        | "lastIndexOf" | "join" | "sets.contains" | "sets.equivalent" | "sets.intersects" => {
-            length / 8 + 1
-        }
+        | "lastIndexOf" | "join" | "@pairs" | "@insert" | "sets.contains" | "sets.equivalent"
+        | "sets.intersects" => length / 8 + 1,
         _ => 2,
     }
 }

@@ -4,6 +4,7 @@ mod access;
 mod addresses;
 mod format;
 mod lists;
+mod pairs;
 mod quantities;
 #[cfg(test)]
 mod tests;
@@ -69,6 +70,7 @@ fn root() -> Context<'static> {
     for (name, function) in texts::FUNCTIONS
         .iter()
         .chain(lists::FUNCTIONS)
+        .chain(pairs::FUNCTIONS)
         .chain(quantities::FUNCTIONS)
         .chain(addresses::FUNCTIONS)
         .chain(urls::FUNCTIONS)

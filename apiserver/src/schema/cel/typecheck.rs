@@ -6,6 +6,7 @@
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, LiteralValue};
 use cel::parser::Expression as Tree;
 
+use super::loops;
 use crate::schema::node::{Node, Shape, Text};
 
 /// What is known of a value.
@@ -21,9 +22,24 @@ pub(super) enum Type<'a> {
 /// The names that an expression may use, innermost last. What is not among them is of an unknown type.
 pub(super) type Scope<'a> = Vec<(&'a str, Type<'a>)>;
 
-/// Complaints about an expression over values that have schemas.
-pub(crate) fn faults(names: &[(&str, &Node)], tree: &Tree) -> Vec<String> {
-    check(names, tree).0
+/// Complaints about an expression that may use `variables`, each of which may use those before it. They are named
+/// `variables.x` here.
+pub(crate) fn faults_with(
+    names: &[(&str, &Node)],
+    variables: &[(String, &Tree)],
+    tree: &Tree,
+) -> Vec<String> {
+    let mut scope: Scope<'_> = names
+        .iter()
+        .map(|(name, node)| (*name, Type::Of(node)))
+        .collect();
+    for (name, tree) in variables {
+        let outcome = infer(&mut scope, tree, &mut Vec::new());
+        scope.push((name, outcome));
+    }
+    let mut faults = Vec::new();
+    infer(&mut scope, tree, &mut faults);
+    faults
 }
 
 /// Complaints, and the type of the outcome if it is a known scalar.
@@ -92,6 +108,9 @@ pub(super) fn infer<'a>(scope: &mut Scope<'a>, tree: &'a Tree, out: &mut Vec<Str
             LiteralValue::String(_) => Type::Plain("string"),
             LiteralValue::Bytes(_) | LiteralValue::Null => Type::Unknown,
         },
+        Expr::Select(select) if is_variables(scope, &select.operand) => {
+            named(scope, &format!("variables.{}", select.field))
+        }
         Expr::Select(select) => {
             let operand = infer(scope, &select.operand, out);
             let field = field(operand, &select.field, out);
@@ -106,6 +125,10 @@ pub(super) fn infer<'a>(scope: &mut Scope<'a>, tree: &'a Tree, out: &mut Vec<Str
                 infer(scope, target, out);
             }
             let types: Vec<Type<'a>> = call.args.iter().map(|a| infer(scope, a, out)).collect();
+            if let (loops::PAIRS, [range]) = (&*call.func_name, &*types) {
+                // As long as what it is made of.
+                return *range;
+            }
             operator(&call.func_name, &types, out)
         }
         Expr::List(list) => {
@@ -135,6 +158,12 @@ pub(super) fn infer<'a>(scope: &mut Scope<'a>, tree: &'a Tree, out: &mut Vec<Str
     }
 }
 
+/// Whether the fields of an expression are the outcomes of others, which are in scope under `variables.x`.
+fn is_variables(scope: &Scope<'_>, tree: &Tree) -> bool {
+    matches!(&tree.expr, Expr::Ident(name) if name == "variables")
+        && scope.iter().any(|(name, _)| name.starts_with("variables."))
+}
+
 fn named<'a>(scope: &Scope<'a>, name: &str) -> Type<'a> {
     let known = scope.iter().rev().find(|(known, _)| *known == name);
     known.map_or(Type::Unknown, |(_, kind)| *kind)
@@ -148,7 +177,10 @@ pub(super) fn inside<'a, T>(
     visit: impl FnOnce(&mut Scope<'a>) -> T,
 ) -> T {
     let outside = scope.len();
-    let (first, second) = range.looped(comprehension.iter_var2.is_some());
+    let (first, second) = match loops::is_pair(&comprehension.iter_var) {
+        true => (Type::Unknown, Type::Unknown),
+        false => range.looped(comprehension.iter_var2.is_some()),
+    };
     scope.push((&comprehension.iter_var, first));
     if let Some(name) = &comprehension.iter_var2 {
         scope.push((name, second));
@@ -232,6 +264,47 @@ mod tests {
     use crate::schema::Schema;
 
     #[test]
+    fn variables_have_the_types_of_their_expressions() {
+        let schema = Schema::builtin("apps", "v1", "Deployment").unwrap();
+        let names = [("object", schema.root())];
+        let compile = |source: &str| Expression::compile(source, POLICY_NAMES).unwrap();
+        let sources = [
+            ("variables.pod", "object.spec.template"),
+            ("variables.spec", "variables.pod.spec"),
+            ("variables.any", "params.x"),
+            (
+                "variables.both",
+                "object.metadata.labels.transformList(k, v, k + v)",
+            ),
+        ];
+        let compiled: Vec<_> = sources
+            .iter()
+            .map(|(name, source)| ((*name).to_owned(), compile(source)))
+            .collect();
+        let variables: Vec<_> = compiled
+            .iter()
+            .map(|(name, expression)| (name.clone(), expression.tree()))
+            .collect();
+        for (source, expected) in [
+            ("variables.spec.containers.all(c, c.name != '')", None),
+            ("variables.any > 1 && variables.unknown.x == 2", None),
+            ("variables.both.all(x, x == 1)", None),
+            (
+                "variables.spec.nonsense == 1",
+                Some("undefined field 'nonsense'"),
+            ),
+            ("variables.spec.containers.all(i, c, c.name != '')", None),
+            (
+                "variables.pod.spec.nodeName == 1",
+                Some("found no matching overload for '_==_' applied to '(string, int)'"),
+            ),
+        ] {
+            let found = faults_with(&names, &variables, compile(source).tree());
+            assert_eq!(found.first().map(String::as_str), expected, "{source}");
+        }
+    }
+
+    #[test]
     fn only_what_cannot_be_is_complained_about() {
         let schema = Schema::builtin("apps", "v1", "Deployment").unwrap();
         let names = [("object", schema.root())];
@@ -278,7 +351,7 @@ mod tests {
         ];
         for (source, expected) in table {
             let expression = Expression::compile(source, POLICY_NAMES).unwrap();
-            let found = faults(&names, expression.tree());
+            let found = faults_with(&names, &[], expression.tree());
             assert_eq!(found.first().map(String::as_str), expected, "{source}");
         }
     }
