@@ -29,7 +29,7 @@ use crate::auth::ObjectSource;
 use dial::Dial;
 pub(crate) use dial::{Resolved, Unresolved, cause, resolve};
 pub(crate) use place::Place;
-pub(crate) use trust::Trust;
+pub(crate) use trust::{Credential, Trust};
 pub(crate) use tunnel::tunnel;
 
 /// The largest answer that is read into memory.

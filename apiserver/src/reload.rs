@@ -1,6 +1,7 @@
 //! Takes configuration files in again when they change; a broken one changes nothing.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use notify::event::{AccessKind, AccessMode};
@@ -77,24 +78,13 @@ struct Folder {
 
 impl Folder {
     fn of(file: &Path) -> notify::Result<Self> {
-        let folder = file
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
         let (sender, changed) = watch::channel(());
-        let tell = move |event: notify::Result<notify::Event>| {
-            let read_only = event.is_ok_and(|event| event.kind.is_access() && !is_written(&event));
-            if !read_only {
-                sender.send_replace(());
-            }
+        let tell = move || {
+            sender.send_replace(());
         };
-        let mut watcher = notify::recommended_watcher(tell)?;
-        watcher.watch(
-            folder.unwrap_or(Path::new(".")),
-            RecursiveMode::NonRecursive,
-        )?;
         Ok(Self {
             changed,
-            _watcher: watcher,
+            _watcher: self::watch(&[file.to_owned()], tell)?,
         })
     }
 
@@ -104,6 +94,31 @@ impl Folder {
             std::future::pending().await
         }
     }
+}
+
+/// Calls `tell` when something was written in the folders of these files, until the watcher is dropped.
+///
+/// # Errors
+/// When the kernel will not watch a folder.
+pub(crate) fn watch(
+    files: &[PathBuf],
+    tell: impl Fn() + Send + 'static,
+) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let read_only = event.is_ok_and(|event| event.kind.is_access() && !is_written(&event));
+        if !read_only {
+            tell();
+        }
+    })?;
+    let folder = |file: &PathBuf| match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let folders: BTreeSet<PathBuf> = files.iter().map(folder).collect();
+    for folder in folders {
+        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
 }
 
 /// Closing what was written counts as an access.

@@ -2,20 +2,22 @@
 
 mod access;
 mod config;
+mod kubeconfig;
 #[cfg(test)]
 mod tests;
 mod token;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::{Request, header};
 use http_body_util::{BodyExt, Limited};
+use notify::RecommendedWatcher;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -24,86 +26,75 @@ pub(crate) use config::{Step, load_steps};
 pub(crate) use token::TokenWebhook;
 
 use super::ConfigError;
-use crate::callout::{Callouts, Place, Target, Trust};
+use crate::callout::Callouts;
+use crate::reload;
+use kubeconfig::Access;
 
 const MAX_BYTES: usize = 1 << 20;
 /// Answers that are remembered.
 const REMEMBERED: usize = 4096;
 
-/// Another server that answers reviews.
+/// Another server that answers reviews. What the kubeconfig says is taken in again when it, or a file that it names,
+/// has changed; one that is broken changes nothing.
 pub(super) struct Remote {
-    target: Target,
-    token: String,
+    path: PathBuf,
     callouts: Arc<Callouts>,
+    access: ArcSwap<Access>,
+    /// Something happened to one of the files.
+    changed: Arc<AtomicBool>,
+    watcher: Mutex<Option<RecommendedWatcher>>,
 }
 
 impl std::fmt::Debug for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Remote")
-            .field("place", &self.target.place)
+            .field("place", &self.access.load().target.place)
             .finish_non_exhaustive()
     }
 }
 
 impl Remote {
-    /// The server of a kubeconfig's current context, and the token that is shown to it.
+    /// The server of a kubeconfig's current context, and what is shown to it.
     pub(super) fn load(path: &Path, callouts: Arc<Callouts>) -> Result<Self, ConfigError> {
-        let text = ConfigError::read(path)?;
-        Self::parse(&text, path, callouts).map_err(|what| ConfigError::invalid(path, what))
+        let access = Access::read(path)?;
+        let remote = Self {
+            path: path.to_owned(),
+            callouts,
+            access: ArcSwap::from_pointee(access),
+            changed: Arc::default(),
+            watcher: Mutex::default(),
+        };
+        remote.watch();
+        Ok(remote)
     }
 
-    fn parse(text: &str, path: &Path, callouts: Arc<Callouts>) -> Result<Self, String> {
-        let config: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-        let named = |list: &str, name: &Value| {
-            let items = config[list].as_array().into_iter().flatten();
-            items.clone().find(|item| item["name"] == *name).cloned()
-        };
-        let current = &config["current-context"];
-        let context = named("contexts", current).ok_or("it has no current context")?;
-        let context = &context["context"];
-        let cluster = named("clusters", &context["cluster"]).ok_or("its context has no cluster")?;
-        let cluster = &cluster["cluster"];
-        let user = named("users", &context["user"]).unwrap_or_default();
-        let user = &user["user"];
-        for key in [
-            "client-certificate",
-            "client-certificate-data",
-            "exec",
-            "username",
-        ] {
-            if !user[key].is_null() {
-                return Err(format!("users: {key} is not supported here; use a token"));
+    /// What the files say now.
+    fn access(&self) -> Arc<Access> {
+        if self.changed.swap(false, Ordering::AcqRel) {
+            match Access::read(&self.path) {
+                Ok(access) => {
+                    self.access.store(Arc::new(access));
+                    self.watch();
+                }
+                Err(error) => {
+                    let file = self.path.display();
+                    tracing::error!(%file, error = &error as &dyn std::error::Error, "the changed file is not used");
+                }
             }
         }
-        let url = cluster["server"].as_str().unwrap_or_default();
-        let place = Place::from_client_config(&serde_json::json!({ "url": url }))?;
-        let beside = |name: &str| path.parent().unwrap_or(Path::new(".")).join(name);
-        let read = |name: &str| {
-            std::fs::read(beside(name)).map_err(|error| format!("cannot read {name}: {error}"))
-        };
-        let bundle = match (
-            &cluster["certificate-authority-data"],
-            &cluster["certificate-authority"],
-        ) {
-            (Value::String(data), _) => STANDARD
-                .decode(data)
-                .map_err(|error| format!("certificate-authority-data: {error}"))?,
-            (_, Value::String(file)) => read(file)?,
-            _ => Vec::new(),
-        };
-        let token = match (&user["token"], &user["tokenFile"]) {
-            (Value::String(token), _) => token.clone(),
-            (_, Value::String(file)) => String::from_utf8_lossy(&read(file)?).trim().to_owned(),
-            _ => String::new(),
-        };
-        let mut trust = Trust::bundle(&bundle);
-        trust.blindly = cluster["insecure-skip-tls-verify"] == true;
-        let target = Target { place, trust };
-        Ok(Self {
-            target,
-            token,
-            callouts,
-        })
+        self.access.load_full()
+    }
+
+    fn watch(&self) {
+        let changed = self.changed.clone();
+        let tell = move || changed.store(true, Ordering::Release);
+        match reload::watch(&self.access.load().files, tell) {
+            Ok(watcher) => *self.watcher.lock() = Some(watcher),
+            Err(error) => {
+                let file = self.path.display();
+                tracing::warn!(%file, %error, "changes of the file will not be noticed");
+            }
+        }
     }
 
     /// The review with its status. A connection that breaks is tried once more.
@@ -122,15 +113,16 @@ impl Remote {
     }
 
     async fn exchange(&self, review: &Value) -> Result<Value, Failure> {
-        let mut request = Request::post(self.target.place.url())
+        let access = self.access();
+        let mut request = Request::post(access.target.place.url())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, */*");
-        if !self.token.is_empty() {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        if let Some(authorization) = &access.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
         }
         let request = request.body(Body::from(review.to_string()));
         let request = request.map_err(|error| Failure::Answer(error.to_string()))?;
-        let response = self.callouts.send(&self.target, request).await;
+        let response = self.callouts.send(&access.target, request).await;
         let response = response.map_err(Failure::Connection)?;
         let code = response.status();
         let body = Limited::new(response.into_body(), MAX_BYTES)

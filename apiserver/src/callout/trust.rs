@@ -6,7 +6,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -22,6 +22,46 @@ pub(crate) struct Trust {
     pub(crate) blindly: bool,
     /// The API server shows its client certificate.
     pub(crate) identified: bool,
+    /// Shown instead of it.
+    pub(crate) credential: Option<Credential>,
+}
+
+/// A client certificate with its key, in PEM.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Credential {
+    certificate: Arc<[u8]>,
+    key: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").finish_non_exhaustive()
+    }
+}
+
+impl Credential {
+    /// # Errors
+    /// Text for the user when they are not PEM.
+    pub(crate) fn new(certificate: &[u8], key: &[u8]) -> Result<Self, String> {
+        let credential = Self {
+            certificate: certificate.into(),
+            key: key.into(),
+        };
+        credential.parts()?;
+        Ok(credential)
+    }
+
+    fn parts(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+        let chain = CertificateDer::pem_slice_iter(&self.certificate)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("the client certificate is not PEM: {error}"))?;
+        if chain.is_empty() {
+            return Err("the client certificate is not PEM".to_owned());
+        }
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|error| format!("the client key is not PEM: {error}"))?;
+        Ok((chain, key))
+    }
 }
 
 impl Trust {
@@ -44,6 +84,12 @@ impl Trust {
             .map_err(|error| error.to_string())?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
+        if let Some(credential) = &self.credential {
+            let (chain, key) = credential.parts()?;
+            let config = builder.with_client_auth_cert(chain, key);
+            return config
+                .map_err(|error| format!("the client certificate is not usable: {error}"));
+        }
         Ok(match identity.filter(|_| self.identified) {
             Some(identity) => builder.with_client_cert_resolver(identity.clone()),
             None => builder.with_no_client_auth(),

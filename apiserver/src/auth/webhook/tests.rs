@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 use crate::auth::memory::Memory;
 use crate::auth::{Attributes, Authorizer, Decision, ResourceAttributes, UserInfo};
@@ -205,9 +208,96 @@ fn files_that_cannot_be_followed_are_refused() {
     }
     assert!(load_steps(&dir.path().join("none"), &callouts()).is_err());
     let kubeconfig = "current-context: c\ncontexts: [{name: c, context: {cluster: k}}]\nclusters: [{name: k, cluster: {server: 'http://a'}}]";
-    assert!(
-        Remote::parse(kubeconfig, &path, callouts())
-            .unwrap_err()
-            .contains("https")
+    std::fs::write(&path, kubeconfig).unwrap();
+    let error = Remote::load(&path, callouts()).unwrap_err().to_string();
+    assert!(error.contains("https"), "{error}");
+}
+
+/// A kubeconfig whose user is this.
+fn kubeconfig_of(dir: &Path, server: &Server, user: Value) -> PathBuf {
+    let path = kubeconfig(dir, server);
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["users"][0]["user"] = user;
+    std::fs::write(&path, config.to_string()).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn what_is_shown_follows_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(|_| json!({"authenticated": false})).await;
+    std::fs::write(dir.path().join("token"), "first\n").unwrap();
+    let file = kubeconfig_of(dir.path(), &server, json!({"tokenFile": "token"}));
+    let remote = Remote::load(&file, callouts()).unwrap();
+    let shown = async || {
+        let asked = remote.ask(&json!({}), Duration::from_secs(10)).await;
+        asked.unwrap();
+        server.asked().last().unwrap().headers["authorization"].clone()
+    };
+    assert_eq!(shown().await, "Bearer first");
+    let becomes = async |wanted: &str| {
+        let reached = async {
+            while shown().await != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        let reached = tokio::time::timeout(Duration::from_secs(30), reached).await;
+        assert!(reached.is_ok(), "never {wanted}");
+    };
+    std::fs::write(dir.path().join("token"), "second").unwrap();
+    becomes("Bearer second").await;
+    // Broken files change nothing.
+    std::fs::write(&file, "users: [").unwrap();
+    assert_eq!(shown().await, "Bearer second");
+    kubeconfig_of(
+        dir.path(),
+        &server,
+        json!({"username": "me", "password": "p"}),
     );
+    becomes("Basic bWU6cA==").await;
+}
+
+#[test]
+fn users_of_kubeconfigs_are_read_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["me".to_owned()]).unwrap();
+    let certificate = STANDARD.encode(certificate.self_signed(&key).unwrap().pem());
+    std::fs::write(dir.path().join("me.key"), key.serialize_pem()).unwrap();
+    let path = dir.path().join("kubeconfig");
+    let read = |user: Value| {
+        let config = json!({
+            "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [{"name": "k", "cluster": {"server": "https://localhost:1"}}],
+            "users": [{"name": "u", "user": user}],
+        });
+        std::fs::write(&path, config.to_string()).unwrap();
+        Access::read(&path)
+    };
+    let full = json!({"client-certificate-data": certificate, "client-key": "me.key"});
+    let access = read(full).unwrap();
+    assert!(access.target.trust.credential.is_some() && access.authorization.is_none());
+    assert_eq!(access.files.len(), 2);
+    let shown = format!("{:?}", access.target);
+    assert!(!shown.contains("45, 45"), "{shown}");
+    for (user, why) in [
+        (
+            json!({"client-certificate-data": certificate}),
+            "belong together",
+        ),
+        (
+            json!({"client-certificate-data": "AAAA", "client-key": "me.key"}),
+            "not PEM",
+        ),
+        (
+            json!({"client-certificate-data": certificate, "client-key": "no.key"}),
+            "no.key",
+        ),
+        (json!({"token": "t", "username": "u"}), "not both"),
+        (json!({"token": "a\nb"}), "no header"),
+        (json!({"exec": {"command": "x"}}), "exec is not supported"),
+    ] {
+        let error = read(user).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
 }
