@@ -10,6 +10,7 @@ mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+pub(crate) mod work;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -82,8 +83,8 @@ impl Fairness {
         self.table.store(Arc::new(table));
     }
 
-    /// A seat for the request, at once or after a while in a queue; `None` in an exempt level. What the
-    /// request was classified as is told in any case.
+    /// Seats for the request, at once or after a while in a queue; `None` in an exempt level. `width` says how many
+    /// it needs. What the request was classified as is told in any case.
     ///
     /// # Errors
     /// 429 when there is neither a seat nor a place in the queue, or no seat in time.
@@ -92,6 +93,7 @@ impl Fairness {
         user: &UserInfo,
         attributes: &Attributes<'_>,
         class: &mut Option<Class>,
+        width: impl FnOnce() -> u32,
     ) -> Result<Option<Permit>, StatusError> {
         let Flow {
             schema,
@@ -113,7 +115,7 @@ impl Fairness {
                 1,
             ))
         };
-        let permit = match self.seats.take(&level.name, hash) {
+        let permit = match self.seats.take(&level.name, hash, width()) {
             Outcome::Seated(permit) => permit,
             Outcome::Refused(refusal) => return refused(refusal),
             Outcome::Queued(turn) => match tokio::time::timeout(PATIENCE, turn).await {

@@ -124,7 +124,9 @@ async fn route(
         Target::Other(path) => {
             let method = parts.method.as_str().to_ascii_lowercase();
             let attributes = Attributes::path(&method, &path);
-            let (user, _seat) = access::enter(&server, &parts, sender, &attributes, notes).await?;
+            let width = || 1;
+            let (user, _seat) =
+                access::enter(&server, &parts, sender, &attributes, width, notes).await?;
             if let Some(external) = server.aggregation.find_path(&path) {
                 return aggregation::proxy(&server, &external, &user, parts, body, false).await;
             }
@@ -136,7 +138,9 @@ async fn route(
             notes.labels.verb = verb.to_owned();
             let pinned = options.pinned_name(verb);
             let attributes = path.attributes(verb, pinned.as_deref());
-            let (user, _seat) = access::enter(&server, &parts, sender, &attributes, notes).await?;
+            let width = || access::width(&server, &path, verb, &options);
+            let (user, _seat) =
+                access::enter(&server, &parts, sender, &attributes, width, notes).await?;
             let body = access::look_into(&parts.method, &path.subresource, body, notes).await?;
             if let Some(external) = server.aggregation.find(&path.group, &path.version) {
                 let streams = verb == "watch";

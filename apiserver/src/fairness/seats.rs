@@ -11,6 +11,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::work::MOST;
+
 /// What a level may do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -61,16 +63,17 @@ pub(super) enum Outcome {
     Refused(Refusal),
 }
 
-/// A seat; dropping it gives it back.
+/// The seats of a request; dropping it gives them back.
 #[derive(Debug)]
 pub(crate) struct Permit {
     seats: Arc<Seats>,
     level: usize,
+    width: u32,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.seats.give_back(self.level);
+        self.seats.give_back(self.level, self.width);
     }
 }
 
@@ -96,6 +99,8 @@ struct Level {
     lendable: u32,
     borrowable: u32,
     used: u32,
+    /// Requests that sit in them.
+    served: u32,
     waiting: usize,
     queues: Vec<Queue>,
     /// How often the queue that was last served had been served.
@@ -104,8 +109,16 @@ struct Level {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiters: VecDeque<oneshot::Sender<Permit>>,
+    waiters: VecDeque<Waiter>,
+    /// Seats given to its requests, for the turns.
     served: u64,
+}
+
+/// A request that waits for so many seats.
+#[derive(Debug)]
+struct Waiter {
+    sender: oneshot::Sender<Permit>,
+    width: u32,
 }
 
 impl Level {
@@ -125,59 +138,87 @@ impl Level {
             .min_by_key(|at| self.queues.get(*at).map_or(usize::MAX, |q| q.waiters.len()))
     }
 
-    /// The request whose turn it is.
-    fn next(&mut self) -> Option<oneshot::Sender<Permit>> {
-        loop {
-            let waiting = self.queues.iter_mut().filter(|q| !q.waiters.is_empty());
-            let queue = waiting.min_by_key(|queue| queue.served)?;
-            let waiter = queue.waiters.pop_front()?;
-            self.waiting -= 1;
-            // Whoever gave up costs nobody a turn.
-            if !waiter.is_closed() {
-                queue.served += 1;
-                self.round = queue.served;
-                return Some(waiter);
+    /// A request takes no more than this, so that a level that is nearly idle can always serve it.
+    fn widest(&self) -> u32 {
+        (u64::from(self.own) * 15 / 100).clamp(1, MOST.into()) as u32
+    }
+
+    /// The queue whose turn it is. Whoever gave up costs nobody a turn.
+    fn turn(&mut self) -> Option<&mut Queue> {
+        for queue in &mut self.queues {
+            let before = queue.waiters.len();
+            while queue.waiters.front().is_some_and(|w| w.sender.is_closed()) {
+                queue.waiters.pop_front();
             }
+            self.waiting -= before - queue.waiters.len();
         }
+        let waiting = self.queues.iter_mut().filter(|q| !q.waiters.is_empty());
+        waiting.min_by_key(|queue| queue.served)
+    }
+
+    /// The seats that the next request needs.
+    fn wanted(&mut self) -> Option<u32> {
+        Some(self.turn()?.waiters.front()?.width)
+    }
+
+    /// The request whose turn it is.
+    fn next(&mut self) -> Option<Waiter> {
+        let queue = self.turn()?;
+        let waiter = queue.waiters.pop_front()?;
+        queue.served += u64::from(waiter.width);
+        self.round = queue.served;
+        self.waiting -= 1;
+        Some(waiter)
     }
 }
 
 impl Hall {
-    fn has_seat(&self, at: usize) -> bool {
+    fn has_seats(&self, at: usize, width: u32) -> bool {
         let Some(level) = self.levels.get(at) else {
             return false;
         };
-        if level.used < level.own {
+        if level.used + width <= level.own {
             return true;
         }
-        let spare: u32 = self.levels.iter().map(Level::spare).sum();
-        level.borrowed() < level.borrowable && self.borrowed < spare
+        let others = self.levels.iter().enumerate().filter(|(of, _)| *of != at);
+        let spare: u32 = others.map(|(_, other)| other.spare()).sum();
+        let borrowed = level.used + width - level.own;
+        let more = borrowed - level.borrowed();
+        borrowed <= level.borrowable && self.borrowed + more <= spare
     }
 
-    fn sit(&mut self, at: usize) {
+    fn sit(&mut self, at: usize, width: u32) {
         if let Some(level) = self.levels.get_mut(at) {
-            self.borrowed += u32::from(level.used >= level.own);
-            level.used += 1;
+            let before = level.borrowed();
+            level.used += width;
+            level.served += 1;
+            self.borrowed += level.borrowed() - before;
         }
     }
 
-    fn stand_up(&mut self, at: usize) {
+    fn stand_up(&mut self, at: usize, width: u32) {
         if let Some(level) = self.levels.get_mut(at) {
-            level.used -= 1;
-            self.borrowed -= u32::from(level.used >= level.own);
+            let before = level.borrowed();
+            level.used -= width;
+            level.served -= 1;
+            self.borrowed -= before - level.borrowed();
         }
     }
 
     /// Those whose turn has come, `first` before the other levels.
-    fn call(&mut self, first: usize) -> Vec<(usize, oneshot::Sender<Permit>)> {
+    fn call(&mut self, first: usize) -> Vec<(usize, Waiter)> {
         let mut called = Vec::new();
         for step in 0..self.levels.len() {
             let at = (first + step) % self.levels.len();
-            while self.levels.get(at).is_some_and(|level| level.waiting > 0) && self.has_seat(at) {
+            while self.levels.get(at).is_some_and(|level| level.waiting > 0) {
+                let wanted = self.levels.get_mut(at).and_then(Level::wanted);
+                if !wanted.is_some_and(|width| self.has_seats(at, width)) {
+                    break;
+                }
                 let Some(waiter) = self.levels.get_mut(at).and_then(Level::next) else {
                     break;
                 };
-                self.sit(at);
+                self.sit(at, waiter.width);
                 called.push((at, waiter));
             }
         }
@@ -218,16 +259,20 @@ impl Seats {
         self.serve(called);
     }
 
-    /// A seat of a level, a place in its queues, or neither.
-    pub(super) fn take(self: &Arc<Self>, level: &str, hash: u64) -> Outcome {
+    /// Seats of a level, at most `width` of them, a place in its queues, or neither.
+    pub(super) fn take(self: &Arc<Self>, level: &str, hash: u64, width: u32) -> Outcome {
         let mut hall = self.hall.lock();
         let Some(&at) = hall.numbers.get(level) else {
             return Outcome::Refused(Refusal::NoSeat);
         };
-        let waiting = hall.levels.get(at).map_or(0, |level| level.waiting);
-        if waiting == 0 && hall.has_seat(at) {
-            hall.sit(at);
-            return Outcome::Seated(self.permit(at));
+        let (waiting, widest) = match hall.levels.get(at) {
+            Some(level) => (level.waiting, level.widest()),
+            None => (0, 1),
+        };
+        let width = width.clamp(1, widest);
+        if waiting == 0 && hall.has_seats(at, width) {
+            hall.sit(at, width);
+            return Outcome::Seated(self.permit(at, width));
         }
         let Some(level) = hall.levels.get_mut(at) else {
             return Outcome::Refused(Refusal::NoSeat);
@@ -240,7 +285,7 @@ impl Seats {
         };
         if queue.waiters.len() >= limit {
             let before = queue.waiters.len();
-            queue.waiters.retain(|waiter| !waiter.is_closed());
+            queue.waiters.retain(|waiter| !waiter.sender.is_closed());
             level.waiting -= before - queue.waiters.len();
             if queue.waiters.len() >= limit {
                 return Outcome::Refused(Refusal::QueueFull);
@@ -251,35 +296,36 @@ impl Seats {
             queue.served = queue.served.max(round);
         }
         let (sender, turn) = oneshot::channel();
-        queue.waiters.push_back(sender);
+        queue.waiters.push_back(Waiter { sender, width });
         level.waiting += 1;
         Outcome::Queued(turn)
     }
 
-    fn permit(self: &Arc<Self>, level: usize) -> Permit {
+    fn permit(self: &Arc<Self>, level: usize, width: u32) -> Permit {
         Permit {
             seats: self.clone(),
             level,
+            width,
         }
     }
 
-    fn give_back(self: &Arc<Self>, level: usize) {
+    fn give_back(self: &Arc<Self>, level: usize, width: u32) {
         let mut hall = self.hall.lock();
-        hall.stand_up(level);
+        hall.stand_up(level, width);
         let called = hall.call(level);
         drop(hall);
         self.serve(called);
     }
 
     /// Hands out seats. One who gave up meanwhile drops the seat, which calls the next.
-    fn serve(self: &Arc<Self>, called: Vec<(usize, oneshot::Sender<Permit>)>) {
-        for (level, waiter) in called {
-            drop(waiter.send(self.permit(level)));
+    fn serve(self: &Arc<Self>, called: Vec<(usize, Waiter)>) {
+        for (level, Waiter { sender, width }) in called {
+            drop(sender.send(self.permit(level, width)));
         }
     }
 
     /// What the levels are doing, by the names of Kubernetes' metrics.
-    pub(super) fn gauges(&self) -> [(&'static str, Vec<(String, u64)>); 3] {
+    pub(super) fn gauges(&self) -> [(&'static str, Vec<(String, u64)>); 6] {
         let hall = self.hall.lock();
         let mut numbers: Vec<_> = hall.numbers.iter().collect();
         numbers.sort();
@@ -296,8 +342,20 @@ impl Seats {
                 of(|level| level.own.into()),
             ),
             (
+                "apiserver_flowcontrol_lower_limit_seats",
+                of(|level| level.own.saturating_sub(level.lendable).into()),
+            ),
+            (
+                "apiserver_flowcontrol_upper_limit_seats",
+                of(|level| level.own.saturating_add(level.borrowable).into()),
+            ),
+            (
                 "apiserver_flowcontrol_current_executing_seats",
                 of(|level| level.used.into()),
+            ),
+            (
+                "apiserver_flowcontrol_current_executing_requests",
+                of(|level| level.served.into()),
             ),
             (
                 "apiserver_flowcontrol_current_inqueue_requests",

@@ -156,14 +156,14 @@ fn seats(total: u32, levels: &[(&'static str, Limits)]) -> Arc<Seats> {
 }
 
 fn seated(seats: &Arc<Seats>, level: &str) -> Permit {
-    match seats.take(level, 0) {
+    match seats.take(level, 0, 1) {
         Outcome::Seated(permit) => permit,
         other => panic!("{other:?}"),
     }
 }
 
 fn refused(seats: &Arc<Seats>, level: &str) -> Refusal {
-    match seats.take(level, 0) {
+    match seats.take(level, 0, 1) {
         Outcome::Refused(refusal) => refusal,
         other => panic!("{other:?}"),
     }
@@ -219,13 +219,13 @@ fn flows_wait_in_queues_and_take_turns() {
     };
     let seats = seats(1, &[("a", limits)]);
     let mut seat = Some(seated(&seats, "a"));
-    let queue = |hash| match seats.take("a", hash) {
+    let queue = |hash| match seats.take("a", hash, 1) {
         Outcome::Queued(turn) => turn,
         other => panic!("{other:?}"),
     };
     let mut busy: Vec<_> = (0..3).map(|_| queue(1)).collect();
     assert!(matches!(
-        seats.take("a", 1),
+        seats.take("a", 1, 1),
         Outcome::Refused(Refusal::QueueFull)
     ));
     let mut quiet = queue(2);
@@ -245,4 +245,41 @@ fn flows_wait_in_queues_and_take_turns() {
     assert_eq!(order, [0, 3, 1, 2]);
     drop(seat);
     drop(seated(&seats, "a"));
+}
+
+#[test]
+fn wide_requests_take_more_seats_but_never_a_whole_level() {
+    let limits = Limits {
+        queues: 1,
+        hand: 1,
+        queue_length: 9,
+        ..PLAIN
+    };
+    let seats = seats(40, &[("a", limits), ("b", PLAIN)]);
+    let executing = || {
+        let gauges = seats.gauges();
+        let of = |name: &str| {
+            let gauge = gauges.iter().find(|(have, _)| have.ends_with(name));
+            gauge.unwrap().1[0].1
+        };
+        (of("executing_seats"), of("executing_requests"))
+    };
+    let take = |width| match seats.take("a", 0, width) {
+        Outcome::Seated(permit) => permit,
+        other => panic!("{other:?}"),
+    };
+    let mut held: Vec<_> = (0..6).map(|_| take(10)).collect();
+    assert_eq!(executing(), (18, 6));
+    // Three seats are not left; whoever comes later waits behind, even if it needs only one.
+    let Outcome::Queued(mut wide) = seats.take("a", 0, 3) else {
+        panic!("no place in the queue");
+    };
+    let Outcome::Queued(mut narrow) = seats.take("a", 0, 1) else {
+        panic!("it got ahead");
+    };
+    held.pop();
+    let served = [wide.try_recv().unwrap(), narrow.try_recv().unwrap()];
+    assert_eq!(executing(), (19, 7));
+    drop((held, served));
+    assert_eq!(executing(), (0, 0));
 }

@@ -13,7 +13,7 @@ use crate::auth::{
     is_public_path,
 };
 use crate::error::StatusError;
-use crate::fairness::Permit;
+use crate::fairness::{Permit, work};
 use crate::request;
 
 /// Who sends a request. Whoever that is not clear of is told nothing about the rest of the request.
@@ -40,12 +40,13 @@ pub(super) async fn identify(
     sender
 }
 
-/// Lets a request in: whom it acts as, and the seat it is served in.
+/// Lets a request in: whom it acts as, and the seats it is served in, as many as `width` says.
 pub(super) async fn enter(
     server: &ApiServer,
     parts: &Parts,
     sender: Arc<UserInfo>,
     attributes: &Attributes<'_>,
+    width: impl FnOnce() -> u32,
     notes: &mut Notes,
 ) -> Result<(Arc<UserInfo>, Option<Permit>), StatusError> {
     if let Some(auditor) = &server.auditor {
@@ -57,7 +58,7 @@ pub(super) async fn enter(
     {
         trail.impersonates(user.clone());
     }
-    let seat = seat(server, parts, &user, attributes, notes).await?;
+    let seat = seat(server, parts, &user, attributes, width, notes).await?;
     authorize(server, &user, attributes, notes).await?;
     Ok((user, seat))
 }
@@ -114,13 +115,28 @@ async fn authenticate(server: &ApiServer, parts: &Parts) -> Result<Arc<UserInfo>
     }
 }
 
-/// A seat to be served in. The process itself and streams need none; a watch has one until its first state
+/// The seats that a request for a resource needs.
+pub(super) fn width(
+    server: &ApiServer,
+    path: &request::ResourcePath,
+    verb: &str,
+    options: &request::Options,
+) -> u32 {
+    work::seats(verb, options, || {
+        let snapshot = server.registry.snapshot();
+        let resource = snapshot.find(&path.group, &path.version, &path.resource);
+        resource.map_or(0, |resource| server.cache.kind(&resource.prefix).len())
+    })
+}
+
+/// Seats to be served in. The process itself and streams need none; a watch has one until its first state
 /// is there.
 async fn seat(
     server: &ApiServer,
     parts: &Parts,
     user: &UserInfo,
     attributes: &Attributes<'_>,
+    width: impl FnOnce() -> u32,
     notes: &mut Notes,
 ) -> Result<Option<Permit>, StatusError> {
     let subresource = match attributes.target {
@@ -131,7 +147,8 @@ async fn seat(
         return Ok(None);
     }
     let fairness = &server.fairness;
-    fairness.admit(user, attributes, &mut notes.class).await
+    let class = &mut notes.class;
+    fairness.admit(user, attributes, class, width).await
 }
 
 async fn authorize(
