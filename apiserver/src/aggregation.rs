@@ -32,6 +32,22 @@ pub(crate) struct External {
     available: bool,
     /// Its APIResourceList; null while it has not answered.
     resources: Value,
+    /// What its OpenAPI v2 document says of the version.
+    openapi: Option<Arc<OpenApi>>,
+}
+
+/// A part of an OpenAPI v2 document.
+#[derive(Debug)]
+struct OpenApi {
+    /// The ETag of the whole document.
+    etag: String,
+    document: Value,
+}
+
+impl PartialEq for OpenApi {
+    fn eq(&self, other: &Self) -> bool {
+        self.etag == other.etag
+    }
 }
 
 /// All of them at one moment.
@@ -72,6 +88,19 @@ impl Aggregation {
         }
     }
 
+    /// What OpenAPI v2 documents of the others say, and a number that changes with it.
+    pub(crate) fn openapi_v2<T>(&self, read: impl FnOnce(u64, &[&Value]) -> T) -> T {
+        let current = self.current.load();
+        let available = current.externals.iter().filter(|e| e.available);
+        let documents = available.filter_map(|e| Some(&e.openapi.as_ref()?.document));
+        read(current.generation, &documents.collect::<Vec<_>>())
+    }
+
+    /// What is known of a version's OpenAPI document.
+    fn known_openapi(&self, group: &str, version: &str) -> Option<Arc<OpenApi>> {
+        self.find(group, version)?.openapi.clone()
+    }
+
     /// Serves these from now on.
     fn replace(&self, externals: Vec<Arc<External>>) {
         let current = self.current.load();
@@ -99,6 +128,7 @@ impl External {
             version_priority: spec["versionPriority"].as_i64().unwrap_or_default(),
             available: false,
             resources: Value::Null,
+            openapi: None,
         }
     }
 

@@ -29,13 +29,14 @@ const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+prot
 
 /// OpenAPI documents that were asked for, until the resources change.
 #[derive(Debug, Default)]
-pub(crate) struct OpenApiCache(Mutex<(u64, HashMap<String, Document>)>);
+pub(crate) struct OpenApiCache(Mutex<((u64, u64), HashMap<String, Document>)>);
 
 impl OpenApiCache {
-    fn get(&self, snapshot: &Snapshot, name: &str, make: impl FnOnce() -> Document) -> Document {
+    /// `generation` is that of the resources here and of the others' documents.
+    fn get(&self, generation: (u64, u64), name: &str, make: impl FnOnce() -> Document) -> Document {
         let mut cache = self.0.lock();
-        if cache.0 != snapshot.generation {
-            *cache = (snapshot.generation, HashMap::new());
+        if cache.0 != generation {
+            *cache = (generation, HashMap::new());
         }
         cache.1.entry(name.to_owned()).or_insert_with(make).clone()
     }
@@ -130,16 +131,17 @@ impl ApiServer {
     fn openapi_v2(&self, snapshot: &Snapshot, parts: &Parts) -> Response<Body> {
         let protobuf = accepted(parts).contains("proto-openapi.spec.v2");
         let name = if protobuf { "v2+protobuf" } else { "v2" };
-        let document = self.openapi.get(snapshot, name, || {
-            let infos: Vec<_> = snapshot
-                .iter()
-                .map(|r| discovery::openapi_info(r))
-                .collect();
-            if protobuf {
-                openapi::v2_protobuf(&infos)
-            } else {
-                openapi::v2(&infos)
-            }
+        let document = self.aggregation.openapi_v2(|generation, others| {
+            let generation = (snapshot.generation, generation);
+            self.openapi.get(generation, name, || {
+                let infos = snapshot.iter().map(|r| discovery::openapi_info(r));
+                let infos: Vec<_> = infos.collect();
+                if protobuf {
+                    openapi::v2_protobuf(&infos, others)
+                } else {
+                    openapi::v2(&infos, others)
+                }
+            })
         });
         let mut response = tagged(parts, &format!("\"{}\"", document.hash), document.bytes);
         if protobuf {
@@ -164,7 +166,11 @@ impl ApiServer {
             .group(&group)
             .and_then(|group| group.versions.iter().find(|have| *have.name == *version));
         let found = found.ok_or_else(StatusError::no_such_path)?;
-        let document = self.openapi.get(snapshot, name, || {
+        let generation = (
+            snapshot.generation,
+            self.aggregation.openapi_v2(|generation, _| generation),
+        );
+        let document = self.openapi.get(generation, name, || {
             let infos: Vec<_> = found
                 .resources
                 .iter()

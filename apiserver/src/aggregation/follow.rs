@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use axum::body::Body;
 use futures::future::join_all;
-use http::{Method, Request, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::availability::{Verdict, reachable};
-use super::{External, proxy};
+use super::{External, OpenApi, proxy};
 use crate::ApiServer;
 use crate::auth::{Kind, ObjectSource, UserInfo, groups};
 use crate::cache::KindCache;
 use crate::health::Part;
+use crate::schema::openapi;
 
 /// An extension server may come or go without any object changing.
 const RECHECK: Duration = Duration::from_secs(30);
@@ -22,6 +24,8 @@ const RECHECK: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest list of resources.
 const MAX_LIST: usize = 4 << 20;
+/// The largest OpenAPI document.
+const MAX_OPENAPI: usize = 16 << 20;
 
 const SERVICES: Kind = Kind {
     group: "apiregistration.k8s.io",
@@ -191,6 +195,12 @@ async fn check(server: &ApiServer, service: &Value) -> (Verdict, External) {
         Ok(resources) => {
             external.available = true;
             external.resources = resources;
+            let known = server
+                .aggregation
+                .known_openapi(&external.group, &external.version);
+            let asked = tokio::time::timeout(PATIENCE, openapi(server, &external, known.as_ref()));
+            // A version is available without it.
+            external.openapi = asked.await.unwrap_or(known);
             (Verdict::passed(), external)
         }
         Err(why) => {
@@ -198,6 +208,49 @@ async fn check(server: &ApiServer, service: &Value) -> (Verdict, External) {
             (Verdict::failed("FailedDiscoveryCheck", message), external)
         }
     }
+}
+
+/// What the server's OpenAPI v2 document says of a version: what is `known` if it has not changed, or cannot be read.
+async fn openapi(
+    server: &ApiServer,
+    external: &External,
+    known: Option<&Arc<OpenApi>>,
+) -> Option<Arc<OpenApi>> {
+    let target = external.target.as_ref().ok()?;
+    let mut request = Request::get(target.place.at("/openapi/v2"))
+        .header(header::ACCEPT, "application/json")
+        .body(Body::empty())
+        .ok()?;
+    let etag = known.and_then(|known| HeaderValue::from_str(&known.etag).ok());
+    if let Some(etag) = etag {
+        request.headers_mut().insert(header::IF_NONE_MATCH, etag);
+    }
+    let user = UserInfo::new("system:aggregator", [groups::MASTERS]);
+    proxy::identify(request.headers_mut(), &user);
+    let Ok(response) = server.callouts.send(target, request).await else {
+        return known.cloned();
+    };
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND => return None,
+        _ => return known.cloned(),
+    }
+    let etag = response.headers().get(header::ETAG);
+    let etag = etag.and_then(|etag| Some(etag.to_str().ok()?.to_owned()));
+    let body = Limited::new(response.into_body(), MAX_OPENAPI)
+        .collect()
+        .await;
+    let read = body.ok().map(|body| body.to_bytes());
+    let Some(bytes) = read else {
+        return known.cloned();
+    };
+    let etag = etag.unwrap_or_else(|| format!("\"{}\"", hex::encode(Sha256::digest(&bytes))));
+    if known.is_some_and(|known| known.etag == etag) {
+        return known.cloned();
+    }
+    let document: Value = serde_json::from_slice(&bytes).ok()?;
+    let document = openapi::cut(&document, &external.path());
+    Some(Arc::new(OpenApi { etag, document }))
 }
 
 async fn discover(server: &ApiServer, external: &External, url: &str) -> Result<Value, String> {

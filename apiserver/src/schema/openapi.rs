@@ -3,11 +3,13 @@
 //! Built on request from the same sources as the compiled schemas; callers cache them.
 
 mod components;
+mod merge;
 mod operations;
 mod proto;
 mod render;
 
 use bytes::Bytes;
+pub(crate) use merge::cut;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
@@ -154,15 +156,24 @@ fn swagger(resources: &[ResourceInfo]) -> Value {
     })
 }
 
-/// The `/openapi/v2` document as JSON.
-pub fn v2(resources: &[ResourceInfo]) -> Document {
-    Document::new(swagger(resources).to_string().into_bytes())
+/// What is served here, and what was cut out of the documents of others.
+fn merged(resources: &[ResourceInfo], others: &[&Value]) -> Value {
+    let mut document = swagger(resources);
+    for other in others {
+        merge::merge(&mut document, other);
+    }
+    document
+}
+
+/// The `/openapi/v2` document as JSON, with what [`cut`] kept of other servers' documents.
+pub fn v2(resources: &[ResourceInfo], others: &[&Value]) -> Document {
+    Document::new(merged(resources, others).to_string().into_bytes())
 }
 
 /// The `/openapi/v2` document as gnostic protobuf, which kubectl up to 1.26 insists on
 /// (`application/com.github.proto-openapi.spec.v2@v1.0+protobuf`).
-pub fn v2_protobuf(resources: &[ResourceInfo]) -> Document {
-    Document::new(proto::document(&swagger(resources)))
+pub fn v2_protobuf(resources: &[ResourceInfo], others: &[&Value]) -> Document {
+    Document::new(proto::document(&merged(resources, others)))
 }
 
 #[cfg(test)]

@@ -73,6 +73,9 @@ async fn an_extension_server_is_checked_shown_and_called_in_the_users_name() {
                 "groupVersion": "flunders.example/v1beta1", "resources": [
                     {"name": "flunders", "singularName": "flunder", "namespaced": true, "kind": "Flunder", "verbs": ["get", "list", "create"]},
                     {"name": "flunders/status", "singularName": "", "namespaced": true, "kind": "Flunder", "verbs": ["get"]}]}),
+            "/openapi/v2" => json!({"swagger": "2.0",
+                "paths": {"/apis/flunders.example/v1beta1/flunders": {"get": {"responses": {"200": {"schema": {"$ref": "#/definitions/Flunder"}}}}}, "/other": {}},
+                "definitions": {"Flunder": {"type": "object", "description": "One of those."}, "Other": {}}}),
             _ => json!({"echo": asked.path}),
         };
         (200, vec![("x-from", "extension".to_owned())], body.to_string())
@@ -108,6 +111,15 @@ async fn an_extension_server_is_checked_shown_and_called_in_the_users_name() {
     };
     rig.server.store.txn(txn).await.unwrap();
     rig.available(name, "Passed").await;
+    // OpenAPI: its part of the one document.
+    let merged = rig.get("/openapi/v2").await.ok();
+    assert!(merged["paths"]["/apis/flunders.example/v1beta1/flunders"].is_object());
+    assert!(merged["paths"]["/api/v1/pods"].is_object() && merged["paths"]["/other"].is_null());
+    assert_eq!(
+        merged["definitions"]["Flunder"]["description"],
+        "One of those."
+    );
+    assert!(merged["definitions"]["Other"].is_null());
     // Discovery in both forms.
     let group = rig.get("/apis/flunders.example").await.ok();
     assert_eq!(
@@ -180,5 +192,7 @@ async fn an_extension_server_is_checked_shown_and_called_in_the_users_name() {
             .unwrap()
             .starts_with("failing or missing response from https://sample.default.svc:443/")
     );
+    let without = rig.get("/openapi/v2").await.ok();
+    assert!(without["definitions"]["Flunder"].is_null());
     rig.delete(&format!("{SERVICES}/{name}")).await.ok();
 }

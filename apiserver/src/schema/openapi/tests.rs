@@ -138,7 +138,7 @@ fn custom_kinds_are_described_in_both_editions() {
             .get("application/strategic-merge-patch+json")
             .is_none()
     );
-    let two = parse(&v2(&[foo, info("", "v1", "Pod", "pods")]));
+    let two = parse(&v2(&[foo, info("", "v1", "Pod", "pods")], &[]));
     check_references(&two, &two);
     let spec = &two["definitions"]["io.x.stable.v1.Foo"]["properties"]["spec"];
     assert_eq!(spec["description"], "what is wanted");
@@ -162,7 +162,7 @@ fn old_clients_are_told_no_type_where_they_would_refuse_what_is_allowed() {
     let published = |schema: Value| {
         let mut foo = info("stable.x.io", "v1", "Foo", "foos");
         foo.custom_schema = Some(schema);
-        parse(&v2(&[foo]))["definitions"]["io.x.stable.v1.Foo"].clone()
+        parse(&v2(&[foo], &[]))["definitions"]["io.x.stable.v1.Foo"].clone()
     };
     let shown = published(schema);
     let properties = &shown["properties"];
@@ -214,7 +214,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
 
 #[test]
 fn the_protobuf_form_holds_the_definitions() {
-    let document = v2_protobuf(&[info("", "v1", "Pod", "pods")]);
+    let document = v2_protobuf(&[info("", "v1", "Pod", "pods")], &[]);
     let top = fields(&document.bytes);
     assert_eq!(top[0], (1, &b"2.0"[..]));
     let definitions = top.iter().find(|(f, _)| *f == 9).unwrap().1;
