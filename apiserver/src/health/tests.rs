@@ -1,3 +1,5 @@
+//! Parts that end, logs that block, names that are told once.
+
 use std::time::Duration;
 
 use tokio::sync::Mutex;
