@@ -1,6 +1,7 @@
 //! Packet rules of plans in nftables, spoken over netlink from this process: one table a driver,
 //! each rule carrying the mark of its scope, every change of a list in one transaction.
 
+mod affinity;
 pub(crate) mod conntrack;
 mod expression;
 mod message;

@@ -12,6 +12,9 @@ use crate::network::nft::services::{Door, Masquerade, Target};
 /// Services with this label are served by somebody else.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 
+/// Kubernetes' default.
+const STICKY_SECONDS: u32 = 3 * 60 * 60;
+
 /// What the doors of a node are made from.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
@@ -196,6 +199,17 @@ impl Maker<'_> {
         })
     }
 
+    /// For how many seconds a client that does not come again belongs to its endpoint.
+    fn sticky(&self) -> Option<u32> {
+        if self.spec.session_affinity.as_deref() != Some("ClientIP") {
+            return None;
+        }
+        let config = self.spec.session_affinity_config.as_ref();
+        let seconds = config.and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+        let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
+        Some(seconds.unwrap_or(STICKY_SECONDS))
+    }
+
     fn has_family(&self) -> bool {
         let family = if self.is_v4 { "IPv4" } else { "IPv6" };
         match &self.spec.ip_families {
@@ -231,7 +245,7 @@ impl Maker<'_> {
             port: u16::try_from(port).ok()?,
             target: target.clone(),
             masquerade: masquerade.clone(),
-            sticky: self.spec.session_affinity.as_deref() == Some("ClientIP"),
+            sticky: self.sticky(),
         })
     }
 }

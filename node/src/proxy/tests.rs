@@ -26,7 +26,9 @@ fn line(door: &Door) -> String {
         Masquerade::OthersThan(_) => "others",
         Masquerade::Nobody => "none",
     };
-    let sticky = if door.sticky { " sticky" } else { "" };
+    let sticky = door
+        .sticky
+        .map_or_else(String::new, |seconds| format!(" sticky {seconds}"));
     format!(
         "{} {address} {}/{} -> {target} masq {masquerade}{sticky}",
         door.label, door.port, door.protocol
@@ -107,7 +109,9 @@ fn two() -> Value {
 fn a_cluster_address_leads_to_what_is_ready() {
     assert_eq!(
         lines(spec(json!({ "sessionAffinity": "ClientIP" })), &[two()]),
-        ["default/web:http 10.96.0.9 80/6 -> 10.42.0.5:8080,10.42.1.5:8080 masq others sticky"]
+        [
+            "default/web:http 10.96.0.9 80/6 -> 10.42.0.5:8080,10.42.1.5:8080 masq others sticky 10800"
+        ]
     );
     assert_eq!(
         lines_of("web", spec(json!({})), &[two()], false, &[]),

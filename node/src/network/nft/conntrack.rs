@@ -186,7 +186,7 @@ mod tests {
             port,
             target,
             masquerade: Masquerade::Nobody,
-            sticky: false,
+            sticky: None,
         }
     }
 

@@ -108,14 +108,19 @@ pub(super) fn family(ip: IpAddr) -> [Expression; 2] {
     [meta(META_FAMILY), compare(Compare::Equal, &[number])]
 }
 
-/// The packet's source or destination is (or is not) in the network. Assumes the family.
-pub(super) fn address(side: Side, operator: Compare, net: IpNet) -> Vec<Expression> {
-    let (offset, length) = match (net.addr().is_ipv4(), side) {
+/// Where an address stands in the header, and its length.
+fn place(is_v4: bool, side: Side) -> (u32, u32) {
+    match (is_v4, side) {
         (true, Side::Source) => (12, 4),
         (true, Side::Destination) => (16, 4),
         (false, Side::Source) => (8, 16),
         (false, Side::Destination) => (24, 16),
-    };
+    }
+}
+
+/// The packet's source or destination is (or is not) in the network. Assumes the family.
+pub(super) fn address(side: Side, operator: Compare, net: IpNet) -> Vec<Expression> {
+    let (offset, length) = place(net.addr().is_ipv4(), side);
     let mut list = vec![payload(NETWORK_HEADER, offset, length)];
     if net.prefix_len() < net.max_prefix_len() {
         list.push(mask(&octets(net.netmask())));
@@ -238,22 +243,25 @@ pub(super) fn one_in(of: u32) -> Vec<Expression> {
     ]
 }
 
-/// True for the clients whose addresses fall to the share `number` of `of`. Assumes the family.
-pub(super) fn share_of_clients(is_v4: bool, number: u32, of: u32) -> Vec<Expression> {
-    const JENKINS: u32 = 0;
-    let (offset, length) = if is_v4 { (12, 4) } else { (8, 16) };
-    let hash = Attributes::new()
-        .number(1, ONE)
-        .number(2, ONE)
-        .number(3, length)
-        .number(4, of)
-        .number(5, 0)
-        .number(7, JENKINS);
-    vec![
-        payload(NETWORK_HEADER, offset, length),
-        expression("hash", &hash),
-        compare(Compare::Equal, &number.to_ne_bytes()),
-    ]
+/// Loads the packet's source or destination. Assumes the family.
+pub(super) fn whole_address(is_v4: bool, side: Side) -> Expression {
+    let (offset, length) = place(is_v4, side);
+    payload(NETWORK_HEADER, offset, length)
+}
+
+/// What was loaded is in the set of this name.
+pub(super) fn is_in(set: &str) -> Expression {
+    expression("lookup", &Attributes::new().text(1, set).number(2, ONE))
+}
+
+/// Puts what was loaded in the set of this name, or lets it begin anew there.
+pub(super) fn remember(set: &str) -> Expression {
+    const UPDATE: u32 = 1;
+    let data = Attributes::new()
+        .text(1, set)
+        .number(3, UPDATE)
+        .number(4, ONE);
+    expression("dynset", &data)
 }
 
 /// Go on in another chain of the table; packets that it leaves alone do not come back.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::affinity::ClientSet;
 use super::expression::Expression;
 use super::rules::{Chain, Rule};
 use super::wire::{Attributes, Message, Socket, attributes};
@@ -11,9 +12,14 @@ const NEW_TABLE: u16 = 0;
 const GET_TABLE: u16 = 1;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+const GET_CHAIN: u16 = 4;
+const DELETE_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
 const GET_RULE: u16 = 7;
 const DELETE_RULE: u16 = 8;
+const NEW_SET: u16 = 9;
+const GET_SET: u16 = 10;
+const DELETE_SET: u16 = 11;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 
@@ -67,6 +73,24 @@ pub(super) fn tables(socket: &mut Socket) -> io::Result<Vec<String>> {
         names.extend(text(object, 1));
     })?;
     Ok(names)
+}
+
+/// Names of the chains of a table that packets come to only from others, and of its sets.
+pub(super) fn chains_and_sets(
+    socket: &mut Socket,
+    table: &str,
+) -> io::Result<(Vec<String>, Vec<String>)> {
+    let filter = || Attributes::new().text(1, table);
+    let is_here = |object: &[u8]| text(object, 1).as_deref() == Some(table);
+    let (mut chains, mut sets) = (Vec::new(), Vec::new());
+    socket.dump(&request(GET_CHAIN, DUMP, filter()), |object| {
+        let is_plain = find(object, 4).is_none();
+        chains.extend(text(object, 3).filter(|_| is_here(object) && is_plain));
+    })?;
+    socket.dump(&request(GET_SET, DUMP, filter()), |object| {
+        sets.extend(text(object, 2).filter(|_| is_here(object)));
+    })?;
+    Ok((chains, sets))
 }
 
 /// The rules of a table, or `None` when there is no such table.
@@ -149,6 +173,41 @@ impl Batch {
     pub(super) fn delete_table(&mut self, table: &str) {
         self.messages
             .push(request(DELETE_TABLE, 0, Attributes::new().text(1, table)));
+    }
+
+    /// Deletes all rules of a table.
+    pub(super) fn delete_rules(&mut self, table: &str) {
+        self.messages
+            .push(request(DELETE_RULE, 0, Attributes::new().text(1, table)));
+    }
+
+    /// Deletes a chain that no rule leads to any more.
+    pub(super) fn delete_chain(&mut self, table: &str, name: &str) {
+        let attributes = Attributes::new().text(1, table).text(3, name);
+        self.messages.push(request(DELETE_CHAIN, 0, attributes));
+    }
+
+    /// A set of clients; one that is there already keeps them.
+    pub(super) fn add_clients(&mut self, table: &str, set: &ClientSet, number: u32) {
+        // As `nft` numbers types, so that it can list them.
+        let (kind, length) = if set.is_v4 { (7, 4) } else { (8, 16) };
+        const MAY_END: u32 = 0x10;
+        const BY_RULES: u32 = 0x20;
+        let attributes = Attributes::new()
+            .text(1, table)
+            .text(2, &set.name)
+            .number(3, MAY_END | BY_RULES)
+            .number(4, kind)
+            .number(5, length)
+            .number(10, number)
+            .long(11, u64::from(set.seconds) * 1000);
+        self.messages.push(request(NEW_SET, CREATE, attributes));
+    }
+
+    /// Deletes a set that no rule asks any more.
+    pub(super) fn delete_set(&mut self, table: &str, name: &str) {
+        let attributes = Attributes::new().text(1, table).text(2, name);
+        self.messages.push(request(DELETE_SET, 0, attributes));
     }
 
     pub(super) fn add_chain(&mut self, table: &str, chain: &Chain) {

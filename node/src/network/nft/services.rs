@@ -1,4 +1,4 @@
-//! Service addresses in nftables: one table, replaced as a whole in one transaction.
+//! Service addresses in nftables: one table, whose rules are replaced as a whole in one transaction.
 //!
 //! A door (an address and port of a Service) has a chain that picks a target; each target has a chain that rewrites the
 //! destination. The kernel remembers the choice for the connection, so a replaced table disturbs no connection that is open.
@@ -6,15 +6,16 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use davit_plugins::capabilities::ActError;
 use ipnet::IpNet;
 
+use super::affinity::ClientSet;
 use super::expression::{
     self, Compare, Expression, Side, address, drop_packet, family, goto, has_mark, masquerade,
-    one_in, port, protocol, redirect, redirect_here, reject, set_mark, share_of_clients,
-    to_this_node,
+    one_in, port, protocol, redirect, redirect_here, reject, set_mark, to_this_node,
 };
 use super::message::{self, Batch};
 use super::rules::CHAINS;
@@ -40,8 +41,8 @@ pub(crate) struct Door {
     pub(crate) target: Target,
     /// Clients whose packets get the node's address, so that answers come back this way.
     pub(crate) masquerade: Masquerade,
-    /// Whether a client comes to the same target each time, as long as the targets are the same.
-    pub(crate) sticky: bool,
+    /// A client that comes again within so many seconds comes to the same target, as long as that is there.
+    pub(crate) sticky: Option<u32>,
 }
 
 /// Where a door leads.
@@ -70,8 +71,12 @@ pub(crate) enum Masquerade {
 pub(crate) async fn replace(table: &str, doors: Vec<Door>) -> Result<(), ActError> {
     let table = table.to_owned();
     in_kernel(move |socket| {
-        let batch = batch(&table, &doors);
-        batch.commit(socket)
+        let known = if message::tables(socket)?.contains(&table) {
+            message::chains_and_sets(socket, &table)?
+        } else {
+            Default::default()
+        };
+        batch(&table, &doors, &known).commit(socket)
     })
     .await
 }
@@ -81,7 +86,7 @@ pub(crate) async fn is_intact(table: &str, doors: Vec<Door>) -> Result<bool, Act
     let table = table.to_owned();
     in_kernel(move |socket| {
         let rules = message::rules(socket, &table)?;
-        Ok(rules.is_some_and(|rules| batch(&table, &doors).is_done(rules)))
+        Ok(rules.is_some_and(|rules| batch(&table, &doors, &Default::default()).is_done(rules)))
     })
     .await
 }
@@ -99,12 +104,24 @@ pub(crate) async fn remove(table: &str) -> Result<(), ActError> {
     .await
 }
 
-fn batch(table: &str, doors: &[Door]) -> Batch {
+/// The transaction, for a table that has these chains and sets so far. Sets that are still wanted keep their clients.
+fn batch(table: &str, doors: &[Door], known: &(Vec<String>, Vec<String>)) -> Batch {
     let mut batch = Batch::new();
-    // Made first so that it is there to be deleted.
     batch.add_table(table);
-    batch.delete_table(table);
-    batch.add_table(table);
+    batch.delete_rules(table);
+    let (chains, sets) = known;
+    for chain in chains {
+        batch.delete_chain(table, chain);
+    }
+    let wanted = client_sets(doors);
+    for set in sets {
+        if !wanted.iter().any(|wanted| wanted.name == *set) {
+            batch.delete_set(table, set);
+        }
+    }
+    for (number, set) in (1..).zip(&wanted) {
+        batch.add_clients(table, set, number);
+    }
     CHAINS
         .iter()
         .for_each(|chain| batch.add_chain(table, chain));
@@ -131,6 +148,18 @@ fn batch(table: &str, doors: &[Door]) -> Batch {
     batch
 }
 
+fn client_sets(doors: &[Door]) -> BTreeSet<ClientSet> {
+    let endpoints = |door: &Door| match &door.target {
+        Target::Endpoints(endpoints) => endpoints.clone(),
+        Target::Here(_) | Target::Silence => Vec::new(),
+    };
+    let of_door = |door| {
+        let sets = endpoints(door).into_iter();
+        sets.filter_map(|endpoint| ClientSet::of(door, endpoint))
+    };
+    doors.iter().flat_map(of_door).collect()
+}
+
 fn add_door(batch: &mut Batch, table: &str, number: usize, door: &Door) {
     let endpoints = match &door.target {
         Target::Endpoints(endpoints) if endpoints.is_empty() => {
@@ -155,10 +184,18 @@ fn add_door(batch: &mut Batch, table: &str, number: usize, door: &Door) {
         let own = address(Side::Source, Compare::Equal, endpoint.ip().into());
         let own: Vec<Expression> = own.into_iter().chain(set_mark(MASQUERADE)).collect();
         batch.append(table, &target, &own, &door.label);
+        if let Some(clients) = ClientSet::of(door, *endpoint) {
+            batch.append(table, &target, &clients.take_client(), &door.label);
+            let mut again = clients.has_client();
+            again.push(goto(&target));
+            batch.append(table, &chain, &again, &door.label);
+        }
         let rewrite = redirect(endpoint.ip(), endpoint.port());
         batch.append(table, &target, &rewrite, &door.label);
-        let mut choice = choice(door, index, endpoints.len());
-        choice.push(goto(&target));
+    }
+    for index in 0..endpoints.len() {
+        let mut choice = choice(index, endpoints.len());
+        choice.push(goto(&format!("{chain}-{index}")));
         batch.append(table, &chain, &choice, &door.label);
     }
     let mut select = select(door);
@@ -212,12 +249,10 @@ fn masqueraded(door: &Door) -> Option<Vec<Expression>> {
 }
 
 /// Whether this target of several is taken; those before it were not.
-fn choice(door: &Door, index: usize, count: usize) -> Vec<Expression> {
+fn choice(index: usize, count: usize) -> Vec<Expression> {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     if index + 1 == count {
         Vec::new()
-    } else if door.sticky {
-        share_of_clients(door.is_v4, number(index), number(count))
     } else {
         one_in(number(count - index))
     }

@@ -348,18 +348,49 @@ fn local_traffic_stays_on_the_node_and_keeps_its_client() {
 }
 
 #[test]
-fn a_client_with_affinity_stays_where_it_was() {
+fn a_client_with_affinity_stays_until_it_stays_away() {
     on_a_machine(|machine| async move {
-        let sticky = json!({"sessionAffinity": "ClientIP"});
-        replace(TABLE, doors(sticky, &[(2, "here"), (3, "here")]))
-            .await
-            .unwrap();
+        let sticky = |seconds: u32| {
+            let config = json!({"clientIP": {"timeoutSeconds": seconds}});
+            let more = json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": config});
+            doors(more, &[(2, "here"), (3, "here")])
+        };
         let inside = format!("{SERVICE}:80");
+        replace(TABLE, sticky(100)).await.unwrap();
         let first = machine.ask(4, &inside).await.unwrap();
-        for _ in 0..20 {
+        for _ in 0..8 {
             assert_eq!(machine.ask(4, &inside).await.unwrap(), first);
         }
+        // Rules that are replaced forget nobody, as often as it is tried.
+        for number in 0..8 {
+            let mut doors = sticky(100);
+            doors.truncate(doors.len() - number % 2);
+            replace(TABLE, doors.clone()).await.unwrap();
+            assert!(is_intact(TABLE, doors).await.unwrap());
+            assert_eq!(machine.ask(4, &inside).await.unwrap(), first);
+        }
+        assert!(clients().contains("10.9.0.4"), "{}", clients());
+        replace(TABLE, sticky(1)).await.unwrap();
+        assert!(!clients().contains("10.9.0.4"), "a set of another time");
+        machine.ask(4, &inside).await.unwrap();
+        assert!(clients().contains("10.9.0.4"));
+        // The kernel has to forget by itself, so there is nothing to wait for but time.
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        assert!(!clients().contains("10.9.0.4"), "{}", clients());
+        replace(TABLE, doors(json!({}), &[(2, "here")]))
+            .await
+            .unwrap();
+        assert!(!clients().contains("set clients"), "{}", clients());
     });
+}
+
+/// All packet rules and sets, as an administrator sees them.
+fn clients() -> String {
+    let output = Command::new("nft")
+        .args(["list", "ruleset"])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
