@@ -7,8 +7,8 @@ DATA_DIR ?= /var/lib/davit
 
 # The main job, end to end: a cluster, a manifest, a container that answers.
 demo: setup-guests
-	$(CARGO) build --profile demo --bin davit
-	tests/demo.sh target/demo/davit
+	$(CARGO) build --release --bin davit
+	tests/demo.sh target/release/davit
 
 build: setup-guests
 	$(CARGO) build --release --bin davit
@@ -40,7 +40,7 @@ plugins: setup-guests
 	@ls target/wasm/*.wasm
 
 down:
-	$(firstword $(wildcard target/release/davit target/demo/davit)) down --data-dir $(DATA_DIR)
+	target/release/davit down --data-dir $(DATA_DIR)
 
 setup: setup-guests setup-tests
 
