@@ -113,7 +113,7 @@ mod tests {
         let missing = missing(&more, &grants).unwrap();
         assert_eq!(
             missing.snippet,
-            r#"spec: {"grants": {"links":{"create":["dv*"]},"hostPaths":[{"name":"disk","path":"/…","access":"rw"}]}}"#
+            r#"spec: {"grants": {"hostPaths":[{"access":"rw","name":"disk","path":"/…"}],"links":{"create":["dv*"]}}}"#
         );
         assert_eq!(missing.error.reason(), "GrantsMissing");
         assert!(

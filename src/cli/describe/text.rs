@@ -234,10 +234,10 @@ mod tests {
             "  Uid:  u",
             "Spec:",
             "  Containers:",
-            "    - Image:  i",
-            "      Args:",
+            "    - Args:",
             "        - a",
             "        - b",
+            "      Image:  i",
             "  Host IP:  <none>",
             "Status:",
         ];

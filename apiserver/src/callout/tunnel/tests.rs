@@ -11,13 +11,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
 use nix::sys::socket::{setsockopt, sockopt};
-use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+use crate::callout::testing::self_signed;
 
 /// More than the buffers of both sockets hold.
 const MUCH: usize = 24 << 20;
@@ -76,31 +75,14 @@ async fn through(source: std::net::SocketAddr, request: Request<Incoming>) -> Re
 #[tokio::test]
 async fn a_client_may_pause_for_longer_than_others_may_leave_bytes_unread() {
     let source = source().await;
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["localhost".to_owned()])
-        .unwrap()
-        .self_signed(&key)
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-        )
-        .unwrap();
+    let (tls, certificate) = self_signed(&["localhost"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let unread = u32::try_from(UNREAD.as_millis()).unwrap();
         setsockopt(&stream, sockopt::TcpUserTimeout, &unread).unwrap();
-        let stream = TlsAcceptor::from(Arc::new(tls))
-            .accept(stream)
-            .await
-            .unwrap();
+        let stream = TlsAcceptor::from(tls).accept(stream).await.unwrap();
         let service = service_fn(move |request| async move {
             Ok::<_, Infallible>(through(source, request).await)
         });
@@ -112,7 +94,8 @@ async fn a_client_may_pause_for_longer_than_others_may_leave_bytes_unread() {
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.der().clone()).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let provider = rustls::crypto::ring::default_provider();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
