@@ -26,8 +26,8 @@ tidy:
 	$(CARGO) test -p davit-tidy
 
 bench: setup
-	$(CARGO) build --release --bin davit
-	$(CARGO) run --release -p davit-bench -- --davit target/release/davit
+	$(CARGO) build --release -p davit -p davit-bench --bins
+	target/release/davit-bench --davit target/release/davit
 
 # Kubernetes' own end-to-end suite, built from Debian's source package, against davit.
 conformance: setup
