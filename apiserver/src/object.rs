@@ -39,12 +39,21 @@ impl Object {
     }
 
     /// The object without `metadata.managedFields`, which only those who write by apply need.
-    pub(crate) fn lean(&self) -> Bytes {
+    fn lean(&self) -> Bytes {
         let (at, length) = self.meta.managed_fields;
         let (at, end) = (at as usize, at as usize + length as usize);
         match (self.bytes.get(..at), self.bytes.get(end..)) {
             (Some(before), Some(after)) if length > 0 => [before, after].concat().into(),
             _ => self.bytes.clone(),
+        }
+    }
+
+    /// The JSON for a reader who wants it whole or [`lean`](Self::lean).
+    pub(crate) fn for_reader(&self, lean: bool) -> Bytes {
+        if lean {
+            self.lean()
+        } else {
+            self.bytes.clone()
         }
     }
 

@@ -73,8 +73,7 @@ impl Change {
         let event = self.event_for(selection)?;
         let object = match event {
             EventType::Deleted => self.before.as_ref()?.at_revision(self.revision),
-            _ if lean => self.now.as_ref()?.lean(),
-            _ => self.now.as_ref()?.bytes.clone(),
+            _ => self.now.as_ref()?.for_reader(lean),
         };
         Some((event, object))
     }

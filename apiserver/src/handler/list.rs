@@ -111,10 +111,7 @@ async fn plain(call: &Call, page: Page, metadata: &Value) -> Result<Response<Bod
     let items: Vec<Bytes> = if call.resource.conversion.is_none() {
         page.objects
             .into_iter()
-            .map(|object| match call.accept.lean {
-                true => object.lean(),
-                false => object.bytes,
-            })
+            .map(|object| object.for_reader(call.accept.lean))
             .collect()
     } else {
         let values = values(call, &page).await?;

@@ -312,10 +312,7 @@ impl Stream {
                 self.state = State::Changes;
                 break;
             };
-            let bytes = match self.shape.accept.lean {
-                true => object.lean(),
-                false => object.bytes,
-            };
+            let bytes = object.for_reader(self.shape.accept.lean);
             let line = self.shape.line(EventType::Added, &bytes).await?;
             frame.extend_from_slice(&line);
         }

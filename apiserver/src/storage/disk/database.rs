@@ -177,10 +177,15 @@ impl Database {
 
     /// Leaves a database that failed. Closing it may try once more to write, and wait for ever, so a thread of its own does it.
     pub(super) fn abandon(self) {
-        let thread = std::thread::Builder::new().name("store-abandon".to_owned());
-        if let Err(error) = thread.spawn(move || self.close()) {
-            tracing::warn!(%error, "a failed database could not be closed");
-        }
+        behind(move || self.close());
+    }
+}
+
+/// Closes in a thread of its own what may wait for ever.
+pub(super) fn behind(close: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().name("store-abandon".to_owned());
+    if let Err(error) = thread.spawn(close) {
+        tracing::warn!(%error, "a failed database could not be closed");
     }
 }
 

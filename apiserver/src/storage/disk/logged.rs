@@ -5,7 +5,7 @@ use sled::Batch;
 
 use super::super::state::State;
 use super::super::{Error, Options};
-use super::database::{Database, Loaded};
+use super::database::{Database, Loaded, behind};
 use super::fold::Fold;
 use super::format::LOGGED;
 use super::log::{Log, Opened};
@@ -125,12 +125,9 @@ impl Logged {
 
     /// Leaves a database that failed. It may try once more to write, and wait for ever, so a thread of its own does it.
     pub(super) fn abandon(self) {
-        let thread = std::thread::Builder::new().name("store-abandon".to_owned());
-        if let Err(error) = thread.spawn(move || {
+        behind(move || {
             let (database, _) = self.fold.finish();
             database.into_iter().for_each(Database::close);
-        }) {
-            tracing::warn!(%error, "a failed database could not be closed");
-        }
+        });
     }
 }
