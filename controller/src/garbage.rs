@@ -67,7 +67,11 @@ impl Reconcile for Garbage {
             return Ok(Next::Await);
         };
         let owners = self.look_up_owners(&node).await?;
-        let action = graph::plan(&node, &owners, &self.graph.read().dependents(&node.uid));
+        let action = {
+            let graph = self.graph.read();
+            let blocked = !graph.blockers(&node.uid).is_empty();
+            graph::plan(&node, &owners, &graph.dependents(&node.uid), blocked)
+        };
         self.act(&node, action).await?;
         Ok(Next::Await)
     }

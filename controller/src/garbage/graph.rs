@@ -55,7 +55,7 @@ pub(crate) enum Action {
     DropOwners(Vec<String>),
     /// Take the object out of its dependents' (UIDs) owner references, then let it go.
     Orphan(Vec<String>),
-    /// All blocking dependents are gone: let it go.
+    /// No dependent holds it up any more: let it go.
     FinishForeground,
     /// Let these owners (UIDs) go without waiting for the object, because they wait for each other.
     Unblock(Vec<String>),
@@ -98,6 +98,47 @@ impl Graph {
         let uids = self.dependents.get(uid).into_iter().flatten();
         uids.filter_map(|uid| self.nodes.get(uid).cloned())
             .collect()
+    }
+
+    /// Dependents that hold up the foreground deletion of an owner. One that is the owner itself, or waits for the owner in
+    /// turn, would hold it up for ever.
+    pub(crate) fn blockers(&self, uid: &str) -> Vec<String> {
+        let blockers = self.blocked_by(uid).into_iter();
+        blockers
+            .filter(|dependent| !self.waits_for(dependent, uid))
+            .collect()
+    }
+
+    fn blocked_by(&self, uid: &str) -> Vec<String> {
+        let mut uids: Vec<String> = Vec::new();
+        for dependent in self.dependents.get(uid).into_iter().flatten() {
+            let node = self.nodes.get(dependent);
+            let blocks = |node: &Node| {
+                let mut owners = node.owners.iter();
+                owners.any(|owner| owner.uid == uid && owner.blocks)
+            };
+            if node.is_some_and(blocks) {
+                uids.push(dependent.clone());
+            }
+        }
+        uids
+    }
+
+    /// Whether `uid` is `owner`, or is deleted in the foreground and waits for something that is or does.
+    fn waits_for(&self, uid: &str, owner: &str) -> bool {
+        let mut seen = HashSet::new();
+        let mut next = vec![uid.to_owned()];
+        while let Some(uid) = next.pop() {
+            if uid == owner {
+                return true;
+            }
+            let waits = self.nodes.get(&uid);
+            let waits = waits.is_some_and(|node| node.deleting && node.foreground);
+            if waits && seen.insert(uid.clone()) {
+                next.extend(self.blocked_by(&uid));
+            }
+        }
+        false
     }
 
     /// Takes a change in and returns the UIDs whose plan may differ now.
@@ -204,18 +245,17 @@ fn owner_of(reference: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerRef
     }
 }
 
-/// What to do with `node`, given its owners' states and its dependents.
-pub(crate) fn plan(node: &Node, owners: &[(Owner, OwnerState)], dependents: &[Node]) -> Action {
+/// What to do with `node`, given its owners' states, its dependents, and whether one of these holds it up.
+pub(crate) fn plan(
+    node: &Node,
+    owners: &[(Owner, OwnerState)],
+    dependents: &[Node],
+    blocked: bool,
+) -> Action {
     if node.deleting && node.orphan {
         return Action::Orphan(dependents.iter().map(|node| node.uid.clone()).collect());
     }
     if node.deleting && node.foreground {
-        let blocked = dependents.iter().any(|dependent| {
-            dependent
-                .owners
-                .iter()
-                .any(|owner| owner.uid == node.uid && owner.blocks)
-        });
         return if blocked {
             Action::Nothing
         } else {
@@ -306,7 +346,28 @@ mod tests {
                 )
             })
             .collect();
-        plan(node, &owners, &graph.dependents(uid))
+        let blocked = !graph.blockers(uid).is_empty();
+        plan(node, &owners, &graph.dependents(uid), blocked)
+    }
+
+    #[test]
+    fn what_waits_for_itself_waits_for_nobody() {
+        let leaving = json!({"deletionTimestamp": "2030-01-01T00:00:00Z",
+            "finalizers": [FOREGROUND]});
+        let mut graph = Graph::default();
+        put(&mut graph, "self", &["self"], leaving.clone());
+        assert_eq!(plan_for(&graph, "self"), Action::FinishForeground);
+        // All of a circle were deleted before any of them was looked at.
+        for (uid, owner) in [("a", "c"), ("b", "a"), ("c", "b")] {
+            put(&mut graph, uid, &[owner], leaving.clone());
+        }
+        for uid in ["a", "b", "c"] {
+            assert_eq!(plan_for(&graph, uid), Action::FinishForeground, "{uid}");
+        }
+        // Who is not in the circle is waited for.
+        put(&mut graph, "leaf", &["a"], json!({}));
+        assert_eq!(plan_for(&graph, "a"), Action::Nothing);
+        assert_eq!(plan_for(&graph, "b"), Action::FinishForeground);
     }
 
     #[test]
