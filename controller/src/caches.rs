@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use davit_api::{Network, NetworkNode};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
@@ -25,6 +26,8 @@ pub(crate) struct Caches {
     pub(crate) endpoints: Arc<Informer<Endpoints>>,
     pub(crate) leases: Arc<Informer<Lease>>,
     pub(crate) namespaces: Arc<Informer<Namespace>>,
+    pub(crate) network_nodes: Arc<Informer<NetworkNode>>,
+    pub(crate) networks: Arc<Informer<Network>>,
     pub(crate) nodes: Arc<Informer<Node>>,
     pub(crate) pods: Arc<Informer<Pod>>,
     pub(crate) quotas: Arc<Informer<ResourceQuota>>,
@@ -52,6 +55,8 @@ impl Caches {
             endpoints: Arc::new(Informer::new(Api::all(client.clone()))),
             leases: Arc::new(Informer::new(Api::namespaced(client.clone(), NODE_LEASES))),
             namespaces: Arc::new(Informer::new(Api::all(client.clone()))),
+            network_nodes: Arc::new(Informer::new(Api::all(client.clone()))),
+            networks: Arc::new(Informer::new(Api::all(client.clone()))),
             nodes: Arc::new(Informer::new(Api::all(client.clone()))),
             pods: Arc::new(Informer::new(Api::all(client.clone()))),
             quotas: Arc::new(Informer::new(Api::all(client.clone()))),
@@ -76,6 +81,8 @@ impl Caches {
         self.endpoints.start(tasks);
         self.leases.start(tasks);
         self.namespaces.start(tasks);
+        self.network_nodes.start(tasks);
+        self.networks.start(tasks);
         self.nodes.start(tasks);
         self.pods.start(tasks);
         self.quotas.start(tasks);

@@ -24,6 +24,7 @@ mod garbage;
 mod informer;
 mod meta;
 mod namespace;
+mod network;
 mod node_lifecycle;
 mod node_selector;
 mod pod_garbage;
@@ -96,6 +97,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     node_lifecycle::start(&client, &caches, &mut tasks);
     pod_garbage::start(&client, &caches, &mut tasks);
     resource_quota::start(&client, &caches, &mut tasks);
+    network::start(&client, &caches, &mut tasks);
     garbage::start(&client, &mut tasks);
     tasks.of(&[Component::Scheduler]);
     scheduler::start(&client, &caches, &mut tasks);
