@@ -26,6 +26,7 @@ mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod notes;
+mod plugin_grants;
 mod pod_security;
 mod policy;
 mod priority;
@@ -137,7 +138,8 @@ impl Chain {
                 source.clone(),
             )),
             Arc::new(topology_labels::PodTopologyLabels::new(source.clone())),
-            Arc::new(rbac_escalation::RbacEscalation::new(authorizer)),
+            Arc::new(rbac_escalation::RbacEscalation::new(authorizer.clone())),
+            Arc::new(plugin_grants::PluginGrants::new(authorizer)),
             // What users add comes after all that changes objects, and before quotas count them.
             Arc::new(policy::Policies::mutating(parts.clone())),
             Arc::new(webhook::Webhooks::mutating(parts.clone())),
