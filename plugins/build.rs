@@ -2,7 +2,8 @@
 //!
 //! Two ways to a wasm32 standard library are known: a rustup target, and Debian's
 //! `rustc-web`, `cargo-web` and `rust-web-src`, which build it from source. Which of them is there is
-//! found out here; with neither, the build stops and says what to install.
+//! found out here, rustup's first; with neither, the build stops and says what to install. `DAVIT_GUESTS`
+//! (`rustup` or `debian`) insists on one of them, so that guests of both can be tested.
 
 #![allow(
     clippy::disallowed_methods,
@@ -15,7 +16,13 @@ use std::process::{Command, exit};
 use std::{env, fs};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const GUESTS: [&str; 4] = ["bridge", "local_path", "sample_etc", "sample_spin"];
+const GUESTS: [&str; 5] = [
+    "bridge",
+    "local_path",
+    "sample_etc",
+    "sample_script",
+    "sample_spin",
+];
 
 fn main() {
     if let Err(message) = run() {
@@ -25,6 +32,7 @@ fn main() {
 }
 
 fn run() -> Result<(), String> {
+    println!("cargo:rerun-if-env-changed=DAVIT_GUESTS");
     let here = path_of("CARGO_MANIFEST_DIR")?;
     let out = path_of("OUT_DIR")?;
     for source in sources(&here) {
@@ -140,21 +148,26 @@ fn is_about_the_host_build(name: &str) -> bool {
 
 fn find_toolchain() -> Result<Toolchain, String> {
     let sysroot = sysroot()?;
-    if sysroot
-        .join("lib/rustlib")
-        .join(TARGET)
-        .join("lib")
-        .is_dir()
-    {
-        let cargo = path_of("CARGO")?;
-        let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        return Ok(Toolchain {
-            cargo,
-            environment: vec![("RUSTC", rustc)],
-            arguments: &[],
-        });
+    let target = sysroot.join("lib/rustlib").join(TARGET).join("lib");
+    let wanted = env::var("DAVIT_GUESTS").unwrap_or_default();
+    match (wanted.as_str(), target.is_dir()) {
+        ("debian", _) | ("", false) => debian_toolchain(&sysroot),
+        ("rustup" | "", true) => {
+            let cargo = path_of("CARGO")?;
+            let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+            Ok(Toolchain {
+                cargo,
+                environment: vec![("RUSTC", rustc)],
+                arguments: &[],
+            })
+        }
+        ("rustup", false) => Err(format!(
+            "DAVIT_GUESTS=rustup, and rustup's target is not there: rustup target add {TARGET}"
+        )),
+        _ => Err(format!(
+            "DAVIT_GUESTS={wanted}: write rustup or debian, or leave it out"
+        )),
     }
-    debian_toolchain(&sysroot)
 }
 
 fn debian_toolchain(sysroot: &Path) -> Result<Toolchain, String> {

@@ -12,17 +12,20 @@ need() { # need PATH-OR-COMMAND PACKAGE
   esac
 }
 
+# Whether rustup has the target the guests are built for, or can get it.
+rustup_target() {
+  command -v rustup >/dev/null || return 1
+  rustup target list --installed | grep -qx wasm32-unknown-unknown && return
+  timeout 120 rustup target add wasm32-unknown-unknown >/dev/null 2>&1
+}
+
 guests() {
   need cc gcc
-  # The wasm target of rustup, or Debian's Rust, which can build the standard library for it.
-  if ! { command -v rustup >/dev/null && rustup target list --installed | grep -qx wasm32-unknown-unknown; }; then
-    if command -v rustup >/dev/null && [ "${DAVIT_RUSTUP_TARGET:-0}" = 1 ]; then
-      rustup target add wasm32-unknown-unknown
-    else
-      need /usr/bin/rustc rustc-web
-      need /usr/bin/cargo cargo-web
-      need '/usr/src/rustc-*/library/std/Cargo.toml' rust-web-src
-    fi
+  # Else Debian's Rust, which can build the standard library for it. DAVIT_GUESTS says which of them is wanted.
+  if [ "${DAVIT_GUESTS:-}" = debian ] || ! rustup_target; then
+    need /usr/bin/rustc rustc-web
+    need /usr/bin/cargo cargo-web
+    need '/usr/src/rustc-*/library/std/Cargo.toml' rust-web-src
   fi
 }
 
