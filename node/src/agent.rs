@@ -5,23 +5,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use davit_plugins::PluginHost;
+use davit_plugins::capabilities::DriverEvent;
 use davit_plugins::executor::Host;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use rustls::server::ResolvesServerCert;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dns::{Resolver, Upstream};
+use crate::host::WAITING_EVENTS;
 use crate::image::ImageStore;
 use crate::pod::record::Record;
 use crate::pod::services::{EventSink, NodeFacts, Sandboxes, Services};
 use crate::proxy::Relay;
 use crate::server::{self, NodeApi};
 use api_relay::ApiRelay;
-use caches::{Cache, cache};
+use caches::{Cache, cache, guarded};
 use claims::Claims;
 use dispatch::{Dispatcher, Pods};
 use events::Recorder;
@@ -40,6 +42,7 @@ mod api_relay;
 mod caches;
 mod claims;
 pub(crate) mod dispatch;
+mod driver_news;
 mod events;
 mod heartbeat;
 mod housekeeping;
@@ -167,6 +170,8 @@ pub struct Agent {
     host: Arc<Host>,
     machine: Machine,
     addresses: Vec<IpAddr>,
+    /// What drivers want to tell.
+    driver_events: mpsc::Receiver<DriverEvent>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -205,9 +210,11 @@ impl Agent {
         let plugins = PluginHost::start(layout.plugin_host(&config.node_name, &config.program))
             .await
             .map_err(Error::Plugins)?;
+        let (events, driver_events) = mpsc::channel(WAITING_EVENTS);
         let host = layout
-            .host(&config.node_name, plugins.registry())
+            .host(&config.node_name, plugins.registry(), events)
             .map_err(Error::Ledger)?;
+        plugins.probe_with(&host);
         // Last, because a start that fails leaves no mount.
         layout.mount().map_err(unusable)?;
         let addresses = config
@@ -224,6 +231,7 @@ impl Agent {
             host,
             machine: Machine::read(),
             addresses,
+            driver_events,
         })
     }
 
@@ -265,10 +273,20 @@ impl Agent {
             self.images.clone(),
             shutdown.clone(),
         ));
+        let news = housekeeping::News {
+            rules: rules.drivers,
+            links: driver_news::follow_links(Arc::clone(&self.host), &tasks, &shutdown),
+        };
         tasks.spawn(housekeeping::mend(
             Arc::clone(&self.host),
             recorder.clone(),
-            rules.drivers,
+            Arc::clone(&pods),
+            news,
+            shutdown.clone(),
+        ));
+        tasks.spawn(driver_news::write_events(
+            self.driver_events,
+            recorder.clone(),
             shutdown.clone(),
         ));
         let address = self.listener.local_addr();
@@ -343,6 +361,7 @@ impl Agent {
             node: self.config.node_name.as_str().into(),
             addresses: self.addresses.clone(),
             host: Arc::clone(&self.host),
+            registry: self.plugins.registry(),
             up: Arc::clone(up),
             networks: cache(
                 Api::all(client.clone()),
@@ -364,7 +383,7 @@ impl Agent {
         let plugins = PluginObjects {
             client: client.clone(),
             host: Arc::clone(&self.plugins),
-            plugins: cache(
+            plugins: guarded(
                 Api::all(client.clone()),
                 watcher::Config::default(),
                 tasks,

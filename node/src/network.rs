@@ -4,12 +4,15 @@
 mod address;
 mod glob;
 mod link;
+mod link_watch;
 pub mod namespace;
 pub(crate) mod nft;
 mod read_back;
 mod route;
 mod socket;
 mod sysctl;
+
+use std::path::Path;
 
 use async_trait::async_trait;
 use davit_plugins::capabilities::{
@@ -18,10 +21,15 @@ use davit_plugins::capabilities::{
 use davit_plugins::plan::{Link, MacAddr, NetworkOp, Place};
 
 pub(crate) use glob::matches as glob_matches;
+pub(crate) use link_watch::{Gone, LinkWatch};
 use socket::Netlink;
 
 /// The mark that starts the alias of every link of ours, and the user data of every rule.
 const MARK: &str = "davit:";
+/// Who made a route or a policy rule, as the kernel notes it; a number nobody else has.
+const PROTOCOL: u8 = 218;
+/// The group of every link of ours from the moment it exists; the alias can only be set a moment later.
+const GROUP: u32 = 0xda_0417;
 
 /// The node's hands for network plans.
 #[derive(Debug, Default)]
@@ -52,18 +60,7 @@ impl<'a> Places<'a> {
             Place::Pod => &mut self.pod,
         };
         if slot.is_none() {
-            let netns = match place {
-                Place::Host => None,
-                Place::Pod => Some(self.cx.netns.as_deref().ok_or_else(|| {
-                    ActError::new(
-                        ActErrorKind::Missing,
-                        format!(
-                            "{}: the plan names the pod's namespace, but the scope has none",
-                            self.cx.scope
-                        ),
-                    )
-                })?),
-            };
+            let netns = netns_of(self.cx, place)?;
             *slot = Some(Netlink::open(netns).await?);
         }
         slot.as_ref()
@@ -103,10 +100,11 @@ impl NetworkActuator for Network {
                 failures.push(StepError { index, error });
             }
         }
+        // Without a pod there is nothing in it either.
         let pod_gone = cx
             .netns
             .as_deref()
-            .is_some_and(|path| !namespace::is_pinned(path));
+            .is_none_or(|path| !namespace::is_pinned(path));
         let mut places = Places::new(cx);
         for (index, op) in ops
             .iter()
@@ -115,7 +113,11 @@ impl NetworkActuator for Network {
             .filter(|(_, op)| !nft::is_rule(op))
         {
             if let Err(error) = undo(&mut places, op, pod_gone).await {
-                failures.push(StepError { index, error });
+                // What is not there needs no undoing, whatever the kernel had against it.
+                let there = read_back::is_there(&mut places, op, pod_gone).await;
+                if there.unwrap_or(true) {
+                    failures.push(StepError { index, error });
+                }
             }
         }
         failures
@@ -133,6 +135,10 @@ impl NetworkActuator for Network {
         Ok(drift)
     }
 
+    async fn setting(&self, key: &str) -> Result<Option<String>, ActError> {
+        sysctl::of_host(key).await
+    }
+
     async fn mac(&self, cx: &ScopeContext, ifname: &str) -> Result<Option<MacAddr>, ActError> {
         let mut places = Places::new(cx);
         let pod = places.open(Place::Pod).await?;
@@ -146,13 +152,9 @@ impl NetworkActuator for Network {
         let host = Netlink::open(None).await?;
         let mut removed = Vec::new();
         for found in host.list().await? {
-            if let Some(mark) = found
-                .alias
-                .as_deref()
-                .filter(|alias| alias.starts_with(MARK))
-                && !keep(mark)
-            {
-                host.delete(found.index, &found.name).await?;
+            let mark = found.alias.as_deref().unwrap_or_default();
+            if mark.starts_with(MARK) && !keep(mark) {
+                link::discard(&host, &found).await?;
                 removed.push(mark.to_owned());
             }
         }
@@ -165,6 +167,24 @@ impl NetworkActuator for Network {
 }
 
 impl Network {
+    /// Removes what no ledger names any more and no mark tells the scope of: half-made links, and routes and policy rules
+    /// of the host. Only for when no scope is in force. Returns what was removed.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub async fn sweep(&self) -> Result<Vec<String>, ActError> {
+        let host = Netlink::open(None).await?;
+        let mut removed = Vec::new();
+        for found in host.list().await? {
+            if link::is_half_made(&found) {
+                host.delete(found.index, &found.name).await?;
+                removed.push(format!("link {}", found.name));
+            }
+        }
+        removed.extend(route::sweep(&host).await?);
+        Ok(removed)
+    }
+
     /// Links of the host's namespace whose name matches the glob, ordered by index.
     ///
     /// # Errors
@@ -210,7 +230,10 @@ async fn ensure(places: &mut Places<'_>, op: &NetworkOp) -> Result<(), ActError>
         NetworkOp::Address { dev, cidr, options } => {
             address::ensure(places.open(dev.place).await?, &dev.name, *cidr, options).await
         }
-        NetworkOp::Route(wanted) => route::ensure(places.open(wanted.place).await?, wanted).await,
+        NetworkOp::Route(wanted) => {
+            let driver = format!("{MARK}{}:", places.cx.driver);
+            route::ensure(places.open(wanted.place).await?, wanted, &driver).await
+        }
         NetworkOp::Rule(rule) => route::ensure_rule(places.open(rule.place).await?, rule).await,
         NetworkOp::Neighbor { dev, ip, mac } => {
             address::ensure_neighbor(places.open(dev.place).await?, &dev.name, *ip, *mac).await
@@ -218,9 +241,9 @@ async fn ensure(places: &mut Places<'_>, op: &NetworkOp) -> Result<(), ActError>
         NetworkOp::Fdb { dev, mac, dst } => {
             address::ensure_fdb(places.open(dev.place).await?, &dev.name, *mac, *dst).await
         }
-        NetworkOp::Sysctl { place, key, value } => {
-            sysctl::write(netns_of(places.cx, *place), key, value).await
-        }
+        NetworkOp::Sysctl {
+            place, key, value, ..
+        } => sysctl::write(netns_of(places.cx, *place)?, key, value).await,
         NetworkOp::Shape { dev, .. } => Err(ActError::new(
             ActErrorKind::Unsupported,
             format!(
@@ -251,16 +274,30 @@ async fn undo(places: &mut Places<'_>, op: &NetworkOp, pod_gone: bool) -> Result
         NetworkOp::Fdb { dev, mac, dst } if !in_pod(dev.place) => {
             address::remove_fdb(places.open(dev.place).await?, &dev.name, *mac, *dst).await
         }
-        // Settings of a pod go with it; those of the host are shared and stay as they are.
+        NetworkOp::Sysctl {
+            place: Place::Host,
+            key,
+            value,
+            former: Some(former),
+        } => sysctl::restore(key, value, former).await,
+        // Settings of a pod go with it.
         _ if op.links().is_empty() => Ok(()),
         _ => link::undo(places, op, pod_gone).await,
     }
 }
 
-fn netns_of(cx: &ScopeContext, place: Place) -> Option<&std::path::Path> {
-    match place {
-        Place::Host => None,
-        Place::Pod => cx.netns.as_deref(),
+/// The namespace of a place: `None` is the node's own, never a pod's that is not there.
+fn netns_of(cx: &ScopeContext, place: Place) -> Result<Option<&Path>, ActError> {
+    match (place, cx.netns.as_deref()) {
+        (Place::Host, _) => Ok(None),
+        (Place::Pod, Some(netns)) => Ok(Some(netns)),
+        (Place::Pod, None) => Err(ActError::new(
+            ActErrorKind::Missing,
+            format!(
+                "{}: the plan names the pod's namespace, but the scope has none",
+                cx.scope
+            ),
+        )),
     }
 }
 

@@ -6,6 +6,7 @@ mod mounts;
 mod sidecar;
 mod space;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -14,7 +15,8 @@ use davit_plugins::capabilities::{
 };
 use davit_plugins::plan::{Location, Root, Source, StorageOp};
 
-use mounts::Mounts;
+use crate::beneath::{self, Links};
+use mounts::{EXPOSED, Mounts};
 
 /// The node's hands for storage plans.
 #[derive(Clone, Debug)]
@@ -38,6 +40,18 @@ impl Storage {
     pub async fn space(&self, root: &Root) -> Result<SpaceInfo, ActError> {
         let root = root.clone();
         blocking(move || space::of(&root)).await
+    }
+
+    /// Bytes that are really taken beneath a granted root, without what is at these paths beneath it.
+    ///
+    /// # Errors
+    /// When it cannot be looked through.
+    pub async fn used_bytes(&self, root: &Root, but: &[&str]) -> Result<u64, ActError> {
+        let (root, but) = (
+            root.clone(),
+            but.iter().map(PathBuf::from).collect::<Vec<_>>(),
+        );
+        blocking(move || space::used(&root, &but)).await
     }
 
     /// Block devices whose absolute path matches the glob, with their properties.
@@ -93,9 +107,12 @@ impl StorageActuator for Storage {
         .await
     }
 
-    async fn locate(&self, source: &Source) -> Result<PathBuf, ActError> {
-        let (mounts, source) = (self.mounts.clone(), source.clone());
-        blocking(move || locate(&mounts, &source)).await
+    async fn exposed(&self, cx: &ScopeContext, op: &StorageOp) -> Result<PathBuf, ActError> {
+        match op {
+            StorageOp::Expose { .. } => Ok(self.mounts.place(cx.scope.as_str(), EXPOSED)),
+            StorageOp::ExposeBlock { source, .. } => locate(&self.mounts, source),
+            _ => Err(unsupported(op)),
+        }
     }
 
     async fn collect(
@@ -117,12 +134,8 @@ impl StorageActuator for Storage {
 fn ensure(mounts: &Mounts, cx: &ScopeContext, op: &StorageOp) -> Result<(), ActError> {
     match op {
         StorageOp::Directory {
-            root,
-            path,
-            owner,
-            data,
-            ..
-        } => directory::ensure(cx, root, path, *owner, *data),
+            root, path, owner, ..
+        } => directory::ensure(cx, root, path, *owner),
         StorageOp::Image {
             root,
             path,
@@ -158,7 +171,10 @@ fn ensure(mounts: &Mounts, cx: &ScopeContext, op: &StorageOp) -> Result<(), ActE
                 &locate(mounts, work)?,
             )
         }
-        StorageOp::Expose { source, .. } | StorageOp::ExposeBlock { source, .. } => {
+        StorageOp::Expose {
+            source, read_only, ..
+        } => mounts.expose(cx, &open(mounts, source)?, *read_only),
+        StorageOp::ExposeBlock { source, .. } => {
             let path = locate(mounts, source)?;
             if path.exists() {
                 Ok(())
@@ -179,6 +195,7 @@ fn undo(mounts: &Mounts, cx: &ScopeContext, op: &StorageOp) -> Result<(), ActErr
         StorageOp::Tmpfs { key, .. }
         | StorageOp::RemoteMount { key, .. }
         | StorageOp::Overlay { key, .. } => mounts.unmount(cx, key),
+        StorageOp::Expose { .. } => mounts.unmount(cx, EXPOSED),
         _ => Ok(()),
     }
 }
@@ -191,16 +208,27 @@ fn missing(mounts: &Mounts, cx: &ScopeContext, op: &StorageOp) -> Option<String>
         }
         StorageOp::Tmpfs { key, .. }
         | StorageOp::RemoteMount { key, .. }
-        | StorageOp::Overlay { key, .. } => {
-            (!mounts.is_mounted(cx, key)).then(|| format!("{key} is not mounted"))
+        | StorageOp::Overlay { key, .. }
+            if !mounts.is_mounted(cx, key) =>
+        {
+            Some(format!("{key} is not mounted"))
         }
-        StorageOp::Expose { source, .. } | StorageOp::ExposeBlock { source, .. } => {
-            match locate(mounts, source) {
-                Ok(path) if path.exists() => None,
-                Ok(path) => Some(format!("{} is missing", path.display())),
-                Err(error) => Some(error.message),
-            }
+        StorageOp::Tmpfs { key, bytes, .. } => {
+            let size = mounts.size(cx, key);
+            // Sizes are rounded up to whole pages.
+            let fits = size.is_some_and(|size| size > 0 && size <= bytes.saturating_add(1 << 16));
+            (!fits).then(|| format!("{key} can hold {size:?} bytes, not {bytes}"))
         }
+        StorageOp::Expose { source, .. } => match open(mounts, source) {
+            Ok(_) if mounts.is_mounted(cx, EXPOSED) => None,
+            Ok(_) => Some("what the pod gets is not mounted".to_owned()),
+            Err(error) => Some(error.message),
+        },
+        StorageOp::ExposeBlock { source, .. } => match locate(mounts, source) {
+            Ok(path) if path.exists() => None,
+            Ok(path) => Some(format!("{} is missing", path.display())),
+            Err(error) => Some(error.message),
+        },
         _ => None,
     }
 }
@@ -210,6 +238,19 @@ fn locate(mounts: &Mounts, source: &Source) -> Result<PathBuf, ActError> {
         Location::Path { root, path } => Ok(root.path.join(path)),
         Location::Made => Ok(mounts.place(source.scope.as_str(), &source.key)),
     }
+}
+
+/// The directory that a source is, beneath its root and without following any symbolic link.
+fn open(mounts: &Mounts, source: &Source) -> Result<OwnedFd, ActError> {
+    let (top, path) = match &source.location {
+        Location::Path { root, path } => (root.path.clone(), PathBuf::from(path)),
+        Location::Made => {
+            let place = mounts.place(source.scope.as_str(), &source.key);
+            (place, PathBuf::new())
+        }
+    };
+    let opened = beneath::Root::open(&top).and_then(|root| root.open_dir(&path, Links::Refuse));
+    opened.map_err(|error| failed("open", &top.join(&path), &error))
 }
 
 fn absent(path: &Path) -> ActError {

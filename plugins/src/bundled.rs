@@ -100,6 +100,8 @@ fn local_path() -> Grants {
 pub mod samples {
     /// A network driver that never answers `attach` (`spin.samples.davit.dev`).
     pub const SPIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sample_spin.wasm"));
+    /// A network driver that plans whatever its networks say (`script.samples.davit.dev`).
+    pub const SCRIPT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sample_script.wasm"));
     /// A storage driver whose volumes want to be mounted over `/etc` (`etc.samples.davit.dev`).
     pub const ETC: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sample_etc.wasm"));
 }

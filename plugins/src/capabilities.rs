@@ -3,7 +3,7 @@
 //! The node implements these traits with netlink, nftables and mounts; tests implement them with
 //! recording doubles.
 
-use crate::plan::{Location, MacAddr, NetworkOp, Root, ScopeId, Source, StorageOp};
+use crate::plan::{Location, MacAddr, NetworkOp, Root, ScopeId, StorageOp};
 use async_trait::async_trait;
 use ipnet::IpNet;
 use std::path::PathBuf;
@@ -17,10 +17,12 @@ pub trait HostCapabilities: Send + Sync + 'static {
     async fn default_route_link(&self, family: u8) -> Result<Option<LinkInfo>, ActError>;
     /// Space beneath a granted root, which is made first if it is absent.
     async fn space(&self, root: &Root) -> Result<SpaceInfo, ActError>;
+    /// Bytes that are really taken beneath a granted root, without what is at these paths beneath it.
+    async fn used_bytes(&self, root: &Root, but: &[&str]) -> Result<u64, ActError>;
     /// Block devices whose absolute path matches the glob, with their properties.
     async fn devices(&self, glob: &str) -> Result<Vec<DeviceInfo>, ActError>;
-    /// A driver wants to tell the users of an object something. Ignored unless implemented.
-    fn event(&self, _event: DriverEvent) {}
+    /// A driver wants to tell the users of an object something. Must not wait.
+    fn event(&self, event: DriverEvent);
 }
 
 /// What a driver wants to become a Kubernetes Event.
@@ -28,8 +30,8 @@ pub trait HostCapabilities: Send + Sync + 'static {
 pub struct DriverEvent {
     /// Name of the driver.
     pub driver: String,
-    /// The object it is about.
-    pub subject: ObjectRef,
+    /// The object it is about; `None` when the call was about none, as when a scope was released.
+    pub subject: Option<ObjectRef>,
     /// Whether something is wrong.
     pub warning: bool,
     /// CamelCase reason.
@@ -183,11 +185,15 @@ pub struct Drift {
 pub trait NetworkActuator: Send + Sync + 'static {
     /// Makes the steps so, in order.
     async fn ensure(&self, cx: &ScopeContext, ops: &[NetworkOp]) -> Result<(), StepError>;
-    /// Undoes the steps, last first, going on after failures. Returns what could not be undone.
+    /// Undoes the steps, last first, going on after failures. Returns what could not be undone, which is
+    /// only what is still there. Settings of the host get their former value back, unless somebody else
+    /// has changed them since.
     async fn undo(&self, cx: &ScopeContext, ops: &[NetworkOp]) -> Vec<StepError>;
     /// Compares the steps with the kernel. Empty when all are in force.
     async fn read_back(&self, cx: &ScopeContext, ops: &[NetworkOp])
     -> Result<Vec<Drift>, ActError>;
+    /// The present value of a kernel setting of the host; `None` where there is no such setting yet.
+    async fn setting(&self, key: &str) -> Result<Option<String>, ActError>;
     /// The hardware address of a link of the pod, for the pod's network status.
     async fn mac(&self, cx: &ScopeContext, ifname: &str) -> Result<Option<MacAddr>, ActError>;
     /// Every marked thing on the host whose scope `keep` does not know is removed; returns marks.
@@ -200,15 +206,16 @@ pub trait NetworkActuator: Send + Sync + 'static {
 /// Carries out storage steps; same guarantees as [`NetworkActuator`].
 #[async_trait]
 pub trait StorageActuator: Send + Sync + 'static {
-    /// Makes the steps so, in order. `Expose` steps check that their source is there.
+    /// Makes the steps so, in order. What `Expose` steps give away is `nosuid,nodev`, whatever it is
+    /// part of.
     async fn ensure(&self, cx: &ScopeContext, ops: &[StorageOp]) -> Result<(), StepError>;
     /// Undoes the steps, last first, going on after failures. Data goes only with a `volume/` scope.
     async fn undo(&self, cx: &ScopeContext, ops: &[StorageOp]) -> Vec<StepError>;
     /// Compares the steps with the kernel. Empty when all are in force.
     async fn read_back(&self, cx: &ScopeContext, ops: &[StorageOp])
     -> Result<Vec<Drift>, ActError>;
-    /// Where a source is on the host, for the runtime to mount: see [`Location`].
-    async fn locate(&self, source: &Source) -> Result<PathBuf, ActError>;
+    /// Where on the host the runtime finds what an `Expose` or `ExposeBlock` step gives away.
+    async fn exposed(&self, cx: &ScopeContext, op: &StorageOp) -> Result<PathBuf, ActError>;
     /// Every marked mount and device whose scope `keep` does not know is removed; returns marks.
     /// Data is never removed.
     async fn collect(

@@ -72,7 +72,9 @@ pub(crate) struct Loaded {
     pub(crate) engine: Engine,
     pub(crate) digest: String,
     pub(crate) manifest: Manifest,
+    /// In alphabetical order: the compiler that built a file decides about the order in it.
     pub(crate) exports: Vec<String>,
+    imports: Vec<String>,
     pub(crate) pre: InstancePre<CallState>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) network: Option<NetworkDriver>,
@@ -120,7 +122,26 @@ impl Engine {
     /// What is wrong with the file, for its author and its user.
     pub(crate) async fn describe(&self, file: &[u8]) -> Result<Described, LoadError> {
         let digest = hex::encode(Sha256::digest(file));
-        let (inspected, component) = self.component(&digest, file).await?;
+        let found = self.component(&digest, file).await?;
+        self.introduce(digest, found).await
+    }
+
+    /// The same for a file that is gone, if it was compiled before.
+    ///
+    /// # Errors
+    /// As [`Self::describe`].
+    pub(crate) async fn describe_kept(&self, digest: &str) -> Result<Option<Described>, LoadError> {
+        match self.kept(digest) {
+            Some(found) => self.introduce(digest.to_owned(), found).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn introduce(
+        &self,
+        digest: String,
+        (inspected, component): (Inspected, Component),
+    ) -> Result<Described, LoadError> {
         inspected.check_versions()?;
         let manifest = sealed::describe(self, &component).await?;
         manifest.check()?;
@@ -139,28 +160,29 @@ impl Engine {
         digest: &str,
         file: &[u8],
     ) -> Result<(Inspected, Component), LoadError> {
-        let inner = &self.inner;
-        let load = |artifact: &[u8]| {
-            let (inspected, code) = artifact::split(artifact)?;
-            Some((
-                inspected,
-                artifact::deserialize(&inner.wasmtime, code).ok()?,
-            ))
-        };
-        if let Some(loaded) = inner
-            .cache
-            .load(digest)
-            .and_then(|artifact| load(&artifact))
-        {
+        if let Some(loaded) = self.kept(digest) {
             return Ok(loaded);
         }
+        let inner = &self.inner;
         let artifact = inner.compiler.compile(file).await?;
-        let loaded = load(&artifact)
+        let loaded = self
+            .load(&artifact)
             .ok_or_else(|| LoadError::Compile("the engine refuses the machine code".to_owned()))?;
         if let Err(error) = inner.cache.store(digest, &artifact) {
             tracing::warn!(digest, %error, "cannot keep a compiled plugin; it is compiled again at the next start");
         }
         Ok(loaded)
+    }
+
+    fn kept(&self, digest: &str) -> Option<(Inspected, Component)> {
+        let artifact = self.inner.cache.load(digest)?;
+        self.load(&artifact)
+    }
+
+    fn load(&self, artifact: &[u8]) -> Option<(Inspected, Component)> {
+        let (inspected, code) = artifact::split(artifact)?;
+        let component = artifact::deserialize(&self.inner.wasmtime, code).ok()?;
+        Some((inspected, component))
     }
 
     fn wasmtime(&self) -> &wasmtime::Engine {
@@ -195,7 +217,7 @@ impl Described {
     /// # Errors
     /// An import that is not granted, named; or a function this version of davit does not have.
     pub(crate) fn link(self, granted: &BTreeSet<Interface>) -> Result<Loaded, LoadError> {
-        self.inspected.check_imports(granted)?;
+        inspect::check_imports(&self.inspected.imports, granted)?;
         let linker = linker::linker(self.engine.wasmtime(), granted)
             .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
         let pre = linker
@@ -211,12 +233,28 @@ impl Described {
             network: network.transpose().map_err(mismatch)?,
             controller: controller.transpose().map_err(mismatch)?,
             node: node.transpose().map_err(mismatch)?,
-            exports: self.inspected.exports,
+            exports: sorted(self.inspected.exports),
+            imports: self.inspected.imports,
             engine: self.engine,
             digest: self.digest,
             manifest: self.manifest,
             pre,
         })
+    }
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
+impl Loaded {
+    /// That the component imports nothing but what these interfaces offer.
+    ///
+    /// # Errors
+    /// An import that is not granted, named.
+    pub(crate) fn needs_only(&self, granted: &BTreeSet<Interface>) -> Result<(), LoadError> {
+        inspect::check_imports(&self.imports, granted)
     }
 }
 

@@ -4,6 +4,7 @@
 //! from the journal alone and never waits for a plugin.
 
 mod carry_out;
+mod check;
 mod hands;
 mod locks;
 mod networks;
@@ -17,10 +18,12 @@ pub use outcome::{
     ReplayReport, ScopeSummary,
 };
 
+pub(crate) use check::promised;
+
 use crate::capabilities::{HostCapabilities, ObjectRef};
 use crate::error::{CallError, Code};
 use crate::plan::ScopeId;
-use crate::registry::{CallInput, Registry};
+use crate::registry::{CallInput, Registry, Serving};
 use crate::scope::{Pools, Record, Store};
 use hands::Hands;
 use locks::Locks;
@@ -98,6 +101,12 @@ impl Host {
     /// `failed-precondition` with what is missing; or why the driver could not be asked.
     pub async fn probe(&self, driver: &str) -> Result<(), CallError> {
         let serving = self.registry.get(driver)?;
+        self.probe_serving(&serving).await
+    }
+
+    /// The same of a version that need not be in service.
+    pub(crate) async fn probe_serving(&self, serving: &Serving) -> Result<(), CallError> {
+        let driver = serving.driver();
         let missing = serving.probe(self.question(driver)).await?;
         if missing.is_empty() {
             return Ok(());

@@ -211,4 +211,6 @@ fn covers_ip(granted: &[IpNet], ip: IpAddr) -> bool {
 }
 
 #[cfg(test)]
+mod storage_tests;
+#[cfg(test)]
 mod tests;

@@ -46,6 +46,8 @@ pub(crate) struct Facts {
     pub(crate) dry_run: bool,
     pub(crate) node: Arc<str>,
     pub(crate) config: Arc<str>,
+    /// Of code, grants and configuration.
+    pub(crate) revision: Arc<str>,
     pub(crate) subject: Option<ObjectRef>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,

@@ -32,5 +32,5 @@ pub use bundled::{bundled_plugins, samples};
 pub use engine::{Engine, EngineConfig, EngineError, LoadError, compile_main};
 pub use error::{CallError, Code};
 pub use grants::{Denied, GrantSet, InvalidGrant};
-pub use plugin_host::{PluginHost, PluginHostConfig, StartError};
+pub use plugin_host::{PluginHost, PluginHostConfig, StartError, status_of_unreadable};
 pub use registry::{DriverInfo, Registry};

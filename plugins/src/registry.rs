@@ -2,7 +2,7 @@
 
 mod serving;
 
-pub(crate) use serving::{CallInput, Granted, Planned, Serving};
+pub(crate) use serving::{CallInput, Granted, Planned, Serving, kept};
 
 use crate::engine::Loaded;
 use crate::error::{CallError, Code};
@@ -72,6 +72,15 @@ impl Registry {
         })
     }
 
+    /// Tells one version of a driver, its grants and its configuration from every other; `None` while
+    /// none is loaded.
+    #[must_use]
+    pub fn revision(&self, driver: &str) -> Option<String> {
+        let drivers = self.drivers.read();
+        let serving = drivers.get(driver)?;
+        Some(serving.granted.revision.to_string())
+    }
+
     /// What a `Plugin` object provides.
     pub(crate) fn of_plugin(&self, plugin: &str) -> Option<Arc<Serving>> {
         let drivers = self.drivers.read();
@@ -80,9 +89,19 @@ impl Registry {
             .cloned()
     }
 
+    /// A driver that could be put into service.
+    pub(crate) fn prepare(&self, loaded: Loaded, granted: Granted) -> Arc<Serving> {
+        let serving = Serving::new(Arc::new(loaded), granted, self.changed.clone());
+        Arc::new(serving)
+    }
+
+    /// Gives a driver in service other rights, from its next call on.
+    pub(crate) fn regrant(&self, serving: &Serving, granted: Granted) {
+        self.put(Arc::new(serving.with(granted)));
+    }
+
     /// Puts a driver into service in place of what the same object, or another of the same driver, provided before.
-    pub(crate) fn serve(&self, loaded: Loaded, granted: Granted) {
-        let serving = Arc::new(Serving::new(loaded, granted, self.changed.clone()));
+    pub(crate) fn put(&self, serving: Arc<Serving>) {
         let mut drivers = self.drivers.write();
         drivers.retain(|_, other| other.granted.plugin != serving.granted.plugin);
         drivers.insert(serving.driver().to_owned(), serving);

@@ -4,7 +4,7 @@ use crate::capabilities::{
     ActError, ActErrorKind, DeviceInfo, Drift, DriverEvent, HostCapabilities, LinkInfo,
     NetworkActuator, ScopeContext, SpaceInfo, StepError, StorageActuator,
 };
-use crate::plan::{Location, MacAddr, NetworkOp, Op, Root, Source, StorageOp};
+use crate::plan::{Location, MacAddr, NetworkOp, Op, Place, Root, StorageOp};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -27,6 +27,11 @@ struct State {
     /// Keys whose `undo` fails.
     keep: Option<String>,
     available_bytes: Option<u64>,
+    used_bytes: u64,
+    /// Settings of the host.
+    settings: BTreeMap<String, String>,
+    /// Links that others made.
+    links: Vec<String>,
     events: Vec<DriverEvent>,
 }
 
@@ -72,6 +77,28 @@ impl Machine {
     /// Sets the free space of every root.
     pub fn available(&self, bytes: u64) {
         self.0.lock().available_bytes = Some(bytes);
+    }
+
+    /// Sets what is really taken beneath every root.
+    pub fn used(&self, bytes: u64) {
+        self.0.lock().used_bytes = bytes;
+    }
+
+    /// Sets a kernel setting as somebody else would.
+    pub fn set(&self, key: &str, value: &str) {
+        let mut state = self.0.lock();
+        state.settings.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// A kernel setting of the host.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<String> {
+        self.0.lock().settings.get(key).cloned()
+    }
+
+    /// Gives the host a link that no scope made.
+    pub fn plug_in(&self, link: &str) {
+        self.0.lock().links.push(link.to_owned());
     }
 
     /// Takes a thing away behind the host's back, by the text of its key.
@@ -158,6 +185,19 @@ impl Machine {
     }
 }
 
+/// Settings of the host: key, value, and what it was before.
+fn settings(ops: &[NetworkOp]) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
+    ops.iter().filter_map(|op| match op {
+        NetworkOp::Sysctl {
+            place: Place::Host,
+            key,
+            value,
+            former,
+        } => Some((key.as_str(), value.as_str(), former.as_deref())),
+        _ => None,
+    })
+}
+
 fn text(op: &impl Serialize) -> String {
     serde_json::to_string(op).unwrap_or_default()
 }
@@ -165,10 +205,22 @@ fn text(op: &impl Serialize) -> String {
 #[async_trait]
 impl NetworkActuator for Machine {
     async fn ensure(&self, cx: &ScopeContext, ops: &[NetworkOp]) -> Result<(), StepError> {
-        self.ensure(cx, ops)
+        self.ensure(cx, ops)?;
+        for (key, value, _) in settings(ops) {
+            self.set(key, value);
+        }
+        Ok(())
     }
     async fn undo(&self, cx: &ScopeContext, ops: &[NetworkOp]) -> Vec<StepError> {
+        for (key, _, former) in settings(ops) {
+            if let Some(former) = former {
+                self.set(key, former);
+            }
+        }
         self.undo(cx, ops)
+    }
+    async fn setting(&self, key: &str) -> Result<Option<String>, ActError> {
+        Ok(self.get(key))
     }
     async fn read_back(
         &self,
@@ -203,7 +255,11 @@ impl StorageActuator for Machine {
     ) -> Result<Vec<Drift>, ActError> {
         Ok(self.read_back(cx, ops))
     }
-    async fn locate(&self, source: &Source) -> Result<PathBuf, ActError> {
+    async fn exposed(&self, _: &ScopeContext, op: &StorageOp) -> Result<PathBuf, ActError> {
+        let (StorageOp::Expose { source, .. } | StorageOp::ExposeBlock { source, .. }) = op else {
+            let message = format!("{} exposes nothing", op.key());
+            return Err(ActError::new(ActErrorKind::Unsupported, message));
+        };
         Ok(match &source.location {
             Location::Path { root, path } => root.path.join(path),
             Location::Made => PathBuf::from(format!("/made/{}/{}", source.scope, source.key)),
@@ -219,8 +275,22 @@ impl StorageActuator for Machine {
 
 #[async_trait]
 impl HostCapabilities for Machine {
-    async fn links(&self, _: &str) -> Result<Vec<LinkInfo>, ActError> {
-        Ok(Vec::new())
+    async fn links(&self, name: &str) -> Result<Vec<LinkInfo>, ActError> {
+        let links = self.0.lock().links.clone();
+        let link = |link: String| LinkInfo {
+            name: link,
+            index: 2,
+            kind: String::new(),
+            mac: MacAddr([2, 0, 0, 0, 0, 2]),
+            mtu: 1500,
+            up: true,
+            addresses: Vec::new(),
+        };
+        Ok(links
+            .into_iter()
+            .filter(|link| link == name)
+            .map(link)
+            .collect())
     }
     async fn default_route_link(&self, _: u8) -> Result<Option<LinkInfo>, ActError> {
         Ok(None)
@@ -235,6 +305,9 @@ impl HostCapabilities for Machine {
             fs_type,
             ..SpaceInfo::default()
         })
+    }
+    async fn used_bytes(&self, _: &Root, _: &[&str]) -> Result<u64, ActError> {
+        Ok(self.0.lock().used_bytes)
     }
     async fn devices(&self, _: &str) -> Result<Vec<DeviceInfo>, ActError> {
         Ok(Vec::new())

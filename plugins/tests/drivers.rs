@@ -13,6 +13,8 @@ mod contract_network;
 mod contract_storage;
 #[path = "drivers/crashes.rs"]
 mod crashes;
+#[path = "drivers/hostile.rs"]
+mod hostile;
 #[path = "drivers/misbehaving.rs"]
 mod misbehaving;
 #[path = "drivers/objects.rs"]

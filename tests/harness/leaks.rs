@@ -1,4 +1,4 @@
-//! What davit could leave on a machine: processes, mounts, links, packet rules and cgroups.
+//! What davit could leave on a machine: processes, mounts, links, routes, settings, packet rules and cgroups.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,6 +15,16 @@ impl Machine {
         processes(&mut found);
         mounts(&mut found);
         lines(&mut found, "link", Command::new("ip").args(["-o", "link"]));
+        for (kind, words) in [
+            ("route", "route show table all"),
+            ("route", "-6 route show table all"),
+            ("policy", "rule"),
+            ("policy", "-6 rule"),
+        ] {
+            let mut command = Command::new("ip");
+            lines(&mut found, kind, command.args(words.split(' ')));
+        }
+        settings(&mut found);
         lines(
             &mut found,
             "rule",
@@ -24,9 +34,26 @@ impl Machine {
         Self(found)
     }
 
-    /// What is here and was not there.
+    /// What is here and was not there, and routes that were there and are not here.
     pub fn beyond(&self, before: &Self) -> Vec<String> {
-        self.0.difference(&before.0).cloned().collect()
+        let new = self.0.difference(&before.0).cloned();
+        let is_route = |line: &&String| ["route ", "policy "].iter().any(|k| line.starts_with(k));
+        let gone = before.0.difference(&self.0).filter(is_route);
+        new.chain(gone.map(|line| format!("gone: {line}")))
+            .collect()
+    }
+}
+
+/// Settings that network drivers are known to change.
+fn settings(found: &mut BTreeSet<String>) {
+    for key in [
+        "ipv4/ip_forward",
+        "ipv4/ip_default_ttl",
+        "ipv4/conf/all/arp_ignore",
+        "ipv6/conf/all/forwarding",
+    ] {
+        let value = fs::read_to_string(Path::new("/proc/sys/net").join(key)).unwrap_or_default();
+        found.insert(format!("setting {key} = {}", value.trim()));
     }
 }
 
@@ -61,6 +88,10 @@ fn mounts(found: &mut BTreeSet<String>) {
 fn lines(found: &mut BTreeSet<String>, kind: &str, command: &mut Command) {
     let text = super::run(command);
     for line in text.lines() {
+        // Of these the kernel makes some a moment after their link is up.
+        if kind == "route" && ["fe80:", "ff00:"].iter().any(|own| line.contains(own)) {
+            continue;
+        }
         // Index and state of a link that stays may change; its name may not.
         let line = line.split(" <").next().unwrap_or(line);
         found.insert(format!("{kind} {}", line.trim()));

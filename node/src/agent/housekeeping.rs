@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use davit_plugins::executor::Host;
+use davit_plugins::plan::ScopeId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::dispatch::Pods;
 use super::events::Recorder;
 use crate::image::{GarbagePolicy, ImageStore};
 use crate::pod::observed::Phase;
 use crate::pod::record::Record;
-use crate::pod::services::{Severity, chain};
+use crate::pod::services::{EventSink as _, Severity, chain};
 
 /// How often the disk is looked at, as kubelet does.
 const EVERY: Duration = Duration::from_secs(5 * 60);
@@ -43,15 +45,15 @@ pub(super) async fn collect_images(images: ImageStore, shutdown: CancellationTok
     }
 }
 
-/// How often the kernel is compared with the ledger: links and mounts that others removed come back by then, and rules at
-/// once.
+/// How often the kernel is compared with the ledger: what others changed comes back by then, rules and links at once.
 const MEND_EVERY: Duration = Duration::from_secs(60);
 
 /// Puts back what is in the ledger and no longer in the kernel, until shutdown; Events say what it was.
 pub(super) async fn mend(
     host: Arc<Host>,
     recorder: Recorder,
-    mut rules: watch::Receiver<()>,
+    pods: Pods,
+    mut news: News,
     shutdown: CancellationToken,
 ) {
     let start = tokio::time::Instant::now() + MEND_EVERY;
@@ -61,15 +63,33 @@ pub(super) async fn mend(
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = due.tick() => {}
-            Ok(()) = rules.changed() => {}
+            Ok(()) = news.rules.changed() => {}
+            Ok(()) = news.links.changed() => {}
         }
         let report = host.replay().await;
+        let drift = |scope: &ScopeId, message: String| {
+            recorder.about_node(
+                Severity::Warning,
+                "NetworkDrift",
+                format!("{scope}: {message}"),
+            );
+            // A network's own scope is the node's; the others are of a pod, which then knows as well.
+            let pod = match scope.kind() {
+                "net" => scope.parts().next(),
+                "publish" => scope.parts().nth(1),
+                _ => None,
+            };
+            let pod = pod.and_then(|uid| pods.read().get(uid).map(|live| Arc::clone(&live.pod)));
+            if let Some(pod) = pod {
+                recorder.event(&pod, None, Severity::Warning, "NetworkDrift", message);
+            }
+        };
         for (scope, what) in report.mended {
-            let message = format!("{scope}: {what}; it was put back");
-            recorder.about_node(Severity::Warning, "NetworkDrift", message);
+            drift(&scope, format!("{what}; it was put back"));
         }
         for (scope, cause) in report.failed {
             tracing::warn!(%scope, cause, "the ledger and the kernel differ");
+            drift(&scope, format!("{cause}; it is tried again"));
         }
         for mark in report.collected {
             recorder.about_node(
@@ -79,6 +99,14 @@ pub(super) async fn mend(
             );
         }
     }
+}
+
+/// What others do to what drivers made, as it is heard.
+pub(super) struct News {
+    /// Packet rules were changed.
+    pub(super) rules: watch::Receiver<()>,
+    /// Links are gone.
+    pub(super) links: watch::Receiver<()>,
 }
 
 /// Removes the root file systems of containers that no pod knows.

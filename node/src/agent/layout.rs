@@ -2,9 +2,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use davit_plugins::capabilities::DriverEvent;
 use davit_plugins::executor::{Host, HostConfig, HostParts, OpenError};
 use davit_plugins::{PluginHostConfig, Registry};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use crate::host::Capabilities;
 use crate::network::Network;
@@ -180,8 +182,13 @@ impl Layout {
         }
     }
 
-    /// The executor of plans, with the node's hands and eyes.
-    pub(super) fn host(&self, node: &str, registry: Arc<Registry>) -> Result<Arc<Host>, OpenError> {
+    /// The executor of plans, with the node's hands and eyes. What drivers want to tell goes to `events`.
+    pub(super) fn host(
+        &self,
+        node: &str,
+        registry: Arc<Registry>,
+        events: mpsc::Sender<DriverEvent>,
+    ) -> Result<Arc<Host>, OpenError> {
         let network = Arc::new(Network::default());
         let storage = Arc::new(Storage::new(self.mounts()));
         let config = HostConfig {
@@ -192,6 +199,7 @@ impl Layout {
         let capabilities = Arc::new(Capabilities::new(
             Arc::clone(&network),
             Arc::clone(&storage),
+            events,
         ));
         Host::open(
             config,

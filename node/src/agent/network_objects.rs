@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use davit_api::{Network, NetworkNode, NetworkNodeSpec, NetworkNodeStatus};
+use davit_plugins::Registry;
 use davit_plugins::executor::{Host, NodeUp};
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -22,7 +23,7 @@ use crate::pod::services::chain;
 
 mod plan;
 
-use plan::{Change, plan};
+use plan::{Change, Here, plan};
 
 /// Brings networks up and down.
 pub(super) struct NetworkObjects {
@@ -30,6 +31,7 @@ pub(super) struct NetworkObjects {
     pub(super) node: Arc<str>,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) host: Arc<Host>,
+    pub(super) registry: Arc<Registry>,
     pub(super) up: UpNetworks,
     pub(super) networks: Cache<Network>,
     pub(super) nodes: Cache<NetworkNode>,
@@ -48,6 +50,11 @@ impl NetworkObjects {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = self.loaded.wait_for(|loaded| *loaded) => {}
+        }
+        // Before the first lists every network would seem to be gone.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = async { self.networks.listed().await; self.nodes.listed().await } => {}
         }
         loop {
             let now = Timestamp::now();
@@ -83,12 +90,21 @@ impl NetworkObjects {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let up = self.up.read().clone();
+        let scopes = self.host.scopes();
+        let recorded = scopes.iter().filter(|scope| scope.scope.kind() == "node");
+        let here = Here {
+            me: &self.node,
+            addresses: &self.addresses,
+            up: &up,
+            recorded: &recorded
+                .filter_map(|scope| scope.scope.parts().next().map(str::to_owned))
+                .collect(),
+            revisions: &self.revisions(),
+        };
         let changes = plan(
-            &self.node,
-            &self.addresses,
+            &here,
             &objects(&self.networks.store),
             &objects(&self.nodes.store),
-            &up,
         );
         let mut retry: Option<Timestamp> = None;
         for change in changes {
@@ -107,6 +123,15 @@ impl NetworkObjects {
             }
         }
         retry
+    }
+
+    /// What the drivers are that serve networks here.
+    fn revisions(&self) -> BTreeMap<String, String> {
+        let drivers = self.registry.drivers().into_iter();
+        let revision = |driver: String| Some((driver.clone(), self.registry.revision(&driver)?));
+        drivers
+            .filter_map(|driver| revision(driver.driver))
+            .collect()
     }
 
     /// Tells the Node object whether pods can be given a network.
@@ -166,7 +191,11 @@ impl NetworkObjects {
                     .await
                     .map_err(|error| chain(&error))?;
                 self.up.write().remove(network);
-                Ok(())
+                let name = plan::node_object_name(network, &self.node);
+                match nodes.delete(&name, &Default::default()).await {
+                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                    other => other.map(drop).map_err(|error| chain(&error)),
+                }
             }
         }
     }
@@ -179,6 +208,8 @@ impl NetworkObjects {
     ) -> Result<(), String> {
         let network = request.network.name.clone();
         let name = plan::node_object_name(&network, &self.node);
+        // Taken before the driver is asked: one that comes meanwhile is asked again.
+        let revision = self.registry.revision(&request.network.driver);
         match self.host.node_up(request.clone()).await {
             Ok(result) => {
                 let NodeUp {
@@ -191,6 +222,7 @@ impl NetworkObjects {
                     node,
                     peers,
                     is_default,
+                    revision,
                 };
                 self.up.write().insert(network, up);
                 self.write_status(

@@ -27,6 +27,8 @@ pub(super) struct Up {
     pub(super) node: Node,
     pub(super) peers: Vec<Node>,
     pub(super) is_default: bool,
+    /// The driver's code, grants and configuration that it was brought up with.
+    pub(super) revision: Option<String>,
 }
 
 /// The networks that are up, by name.
@@ -89,6 +91,11 @@ impl NetworkService for Networks {
     }
 
     async fn release(&self, pod_uid: &str) -> Result<(), Problem> {
+        if self.host.holds_devices(pod_uid) {
+            // A device of the host goes back under its own name only while the namespace is there.
+            let given_back = self.host.release_pod(pod_uid).await;
+            given_back.map_err(|error| failed(&error))?;
+        }
         // With the namespace everything in it goes at once, which is quicker than link by link.
         namespace::remove(&self.namespaces.join(pod_uid)).map_err(|error| failed(&error))?;
         self.host

@@ -1,12 +1,14 @@
 //! `Plugin` objects: loaded into the plugin host, their fate written back.
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use davit_api::{Plugin, PluginStatus};
-use davit_plugins::PluginHost;
+use davit_plugins::{PluginHost, status_of_unreadable};
 use futures::future::join_all;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::watch;
@@ -62,6 +64,10 @@ impl Seen {
     }
 }
 
+/// How often the files of plugins are looked at: a version that is written over an old one is taken in, or said to be broken,
+/// without waiting for a restart.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
 impl PluginObjects {
     /// Follows the objects until shutdown.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
@@ -71,7 +77,10 @@ impl PluginObjects {
             () = shutdown.cancelled() => return,
             _ = self.plugins.changes.changed() => {}
         }
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            self.refuse_unreadable().await;
             self.reconcile(&mut seen).await;
             self.loaded.send_replace(true);
             let now = Timestamp::now();
@@ -92,6 +101,48 @@ impl PluginObjects {
                     seen.values_mut().for_each(|seen| seen.generation = None);
                 }
                 () = timer => {}
+                _ = look.tick() => {
+                    for plugin in self.plugins.store.state() {
+                        if self.host.is_stale(&plugin)
+                            && let Some(seen) = seen.get_mut(&plugin.name_any())
+                        {
+                            seen.generation = None;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A plugin that cannot be read grants nothing: its driver is taken out of service, and its status says what is wrong.
+    async fn refuse_unreadable(&self) {
+        let unreadable = self.plugins.unreadable.read().clone();
+        let kind = ApiResource::erase::<Plugin>(&());
+        let objects: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind);
+        for (name, InvalidObject { error, .. }) in unreadable {
+            self.host.forget(&name).await;
+            let written = async {
+                let object = objects.get(&name).await?;
+                let text = serde_json::to_value(&object).map_err(kube::Error::SerdeError)?;
+                let status = status_of_unreadable(&text, &self.node, &error);
+                if serde_json::to_value(&status).ok().as_ref() == text.get("status") {
+                    return Ok(());
+                }
+                let version = object.resource_version();
+                let patch = json!({ "metadata": { "resourceVersion": version }, "status": status });
+                let params = PatchParams::default();
+                let patched = objects
+                    .patch_status(&name, &params, &Patch::Merge(&patch))
+                    .await;
+                patched.map(drop)
+            };
+            let written: Result<(), kube::Error> = written.await;
+            if let Err(error) = written {
+                tracing::warn!(
+                    plugin = name,
+                    error = chain(&error),
+                    "plugin status not written"
+                );
             }
         }
     }

@@ -1,14 +1,14 @@
 //! Taking everything back that the node gave to pods: what `davit down` does after the agent has ended.
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use davit_plugins::executor::Host;
+use tokio::sync::mpsc;
 
 use super::Error;
 use super::layout::Layout;
 use crate::image::{ImageStore, Options};
-use crate::network::{namespace, nft};
+use crate::network::{Network, namespace, nft};
 use crate::pod::services::{PodRuntime as _, Sandboxes, chain};
 
 /// What [`teardown`] removed, in numbers for the user.
@@ -59,9 +59,8 @@ pub async fn teardown(data_dir: &Path) -> Result<TeardownReport, Error> {
         "packet rules of services",
         nft::services::remove(&layout.services_table()).await,
     );
-    release_scopes(&layout, &mut report).await?;
-    remove_namespaces(&layout, &mut report);
-    remove_files(&layout, &mut report).await;
+    let released = release_scopes(&layout, &mut report).await?;
+    remove_files(&layout, released, &mut report).await;
     Ok(report)
 }
 
@@ -92,64 +91,57 @@ async fn end_pods(layout: &Layout, report: &mut TeardownReport) -> Result<(), Er
     Ok(())
 }
 
-/// The journal knows everything that plans had made; nothing else is touched.
-async fn release_scopes(layout: &Layout, report: &mut TeardownReport) -> Result<(), Error> {
-    let host = layout.host("", Arc::default()).map_err(Error::Ledger)?;
-    let scopes: Vec<String> = host
-        .scopes()
-        .into_iter()
-        .map(|scope| scope.scope.to_string())
-        .collect();
-    let mut pods = BTreeSet::new();
-    for scope in &scopes {
-        if let Some(uid) = scope
-            .strip_prefix("net/")
-            .and_then(|rest| rest.split('/').next())
-        {
-            pods.insert(uid.to_owned());
-        } else if let Some((id, uid)) = scope
-            .strip_prefix("publish/")
-            .and_then(|rest| rest.rsplit_once('/'))
-        {
-            report.note(scope, host.unpublish_volume(id, uid).await);
+/// Takes back what the journal says that plans made, then what the kernel still has of it. Returns whether nothing is left, so
+/// that the journal may go too.
+async fn release_scopes(layout: &Layout, report: &mut TeardownReport) -> Result<bool, Error> {
+    // Nobody is there any more to be told what drivers have to say.
+    let (events, _) = mpsc::channel(1);
+    let host = layout
+        .host("", Arc::default(), events)
+        .map_err(Error::Ledger)?;
+    let before = in_force(&host);
+    for uid in names(&layout.namespaces()) {
+        if host.holds_devices(&uid) {
+            let given_back = host.release_pod(&uid).await;
+            report.note(&format!("devices of pod {uid}"), given_back);
         }
-    }
-    for uid in pods {
         // With the namespace everything in it goes at once.
-        report.note(
-            &format!("network of pod {uid}"),
-            namespace::remove(&layout.namespaces().join(&uid)),
-        );
-        report.note(
-            &format!("network of pod {uid}"),
-            host.release_pod(&uid).await,
-        );
-    }
-    for network in scopes
-        .iter()
-        .filter_map(|scope| scope.strip_prefix("node/"))
-    {
-        report.note(&format!("network {network}"), host.node_down(network).await);
-    }
-    report.host_objects += scopes.len().saturating_sub(left(&host));
-    Ok(())
-}
-
-/// Scopes that are still in force; data that volumes hold stays on purpose.
-fn left(host: &Host) -> usize {
-    host.scopes().len()
-}
-
-fn remove_namespaces(layout: &Layout, report: &mut TeardownReport) {
-    for name in names(&layout.namespaces()) {
-        let removed = namespace::remove(&layout.namespaces().join(&name));
-        if report.note(&format!("network namespace {name}"), removed) {
+        let removed = namespace::remove(&layout.namespaces().join(&uid));
+        if report.note(&format!("network namespace {uid}"), removed) {
             report.host_objects += 1;
         }
     }
+    let failures = host.release_all().await;
+    let failures = failures
+        .into_iter()
+        .map(|(scope, why)| format!("{scope}: {why}"));
+    report.failures.extend(failures);
+    let left = in_force(&host);
+    report.host_objects += before.saturating_sub(left);
+    // A list may be lost, or lack what was made just before a crash; marks in the kernel are not.
+    report.host_objects += host.collect().await.len();
+    if left == 0 {
+        match Network::default().sweep().await {
+            Ok(removed) => report.host_objects += removed.len(),
+            Err(error) => {
+                report.note::<(), _>("links and routes", Err(error));
+            }
+        }
+    }
+    let there = host.leftovers().await;
+    let there = there.into_iter().map(|mark| format!("still there: {mark}"));
+    report.failures.extend(there);
+    Ok(left == 0)
 }
 
-async fn remove_files(layout: &Layout, report: &mut TeardownReport) {
+/// Scopes that hold something of the host; data that volumes hold stays on purpose.
+fn in_force(host: &Host) -> usize {
+    let scopes = host.scopes();
+    let held = scopes.iter().filter(|scope| !scope.scope.is_durable());
+    held.count()
+}
+
+async fn remove_files(layout: &Layout, released: bool, report: &mut TeardownReport) {
     match ImageStore::open(&layout.images(), Options::default()) {
         Ok(images) => {
             for key in images.prepared() {
@@ -178,10 +170,13 @@ async fn remove_files(layout: &Layout, report: &mut TeardownReport) {
             crate::beneath::remove_tree(&layout.pods().join(&name)),
         );
     }
-    report.note(
-        &layout.run().display().to_string(),
-        crate::beneath::remove_tree(layout.run()),
-    );
+    // What could not be taken back yet is in the journal there, for the next try.
+    if released {
+        report.note(
+            &layout.run().display().to_string(),
+            crate::beneath::remove_tree(layout.run()),
+        );
+    }
 }
 
 fn names(dir: &Path) -> Vec<String> {

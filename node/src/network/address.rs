@@ -208,6 +208,83 @@ pub(super) async fn remove_fdb(
     )
 }
 
+/// Whether a permanent neighbour entry is there.
+pub(super) async fn has_neighbor(
+    socket: &Netlink,
+    dev: &str,
+    ip: IpAddr,
+    mac: MacAddr,
+) -> Result<bool, ActError> {
+    let family = if ip.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let known = neighbors(socket, dev, family).await?;
+    Ok(known.iter().any(|message| {
+        message.header.state == NeighbourState::Permanent
+            && destination_of(message) == Some(ip)
+            && has_address(message, mac)
+    }))
+}
+
+/// Whether a forwarding entry is there.
+pub(super) async fn has_fdb(
+    socket: &Netlink,
+    dev: &str,
+    mac: MacAddr,
+    dst: Option<IpAddr>,
+) -> Result<bool, ActError> {
+    let known = neighbors(socket, dev, AddressFamily::Bridge).await?;
+    Ok(known.iter().any(|message| {
+        has_address(message, mac) && dst.is_none_or(|dst| destination_of(message) == Some(dst))
+    }))
+}
+
+async fn neighbors(
+    socket: &Netlink,
+    dev: &str,
+    family: AddressFamily,
+) -> Result<Vec<NeighbourMessage>, ActError> {
+    let Some(found) = socket.find(dev).await? else {
+        return Ok(Vec::new());
+    };
+    let request = socket.handle.neighbours().get().set_address_family(family);
+    let all: Vec<NeighbourMessage> = request
+        .execute()
+        .try_collect()
+        .await
+        .map_err(|error| refused("list", "neighbours", &error))?;
+    let here = |message: &NeighbourMessage| message.header.ifindex == found.index;
+    Ok(all.into_iter().filter(here).collect())
+}
+
+fn has_address(message: &NeighbourMessage, mac: MacAddr) -> bool {
+    let wanted = NeighbourAttribute::LinkLayerAddress(mac.0.to_vec());
+    message.attributes.contains(&wanted)
+}
+
+/// Bridges tell it as bytes.
+fn destination_of(message: &NeighbourMessage) -> Option<IpAddr> {
+    let address = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::Destination(address) => Some(address),
+            _ => None,
+        })?;
+    match address {
+        NeighbourAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
+        NeighbourAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
+        NeighbourAddress::Other(bytes) => {
+            let v4 = <[u8; 4]>::try_from(bytes.as_slice()).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(bytes.as_slice()).map(IpAddr::from))
+                .ok()
+        }
+        _ => None,
+    }
+}
+
 fn address(ip: IpAddr) -> NeighbourAddress {
     match ip {
         IpAddr::V4(ip) => NeighbourAddress::Inet(ip),

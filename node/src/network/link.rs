@@ -1,7 +1,7 @@
 //! Making and removing links.
 
 use davit_plugins::capabilities::{ActError, ActErrorKind};
-use davit_plugins::plan::{IpvlanMode, Link, MacvlanMode, NetworkOp, Place};
+use davit_plugins::plan::{IpvlanMode, Link, MacAddr, MacvlanMode, NetworkOp, Place};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
@@ -12,8 +12,10 @@ use rtnetlink::packet_route::link::{
 };
 use rtnetlink::{LinkBridgePort, LinkUnspec};
 
+use sha2::{Digest as _, Sha256};
+
 use super::socket::{Found, Netlink, errno, refused};
-use super::{Places, is_set};
+use super::{GROUP, Places, is_set};
 
 /// Makes the link of a step, or brings the one that is there in line.
 pub(super) async fn ensure(places: &mut Places<'_>, op: &NetworkOp) -> Result<(), ActError> {
@@ -59,30 +61,73 @@ pub(super) async fn undo(
     if let NetworkOp::HostDevice { link, device } = op {
         // A physical device of a namespace that ends goes back by itself, under its present name.
         return if pod_gone {
-            Ok(())
+            rename_back(places, device, &mark).await
         } else {
             give_back(places, link, device, &mark).await
         };
     }
+    let mut outcome = Ok(());
     for link in op.links() {
         if link.place == Place::Pod && pod_gone {
             continue;
         }
-        let socket = places.open(link.place).await?;
-        if let Some(found) = socket.find(&link.name).await?
-            && found.alias.as_deref() == Some(&mark)
-        {
-            socket.delete(found.index, &link.name).await?;
-        }
+        let removed = remove(places, link, &mark).await;
+        outcome = outcome.and(removed);
     }
-    Ok(())
+    outcome
+}
+
+async fn remove(places: &mut Places<'_>, link: &Link, mark: &str) -> Result<(), ActError> {
+    let socket = places.open(link.place).await?;
+    match socket.find(&link.name).await? {
+        Some(found) if found.alias.as_deref() == Some(mark) || is_half_made(&found) => {
+            socket.delete(found.index, &link.name).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes a marked link that belongs to nobody away: what we made goes, and what we only borrowed loses the mark.
+pub(super) async fn discard(host: &Netlink, found: &Found) -> Result<(), ActError> {
+    if found.group == GROUP {
+        host.delete(found.index, &found.name).await
+    } else {
+        unmark(host, found, &found.name).await
+    }
+}
+
+/// A link of ours that has no mark, because making it was cut short.
+pub(super) fn is_half_made(found: &Found) -> bool {
+    found.group == GROUP && found.alias.is_none()
+}
+
+async fn unmark(host: &Netlink, found: &Found, name: &str) -> Result<(), ActError> {
+    let message = LinkUnspec::new_with_index(found.index)
+        .name(name.to_owned())
+        .alias("")
+        .build();
+    let outcome = host.handle.link().set(message).execute().await;
+    outcome.map_err(|error| refused("give back device", name, &error))
+}
+
+/// A device that came back with the end of its pod's namespace gets its own name again.
+async fn rename_back(places: &mut Places<'_>, device: &str, mark: &str) -> Result<(), ActError> {
+    let host = places.open(Place::Host).await?;
+    let links = host.list().await?;
+    match links
+        .iter()
+        .find(|found| found.alias.as_deref() == Some(mark))
+    {
+        Some(found) => unmark(host, found, device).await,
+        None => Ok(()),
+    }
 }
 
 /// True when the link is there and carries our mark; a link of somebody else is in the way.
 fn is_ours(existing: Option<&Found>, name: &str, mark: &str) -> Result<bool, ActError> {
     match existing {
         None => Ok(false),
-        Some(found) if found.alias.as_deref() == Some(mark) => Ok(true),
+        Some(found) if found.alias.as_deref() == Some(mark) || is_half_made(found) => Ok(true),
         Some(found) => {
             let owner = found
                 .alias
@@ -99,7 +144,10 @@ fn is_ours(existing: Option<&Found>, name: &str, mark: &str) -> Result<bool, Act
 fn needs_parent(op: &NetworkOp) -> bool {
     matches!(
         op,
-        NetworkOp::Macvlan { .. } | NetworkOp::Ipvlan { .. } | NetworkOp::Vlan { .. }
+        NetworkOp::Macvlan { .. }
+            | NetworkOp::Ipvlan { .. }
+            | NetworkOp::Vlan { .. }
+            | NetworkOp::Vxlan { dev: Some(_), .. }
     )
 }
 
@@ -117,7 +165,30 @@ fn basics(link: &Link) -> LinkMessage {
     if let Some(mac) = link.mac {
         message = message.address(mac.0.to_vec());
     }
-    message.build()
+    let mut message = message.build();
+    message.attributes.push(LinkAttribute::Group(GROUP));
+    message
+}
+
+/// The address of a bridge whose driver gave it none. Left to itself a bridge takes the lowest address of its ports, another one
+/// whenever a pod comes or goes, and who talks to it through it has to learn it anew each time. The same bridge
+/// gets the same one again.
+fn own_address(mark: &str, name: &str) -> MacAddr {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let machine = [
+        read("/etc/machine-id"),
+        read("/proc/sys/kernel/hostname"),
+        mark.to_owned(),
+        name.to_owned(),
+    ];
+    let digest = Sha256::digest(machine.join("\n"));
+    let mut mac = [0; 6];
+    mac.iter_mut()
+        .zip(digest)
+        .for_each(|(byte, random)| *byte = random);
+    // Locally administered, and of one link.
+    mac[0] = (mac[0] & 0xfc) | 0x02;
+    MacAddr(mac)
 }
 
 fn with_info(mut message: LinkMessage, kind: InfoKind, data: Option<InfoData>) -> LinkMessage {
@@ -135,6 +206,11 @@ async fn message(
     let mut message = basics(link);
     let (kind, data) = match op {
         NetworkOp::Bridge { vlan_filtering, .. } => {
+            if link.mac.is_none() {
+                let mac = own_address(&places.cx.mark(), &link.name);
+                let address = LinkAttribute::Address(mac.0.to_vec());
+                message.attributes.push(address);
+            }
             // Kernels without VLAN support refuse to be told even to leave it off.
             let data = vec![InfoBridge::VlanFiltering(true)];
             (
@@ -228,6 +304,13 @@ fn pod_namespace(places: &Places<'_>) -> Result<File, ActError> {
     })
 }
 
+fn own_namespace() -> Result<File, ActError> {
+    File::open("/proc/thread-self/ns/net").map_err(|error| {
+        let message = format!("cannot open the node's own namespace: {error}");
+        ActError::new(ActErrorKind::Failed, message)
+    })
+}
+
 /// Makes the pair with its pod side already inside the pod: the request goes to the pod's
 /// namespace and names the node's for the other end, so nothing half-made shows on the node.
 async fn ensure_veth(
@@ -256,15 +339,16 @@ async fn ensure_veth(
             .await?;
     }
     if !(have_inner && have_outer) {
-        let own_namespace = File::open("/proc/thread-self/ns/net").map_err(|error| {
-            let message = format!("cannot open the node's own namespace: {error}");
-            ActError::new(ActErrorKind::Failed, message)
-        })?;
         let mut other = basics(peer);
-        if link.place == Place::Pod && peer.place == Place::Host {
+        let far = match peer.place {
+            place if place == link.place => None,
+            Place::Host => Some(own_namespace()?),
+            Place::Pod => Some(pod_namespace(places)?),
+        };
+        if let Some(far) = &far {
             other
                 .attributes
-                .push(LinkAttribute::NetNsFd(own_namespace.as_raw_fd()));
+                .push(LinkAttribute::NetNsFd(far.as_raw_fd()));
         }
         let data = InfoData::Veth(InfoVeth::Peer(other));
         let message = with_info(basics(link), InfoKind::Veth, Some(data));
@@ -283,6 +367,9 @@ async fn finish(socket: &Netlink, link: &Link, mark: &str) -> Result<(), ActErro
     }
     if let Some(mtu) = link.mtu {
         message = message.mtu(mtu);
+    }
+    if let Some(mac) = link.mac {
+        message = message.address(mac.0.to_vec());
     }
     let outcome = socket.handle.link().set(message.build()).execute().await;
     outcome.map_err(|error| refused("set up link", &link.name, &error))?;
@@ -334,12 +421,7 @@ async fn give_back(
     if found.alias.as_deref() != Some(mark) {
         return Ok(());
     }
-    let own_namespace = File::open("/proc/thread-self/ns/net").map_err(|error| {
-        ActError::new(
-            ActErrorKind::Failed,
-            format!("cannot open the node's namespace: {error}"),
-        )
-    })?;
+    let own_namespace = own_namespace()?;
     let message = LinkUnspec::new_with_index(found.index)
         .down()
         .name(device.to_owned())
@@ -352,5 +434,18 @@ async fn give_back(
             Err(refused("give back device", device, &error))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_address;
+
+    #[test]
+    fn a_bridge_keeps_an_address_of_its_own() {
+        let one = own_address("davit:d:node/lab", "iso-lab");
+        assert_eq!(one, own_address("davit:d:node/lab", "iso-lab"));
+        assert_ne!(one, own_address("davit:d:node/other", "iso-lab"));
+        assert_eq!(one.0[0] & 3, 2, "locally administered, not multicast");
     }
 }

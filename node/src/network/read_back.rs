@@ -29,6 +29,40 @@ async fn view(places: &mut Places<'_>, place: Place) -> Result<View, ActError> {
     })
 }
 
+/// Whether something of a step is still there, so that it has to be undone.
+pub(super) async fn is_there(
+    places: &mut Places<'_>,
+    op: &NetworkOp,
+    pod_gone: bool,
+) -> Result<bool, ActError> {
+    let here: Vec<Place> = op.places();
+    if pod_gone && !here.is_empty() && here.iter().all(|place| *place == Place::Pod) {
+        return Ok(false);
+    }
+    let mark = places.cx.mark();
+    match op {
+        NetworkOp::Route(route) => route::is_there(places.open(route.place).await?, route).await,
+        NetworkOp::Rule(rule) => route::has_rule(places.open(rule.place).await?, rule).await,
+        NetworkOp::Address { .. } | NetworkOp::Neighbor { .. } | NetworkOp::Fdb { .. } => {
+            let drift = compare(places, std::slice::from_ref(op)).await?;
+            Ok(drift.is_empty())
+        }
+        _ if op.links().is_empty() => Ok(true),
+        _ => {
+            for link in op.links() {
+                if link.place == Place::Pod && pod_gone {
+                    continue;
+                }
+                let found = places.open(link.place).await?.find(&link.name).await?;
+                if found.is_some_and(|found| found.alias.as_deref() == Some(&mark)) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+    }
+}
+
 /// The steps that are not in force, in order.
 pub(super) async fn compare(
     places: &mut Places<'_>,
@@ -89,9 +123,21 @@ async fn difference(
             let present = route::has_rule(places.open(rule.place).await?, rule).await?;
             (!present).then(|| format!("rule {} is missing", rule.priority))
         }
-        NetworkOp::Sysctl { place, key, value } => {
-            let now = sysctl::read(netns_of(places.cx, *place), key).await?;
-            (now != *value).then(|| format!("{key} is {now}, not {value}"))
+        NetworkOp::Sysctl {
+            place, key, value, ..
+        } => {
+            let now = sysctl::read(netns_of(places.cx, *place)?, key).await?;
+            (!sysctl::is_same(&now, value)).then(|| format!("{key} is {now}, not {value}"))
+        }
+        NetworkOp::Neighbor { dev, ip, mac } => {
+            let socket = places.open(dev.place).await?;
+            let present = address::has_neighbor(socket, &dev.name, *ip, *mac).await?;
+            (!present).then(|| format!("neighbour {ip} is missing on {}", dev.name))
+        }
+        NetworkOp::Fdb { dev, mac, dst } => {
+            let socket = places.open(dev.place).await?;
+            let present = address::has_fdb(socket, &dev.name, *mac, *dst).await?;
+            (!present).then(|| format!("forwarding entry {mac} is missing on {}", dev.name))
         }
         _ => op
             .links()
@@ -110,6 +156,9 @@ fn link_difference(view: &View, link: &davit_plugins::plan::Link, mark: &str) ->
     }
     if !found.up && !is_set(link, "down") {
         return Some(format!("link {name} is down"));
+    }
+    if link.mac.is_some_and(|mac| mac != found.mac) {
+        return Some(format!("link {name} has address {}", found.mac));
     }
     if link.mtu.is_some_and(|mtu| mtu != found.mtu) {
         return Some(format!("link {name} has MTU {}", found.mtu));

@@ -35,6 +35,7 @@ pub(super) struct Found {
     pub(super) name: String,
     pub(super) kind: String,
     pub(super) alias: Option<String>,
+    pub(super) group: u32,
     pub(super) mac: MacAddr,
     pub(super) mtu: u32,
     pub(super) up: bool,
@@ -102,12 +103,14 @@ impl Netlink {
     }
 }
 
-fn found(message: &LinkMessage) -> Found {
+/// A link in the kernel's words.
+pub(super) fn found(message: &LinkMessage) -> Found {
     let mut link = Found {
         index: message.header.index,
         name: String::new(),
         kind: String::new(),
         alias: None,
+        group: 0,
         mac: MacAddr([0; 6]),
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
@@ -117,6 +120,7 @@ fn found(message: &LinkMessage) -> Found {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+            LinkAttribute::Group(group) => link.group = *group,
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(index) => link.master = Some(*index),
             LinkAttribute::Address(bytes) => {

@@ -11,7 +11,7 @@ pub(super) async fn write(netns: Option<&Path>, key: &str, value: &str) -> Resul
     let path = path_of(key)?;
     let (target, wanted) = (path.clone(), value.to_owned());
     let written = namespace::inside(netns, move || {
-        if std::fs::read_to_string(&target)?.trim() == wanted {
+        if is_same(&std::fs::read_to_string(&target)?, &wanted) {
             return Ok(());
         }
         std::fs::write(&target, wanted)
@@ -27,6 +27,32 @@ pub(super) async fn read(netns: Option<&Path>, key: &str) -> Result<String, ActE
     let path = path_of(key)?;
     let text = namespace::inside(netns, move || std::fs::read_to_string(path)).await?;
     Ok(text.trim().to_owned())
+}
+
+/// The present value of a setting of the host; `None` while there is none, as of a link that is not there yet.
+pub(super) async fn of_host(key: &str) -> Result<Option<String>, ActError> {
+    let path = path_of(key)?;
+    let read = move || match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    namespace::inside(None, read).await
+}
+
+/// Puts a setting of the host back to what it was, unless somebody else has set it since.
+pub(super) async fn restore(key: &str, ours: &str, former: &str) -> Result<(), ActError> {
+    match of_host(key).await? {
+        Some(now) if is_same(&now, ours) && !is_same(&now, former) => {
+            write(None, key, former).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Settings of several numbers are read with other blanks than they are written.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    one.split_whitespace().eq(other.split_whitespace())
 }
 
 /// `net.ipv4.conf.eth0/1.arp_filter` is `/proc/sys/net/ipv4/conf/eth0.1/arp_filter`; nothing
@@ -48,7 +74,13 @@ fn path_of(key: &str) -> Result<PathBuf, ActError> {
 
 #[cfg(test)]
 mod tests {
-    use super::path_of;
+    use super::{is_same, path_of};
+
+    #[test]
+    fn blanks_make_no_difference() {
+        assert!(is_same("4096\t131072\t6291456\n", "4096 131072 6291456"));
+        assert!(!is_same("1", "0"));
+    }
 
     #[test]
     fn only_network_settings_have_a_path() {

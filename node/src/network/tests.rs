@@ -121,6 +121,7 @@ fn pod_plan() -> Vec<NetworkOp> {
             place: Place::Pod,
             key: "net.ipv4.ip_default_ttl".into(),
             value: "65".into(),
+            former: None,
         },
         NetworkOp::Forward(Forward {
             protocol: Protocol::Tcp,
@@ -257,5 +258,224 @@ fn a_pod_that_is_gone_takes_its_side_along() {
         namespace::remove(&machine.pod).unwrap();
         assert!(network.undo(&pod, &pod_plan()).await.is_empty());
         assert!(network.links("veth*").await.unwrap().is_empty());
+    });
+}
+
+/// Runs `ip` on the test's host.
+async fn ip(words: &str) -> String {
+    let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+    let run = move || {
+        #[allow(clippy::disallowed_methods, reason = "as an administrator would")]
+        let output = std::process::Command::new("ip").args(&words).output();
+        let output = output.unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[test]
+fn a_bridge_keeps_its_address_when_ports_come_and_go() {
+    on_a_machine("mac", |_machine| async move {
+        let network = Network::default();
+        network.ensure(&node_scope(), &node_plan()).await.unwrap();
+        let address = || async { network.links("br0").await.unwrap()[0].mac };
+        let first = address().await;
+        for mac in ["02:00:00:00:00:01", "06:ff:ff:ff:ff:ff"] {
+            ip(&format!("link add p0 address {mac} type dummy")).await;
+            ip("link set p0 master br0 up").await;
+            assert_eq!(address().await, first);
+            ip("link del p0").await;
+            assert_eq!(address().await, first);
+        }
+        // Who had learnt it finds it again.
+        ip("link del br0").await;
+        network.ensure(&node_scope(), &node_plan()).await.unwrap();
+        assert_eq!(address().await, first);
+    });
+}
+
+fn setting(place: Place, key: &str, value: &str, former: Option<String>) -> Vec<NetworkOp> {
+    vec![NetworkOp::Sysctl {
+        place,
+        key: key.into(),
+        value: value.into(),
+        former,
+    }]
+}
+
+#[test]
+fn a_setting_of_the_host_comes_back_and_no_pods_lands_there() {
+    on_a_machine("sysctl", |_machine| async move {
+        const KEY: &str = "net.ipv4.ip_default_ttl";
+        let network = Network::default();
+        let now = || async { network.setting(KEY).await.unwrap().unwrap() };
+        let before = now().await;
+        // A network has no pod: its step must not become the host's.
+        let pods = setting(Place::Pod, KEY, "77", None);
+        assert!(network.ensure(&node_scope(), &pods).await.is_err());
+        assert!(network.read_back(&node_scope(), &pods).await.is_err());
+        assert!(network.undo(&node_scope(), &pods).await.is_empty());
+        assert_eq!(now().await, before);
+        let own = setting(Place::Host, KEY, "77", Some(before.clone()));
+        network.ensure(&node_scope(), &own).await.unwrap();
+        assert_eq!(now().await, "77");
+        assert!(network.undo(&node_scope(), &own).await.is_empty());
+        assert_eq!(now().await, before);
+        // What somebody else has set since is theirs.
+        network.ensure(&node_scope(), &own).await.unwrap();
+        sysctl::write(None, KEY, "88").await.unwrap();
+        assert!(network.undo(&node_scope(), &own).await.is_empty());
+        assert_eq!(now().await, "88");
+        assert_eq!(network.setting("net.ipv4.no_such").await.unwrap(), None);
+        assert!(network.setting("kernel.panic").await.is_err());
+    });
+}
+
+#[test]
+fn routes_and_rules_of_the_host_stay_and_ours_go() {
+    on_a_machine("routes", |_machine| async move {
+        let network = Network::default();
+        ip("link add up0 type dummy").await;
+        ip("addr add 192.0.2.2/24 dev up0").await;
+        ip("link set up0 up").await;
+        ip("route add default via 192.0.2.1").await;
+        let route = |dst: &str, metric| {
+            NetworkOp::Route(Route {
+                place: Place::Host,
+                dst: dst.parse().unwrap(),
+                via: Some("192.0.2.9".parse().unwrap()),
+                dev: None,
+                src: None,
+                table: 0,
+                metric,
+                onlink: false,
+            })
+        };
+        let before = ip("route").await;
+        let taken = [route("0.0.0.0/0", 0)];
+        let refused = network.ensure(&node_scope(), &taken).await.unwrap_err();
+        assert_eq!(refused.error.kind, ActErrorKind::Occupied);
+        assert!(network.undo(&node_scope(), &taken).await.is_empty());
+        assert_eq!(ip("route").await, before);
+        let rule = NetworkOp::Rule(davit_plugins::plan::PolicyRule {
+            place: Place::Host,
+            family: 4,
+            priority: 4242,
+            src: Some("198.51.100.0/24".parse().unwrap()),
+            dst: None,
+            fwmark: 0,
+            iif: None,
+            table: 254,
+        });
+        let rules = ip("rule").await;
+        let own = [route("0.0.0.0/0", 50), route("198.51.100.0/24", 0), rule];
+        for undo in [true, false] {
+            network.ensure(&node_scope(), &own).await.unwrap();
+            network.ensure(&node_scope(), &own).await.unwrap();
+            assert_eq!(network.read_back(&node_scope(), &own).await.unwrap(), []);
+            if undo {
+                assert!(network.undo(&node_scope(), &own).await.is_empty());
+            } else {
+                // As when every list is lost.
+                assert_eq!(network.sweep().await.unwrap().len(), 3);
+            }
+            assert_eq!(ip("route").await, before);
+            assert_eq!(ip("rule").await, rules);
+        }
+        assert!(network.undo(&node_scope(), &own).await.is_empty());
+    });
+}
+
+#[test]
+fn what_was_cut_short_is_ours_to_finish_or_remove() {
+    on_a_machine("half", |_machine| async move {
+        let network = Network::default();
+        // As a davit that died before it had set the alias left it.
+        let half = format!("link add br0 group {GROUP} type bridge");
+        ip(&half).await;
+        network.ensure(&node_scope(), &node_plan()).await.unwrap();
+        assert!(network.undo(&node_scope(), &node_plan()).await.is_empty());
+        ip(&half).await;
+        assert!(network.undo(&node_scope(), &node_plan()).await.is_empty());
+        assert!(network.links("br0").await.unwrap().is_empty());
+        ip(&half).await;
+        assert_eq!(network.sweep().await.unwrap(), ["link br0"]);
+        // A step that the kernel refuses half way leaves nothing that cannot be undone.
+        let mut plan = node_plan();
+        let mut bad = link(Place::Host, "d0");
+        bad.master = Some("nowhere".into());
+        plan.push(NetworkOp::Dummy { link: bad });
+        let refused = network.ensure(&node_scope(), &plan).await.unwrap_err();
+        assert_eq!(refused.index, 3);
+        assert!(network.undo(&node_scope(), &plan).await.is_empty());
+        let left = network.links("*").await.unwrap();
+        assert_eq!(left.len(), 1, "{left:?}");
+        // What was only borrowed is given back, not deleted.
+        ip("link add nic0 type dummy").await;
+        ip("link set nic0 alias davit:other:net/gone/eth1").await;
+        network.collect(&|_| false).await.unwrap();
+        assert_eq!(network.links("nic0").await.unwrap().len(), 1);
+        assert!(!ip("link show nic0").await.contains("alias"));
+    });
+}
+
+#[test]
+fn neighbours_are_looked_for_and_pairs_may_be_turned_round() {
+    on_a_machine("neighbours", |machine| async move {
+        let network = Network::default();
+        let pod = pod_scope(&machine);
+        let dev = |place, name: &str| Dev {
+            place,
+            name: name.into(),
+        };
+        let mac = MacAddr([2, 0, 0, 0, 0, 9]);
+        network.ensure(&node_scope(), &node_plan()).await.unwrap();
+        let mut outer = link(Place::Host, "out0");
+        outer.master = Some("br0".into());
+        let plan = [
+            NetworkOp::Veth {
+                link: outer,
+                peer: link(Place::Pod, "eth0"),
+            },
+            NetworkOp::Neighbor {
+                dev: dev(Place::Pod, "eth0"),
+                ip: "10.9.0.9".parse().unwrap(),
+                mac,
+            },
+            NetworkOp::Fdb {
+                dev: dev(Place::Host, "out0"),
+                mac,
+                dst: None,
+            },
+        ];
+        network.ensure(&pod, &plan).await.unwrap();
+        assert_eq!(network.read_back(&pod, &plan).await.unwrap(), []);
+        assert!(network.mac(&pod, "eth0").await.unwrap().is_some());
+        assert!(network.undo(&pod, &plan[1..]).await.is_empty());
+        let drift = network.read_back(&pod, &plan).await.unwrap();
+        let lost: Vec<usize> = drift.iter().map(|drift| drift.index).collect();
+        assert_eq!(lost, [1, 2]);
+        // A pair that loses one end is made again.
+        ip("link del out0").await;
+        assert_eq!(network.read_back(&pod, &plan[..1]).await.unwrap().len(), 1);
+        network.ensure(&pod, &plan).await.unwrap();
+        assert_eq!(network.read_back(&pod, &plan).await.unwrap(), []);
+        assert!(network.undo(&pod, &plan).await.is_empty());
+    });
+}
+
+#[test]
+fn links_that_vanish_are_told() {
+    on_a_machine("vanish", |_machine| async move {
+        let network = Network::default();
+        let mut watch = LinkWatch::open().unwrap();
+        network.ensure(&node_scope(), &node_plan()).await.unwrap();
+        ip("link add other0 type dummy").await;
+        ip("link del other0").await;
+        ip("link del br0").await;
+        let marks = vec![node_scope().mark()];
+        assert_eq!(watch.next().await.unwrap(), Gone::Marks(marks));
     });
 }

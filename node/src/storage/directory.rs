@@ -55,15 +55,12 @@ pub(super) fn ensure(
     root: &Root,
     path: &str,
     owner: Owner,
-    data: bool,
 ) -> Result<(), ActError> {
     let spot = spot(root, path, true)?;
     if sidecar::check(cx, &spot.full)? == Claim::Ours && spot.full.is_dir() {
         return Ok(());
     }
-    if data {
-        sidecar::write(cx, &spot.full)?;
-    }
+    sidecar::write(cx, &spot.full)?;
     let make = || -> io::Result<()> {
         rustix::fs::mkdirat(&spot.parent, &spot.name, Mode::from_raw_mode(0o700))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -90,22 +87,26 @@ pub(super) fn undo(cx: &ScopeContext, root: &Root, path: &str, data: bool) -> Re
     if data && !cx.scope.is_durable() {
         return Ok(());
     }
-    if data {
-        // Refuses what this scope did not sign for.
-        sidecar::check(cx, &spot.full)?;
+    match sidecar::check(cx, &spot.full) {
+        Ok(_) => {}
+        // What this scope did not sign for is not its data to destroy, and an empty directory of somebody else stays.
+        Err(error) if data => return Err(error),
+        Err(_) => return Ok(()),
     }
     let remove = || -> io::Result<()> {
         if data {
-            beneath::remove_tree(&spot.full)?;
-        } else if let Err(error) =
-            rustix::fs::unlinkat(&spot.parent, &spot.name, AtFlags::REMOVEDIR)
-            && error != rustix::io::Errno::NOTEMPTY
-        {
-            return Err(error.into());
+            beneath::remove_tree(&spot.full)
+        } else {
+            Ok(rustix::fs::unlinkat(
+                &spot.parent,
+                &spot.name,
+                AtFlags::REMOVEDIR,
+            )?)
         }
-        Ok(())
     };
     match remove() {
+        // It stays with what others put there, and stays signed for.
+        Err(error) if !data && error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(failed("remove", &spot.full, &error))
         }

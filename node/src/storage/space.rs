@@ -1,7 +1,8 @@
 //! How much room there is, and which block devices.
 
+use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use davit_plugins::capabilities::{ActError, DeviceInfo, SpaceInfo};
@@ -37,6 +38,39 @@ pub(super) fn of(root: &Root) -> Result<SpaceInfo, ActError> {
         project_quota: false,
         fs_type,
     })
+}
+
+/// Bytes of the blocks beneath the root, without what is at `but` beneath it. Links are not followed, other file systems
+/// not entered, and what vanishes meanwhile takes nothing.
+pub(super) fn used(root: &Root, but: &[PathBuf]) -> Result<u64, ActError> {
+    let device = match fs::metadata(&root.path) {
+        Ok(metadata) => metadata.dev(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(failed("look at", &root.path, &error)),
+    };
+    let but: Vec<PathBuf> = but.iter().map(|path| root.path.join(path)).collect();
+    // A file with several names is counted once.
+    let mut seen = HashSet::new();
+    let mut total: u64 = 0;
+    let mut folders = vec![root.path.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            if metadata.dev() != device || but.contains(&path) {
+                continue;
+            }
+            if metadata.nlink() < 2 || metadata.is_dir() || seen.insert(metadata.ino()) {
+                total = total.saturating_add(metadata.blocks().saturating_mul(512));
+            }
+            if metadata.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    Ok(total)
 }
 
 pub(super) fn devices(glob: &str) -> Result<Vec<DeviceInfo>, ActError> {

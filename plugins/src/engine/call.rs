@@ -91,11 +91,13 @@ impl Calls for Loaded {
     }
 }
 
-/// Takes the state out of a store whose call returned, and raises the driver's events.
+/// Takes the state out of a store whose call returned, and raises the driver's events, unless the call was
+/// only to see what it would do.
 fn finish(store: Store<CallState>) -> CallState {
     let mut state = store.into_data();
-    for event in state.log.events.drain(..) {
-        state.eyes.event(event);
+    let events = std::mem::take(&mut state.log.events);
+    if !state.facts.dry_run {
+        events.into_iter().for_each(|event| state.eyes.event(event));
     }
     state
 }

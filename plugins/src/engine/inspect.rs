@@ -104,9 +104,15 @@ pub enum LoadError {
     /// A value in the grants cannot be used.
     #[error(transparent)]
     Grant(#[from] crate::grants::InvalidGrant),
+    /// The object is no `Plugin`, although the API server took it.
+    #[error("the spec cannot be read: {0}")]
+    Spec(String),
     /// The plugin refuses its configuration.
     #[error("spec.config is refused: {0}")]
     Config(String),
+    /// The driver itself says that it cannot serve here, or cannot say anything. It is asked again later.
+    #[error("the driver says that it cannot serve: {0}")]
+    Probe(String),
     /// Another plugin serves a driver of this name.
     #[error("driver {driver} is already served by Plugin {plugin}: delete one of them")]
     Taken {
@@ -136,7 +142,9 @@ impl LoadError {
             Self::Compile(_) => "CompileFailed",
             Self::Describe(_) | Self::Manifest(_) => "DescribeFailed",
             Self::Grant(_) => "InvalidGrants",
+            Self::Spec(_) => "InvalidSpec",
             Self::Config(_) => "InvalidConfig",
+            Self::Probe(_) => "ProbeFailed",
             Self::Taken { .. } => "DriverTaken",
         }
     }
@@ -267,13 +275,15 @@ impl Inspected {
         }
         Ok(())
     }
+}
 
-    /// That every import is known and granted.
-    pub(super) fn check_imports(&self, granted: &BTreeSet<Interface>) -> Result<(), LoadError> {
-        self.imports
-            .iter()
-            .try_for_each(|import| check_import(import, granted))
-    }
+/// That every import is known and granted.
+pub(super) fn check_imports(
+    imports: &[String],
+    granted: &BTreeSet<Interface>,
+) -> Result<(), LoadError> {
+    let mut imports = imports.iter();
+    imports.try_for_each(|import| check_import(import, granted))
 }
 
 fn check_import(import: &str, granted: &BTreeSet<Interface>) -> Result<(), LoadError> {

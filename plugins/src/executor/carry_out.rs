@@ -2,10 +2,8 @@
 
 use super::Host;
 use super::hands::StepFailure;
-use crate::capabilities::ScopeContext;
 use crate::error::{CallError, Code};
 use crate::executor::Phase;
-use crate::plan::StorageOp;
 use crate::scope::{CommitError, Record, ScopePlan, Session, Txn};
 use std::sync::Arc;
 
@@ -18,22 +16,12 @@ pub(super) struct Prepared {
     pub(super) session: Session,
 }
 
-pub(super) fn context(record: &Record) -> ScopeContext {
-    ScopeContext {
-        scope: record.scope.clone(),
-        driver: record.driver.clone(),
-        netns: record.netns.clone(),
-    }
-}
-
 impl Host {
     /// Journals the plans and makes them so: all of them, or none.
     ///
     /// `aborted` means that the driver read values which changed meanwhile: plan again.
-    pub(super) async fn carry_out(&self, prepared: Vec<Prepared>) -> Result<(), CallError> {
-        for item in &prepared {
-            refuse_to_lose_data(item)?;
-        }
+    pub(super) async fn carry_out(&self, mut prepared: Vec<Prepared>) -> Result<(), CallError> {
+        self.check(&mut prepared).await?;
         let mut txn = Txn::default();
         for item in &prepared {
             item.session.add_to(&mut txn);
@@ -72,7 +60,7 @@ impl Host {
 
     /// Brings one plan in force and looks whether it is.
     async fn make(&self, record: &Record, before: Option<&Record>) -> Result<(), CallError> {
-        let cx = context(record);
+        let cx = record.context();
         if let Some(before) = before {
             let obsolete = before.plan.obsolete(&record.plan, record);
             let obsolete = self.unshared(&obsolete, record);
@@ -147,7 +135,7 @@ impl Host {
 
     /// Undoes everything that a record may have in force, but for what other scopes share.
     pub(super) async fn undo_all(&self, record: &Record) -> Vec<StepFailure> {
-        let cx = context(record);
+        let cx = record.context();
         let mut failures = self
             .hands
             .undo(&cx, &self.unshared(&record.plan, record))
@@ -160,26 +148,26 @@ impl Host {
     }
 
     async fn restore(&self, record: &Record, before: &Record) -> Vec<StepFailure> {
-        let cx = context(record);
+        let cx = record.context();
         let added = record.plan.obsolete(&before.plan, record);
         let mut failures = self.hands.undo(&cx, &self.unshared(&added, record)).await;
         failures.extend(
             self.hands
-                .ensure(&context(before), &before.plan)
+                .ensure(&before.context(), &before.plan)
                 .await
                 .err(),
         );
         failures
     }
 
-    fn unshared(&self, plan: &ScopePlan, record: &Record) -> ScopePlan {
+    pub(super) fn unshared(&self, plan: &ScopePlan, record: &Record) -> ScopePlan {
         plan.without(|claims| self.store.shared(&record.scope, claims), record)
     }
 
     /// Looks whether a recorded plan is in force, and makes it so where it is not. Returns what was
     /// mended.
     pub(super) async fn confirm(&self, record: &Record) -> Result<Vec<String>, CallError> {
-        let cx = context(record);
+        let cx = record.context();
         let drift = self.hands.read_back(&cx, &record.plan).await?;
         if drift.is_empty() {
             return Ok(drift);
@@ -257,34 +245,11 @@ fn pending(item: &Prepared) -> Record {
     record
 }
 
-/// A new plan of a volume must keep the steps that hold its data.
-fn refuse_to_lose_data(item: &Prepared) -> Result<(), CallError> {
-    let Some(before) = &item.before else {
-        return Ok(());
-    };
-    let ScopePlan::Storage(lost) = before.plan.obsolete(&item.record.plan, &item.record) else {
-        return Ok(());
-    };
-    let holds_data = |op: &&StorageOp| match op {
-        StorageOp::Directory { data, .. } => *data,
-        StorageOp::Image { .. } | StorageOp::ImageCopy { .. } | StorageOp::TreeCopy { .. } => true,
-        _ => false,
-    };
-    match lost.ops.iter().find(holds_data) {
-        None => Ok(()),
-        Some(op) => {
-            let step = op.made().unwrap_or_default();
-            let scope = &item.record.scope;
-            let message = format!("{scope}: the driver's new plan would lose the data of {step:?}");
-            Err(CallError::new(Code::FailedPrecondition, message))
-        }
-    }
-}
-
 impl From<CommitError> for CallError {
     fn from(error: CommitError) -> Self {
         let code = match &error {
             CommitError::Claimed { .. } => Code::AlreadyExists,
+            CommitError::Twice { .. } => Code::InvalidArgument,
             CommitError::Stale { .. } => Code::Aborted,
             CommitError::Io(_) => Code::Unavailable,
         };

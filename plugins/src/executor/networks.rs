@@ -1,6 +1,6 @@
 //! Networks on the node and pods on networks.
 
-use super::carry_out::{Prepared, context};
+use super::carry_out::Prepared;
 use super::{AttachPod, Attached, Host, NetworkAttachment, NodeUp, Phase, digest};
 use crate::capabilities::ObjectRef;
 use crate::error::{CallError, Code};
@@ -26,8 +26,9 @@ struct AttachAnswer {
 }
 
 impl Host {
-    /// Brings a network up on this node, or adapts it to changed peers or slices. Repeated with the
-    /// same request it looks whether the network is still in force, and mends it.
+    /// Brings a network up on this node, or adapts it to changed peers or slices, and to another version, other grants or
+    /// another configuration of its driver. Repeated with the same request it looks whether the network is still in
+    /// force, and mends it.
     ///
     /// # Errors
     /// The driver's or the kernel's refusal; the former state stays in force.
@@ -41,7 +42,9 @@ impl Host {
         let scope = ScopeId::node(&network.name);
         let wanted = digest(&network.driver, &(network, node, peers));
         let before = self.settle(&scope).await?;
-        if let Some(record) = before.as_ref().filter(|record| record.request == wanted) {
+        let same =
+            |record: &&Arc<Record>| record.request == wanted && self.is_of_this_driver(record);
+        if let Some(record) = before.as_ref().filter(same) {
             self.confirm(record).await?;
             return answer(record);
         }
@@ -66,6 +69,7 @@ impl Host {
                 plan,
                 answer,
                 session,
+                revision,
             } = driver.node_up(input, network, node, peers).await?;
             let record = Record {
                 scope: scope.clone(),
@@ -73,6 +77,7 @@ impl Host {
                 phase: Phase::Pending,
                 error: None,
                 request: wanted.clone(),
+                revision: revision.to_string(),
                 plan: ScopePlan::Network(plan),
                 previous: None,
                 leases: session.leases().to_vec(),
@@ -165,6 +170,7 @@ impl Host {
             plan,
             answer,
             session,
+            revision,
         } = driver.attach(input, attachment, node).await?;
         let answer = AttachAnswer {
             network: network.name.clone(),
@@ -178,6 +184,7 @@ impl Host {
             phase: Phase::Pending,
             error: None,
             request: wanted,
+            revision: revision.to_string(),
             plan: ScopePlan::Network(plan),
             previous: None,
             leases: session.leases().to_vec(),
@@ -205,6 +212,13 @@ impl Host {
         Ok(driver.attach(input, attachment, node).await?.plan)
     }
 
+    /// Whether what is recorded is what the driver that serves now, with its grants of now, was asked for. One that is not
+    /// loaded cannot be asked, and what it said before counts.
+    fn is_of_this_driver(&self, record: &Record) -> bool {
+        let now = self.registry.revision(&record.driver);
+        now.is_none_or(|now| now == record.revision)
+    }
+
     /// What is in force for an attachment.
     async fn attached(&self, attachment: &Attachment) -> Result<Attached, CallError> {
         let scope = ScopeId::net(&attachment.pod.uid, &attachment.ifname);
@@ -225,7 +239,7 @@ impl Host {
         let mac = self
             .hands
             .network
-            .mac(&context(&record), &said.ifname)
+            .mac(&record.context(), &said.ifname)
             .await?;
         Ok(Attached {
             addresses: plan.ops.iter().filter_map(address).collect(),

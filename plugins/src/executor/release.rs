@@ -3,9 +3,9 @@
 use super::{Host, Phase};
 use crate::error::{CallError, Code};
 use crate::network;
-use crate::plan::ScopeId;
+use crate::plan::{NetworkOp, ScopeId, StoragePlan};
 use crate::registry::{CallInput, Registry};
-use crate::scope::{Pools, Record, Store, Txn};
+use crate::scope::{Pools, Record, ScopePlan, Store, Txn};
 use crate::storage;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -27,6 +27,17 @@ impl Host {
             first_error = first_error.and(outcome);
         }
         first_error
+    }
+
+    /// Whether devices of the host were moved into a pod.
+    #[must_use]
+    pub fn holds_devices(&self, pod_uid: &str) -> bool {
+        let records = self.store.list(&format!("net/{pod_uid}/"));
+        let device = |op: &NetworkOp| matches!(op, NetworkOp::HostDevice { .. });
+        records.iter().any(|record| match &record.plan {
+            ScopePlan::Network(plan) => plan.ops.iter().any(device),
+            ScopePlan::Storage(_) => false,
+        })
     }
 
     /// Releases every `net/` and `publish/` scope whose pod is not in `pods`; returns the pods'
@@ -67,12 +78,35 @@ impl Host {
         let mut failures = Vec::new();
         for kind in ["publish/", "stage/", "net/", "node/"] {
             for record in self.store.list(kind) {
+                let _lock = self.locks.of(&record.scope).await;
                 if let Err(error) = self.release_scope(&record.scope).await {
                     failures.push((record.scope.clone(), error.message));
                 }
             }
         }
+        for record in self.store.list("volume/") {
+            let _lock = self.locks.of(&record.scope).await;
+            failures.extend(self.lay_down(&record).await);
+        }
         failures
+    }
+
+    /// Takes back what a volume is on the host besides its data, such as mounts. The record stays, and the next start
+    /// brings it in force again.
+    async fn lay_down(&self, record: &Record) -> Option<(ScopeId, String)> {
+        let ScopePlan::Storage(plan) = &record.plan else {
+            return None;
+        };
+        let passing = plan.ops.iter().filter(|op| !op.holds_data()).cloned();
+        let passing = ScopePlan::Storage(StoragePlan {
+            ops: passing.collect(),
+        });
+        let failures = self.hands.undo(&record.context(), &passing).await;
+        let first = failures.into_iter().next()?;
+        Some((
+            record.scope.clone(),
+            format!("{}: {}", first.step, first.error),
+        ))
     }
 
     /// Undoes everything of a scope and drops its record. Unknown scopes count as released. The

@@ -122,12 +122,14 @@ impl Host {
             plan,
             answer: expanded,
             session,
+            revision,
         } = serving.expand(input, &now, sizes, &used_as).await?;
         made.capacity_bytes = expanded.capacity_bytes;
         let planned = Planned {
             plan,
             answer: made,
             session,
+            revision,
         };
         let wanted = before.request.clone();
         self.carry_out_storage(driver, scope, wanted, planned, Some(before))
@@ -277,6 +279,7 @@ impl Host {
             plan,
             answer,
             session,
+            revision,
         } = planned;
         let record = Record {
             scope,
@@ -284,6 +287,7 @@ impl Host {
             phase: Phase::Pending,
             error: None,
             request: wanted,
+            revision: revision.to_string(),
             plan: ScopePlan::Storage(plan),
             previous: None,
             leases: Session::leases(&session).to_vec(),
@@ -307,18 +311,16 @@ impl Host {
             )));
         };
         for op in &plan.ops {
-            let (source, sub_path, read_only, block) = match op {
+            let (sub_path, read_only, block) = match op {
                 StorageOp::Expose {
-                    source,
                     sub_path,
                     read_only,
-                } => (source, sub_path.clone(), *read_only, false),
-                StorageOp::ExposeBlock { source, read_only } => {
-                    (source, String::new(), *read_only, true)
-                }
+                    ..
+                } => (sub_path.clone(), *read_only, false),
+                StorageOp::ExposeBlock { read_only, .. } => (String::new(), *read_only, true),
                 _ => continue,
             };
-            let path = self.hands.storage.locate(source).await?;
+            let path = self.hands.storage.exposed(&record.context(), op).await?;
             return Ok(Exposed {
                 path,
                 sub_path,

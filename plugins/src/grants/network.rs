@@ -1,5 +1,6 @@
-//! Values of network steps against the grants. `lo` and names the kernel would refuse are never
-//! allowed; an address of the network's own ranges must be leased to the attachment.
+//! Values of network steps against the grants. Where a step lands decides which grant counts. `lo`
+//! and names the kernel would refuse are never allowed; an address of the network's own ranges must
+//! be leased to the attachment.
 
 use super::{Denied, Glob, GrantSet, PodRoutes, Refused, covers, covers_ip};
 use crate::plan::{Dev, Forward, Link, NetworkOp, Place, PolicyRule, Protocol, Route};
@@ -9,6 +10,8 @@ use std::net::IpAddr;
 
 /// What a check must know about the call besides the step.
 pub(crate) struct NetworkView<'a> {
+    /// Whether the scope is a pod's. A network's own scope has the host's namespace only.
+    pub(crate) has_pod: bool,
     /// The network's ranges and this node's slices of them.
     pub(crate) ranges: &'a [IpNet],
     /// Addresses leased to the attachment.
@@ -28,6 +31,13 @@ impl GrantSet {
         op: &NetworkOp,
         view: &NetworkView<'_>,
     ) -> Result<(), Refused> {
+        if !view.has_pod && op.places().contains(&Place::Pod) {
+            return Err(Refused::Invalid(
+                "the step is placed in a pod, and this plan is of a network on the node, which has \
+                 none: place it on the host, or plan it in attach"
+                    .to_owned(),
+            ));
+        }
         for link in op.links() {
             self.link(link)?;
         }
@@ -52,41 +62,69 @@ impl GrantSet {
                 self.kind(LinkKind::Vlan, link)?;
                 self.parent(parent, view)
             }
-            NetworkOp::Vxlan { link, dev, .. } => {
+            NetworkOp::Vxlan { link, dev, vni, .. } => {
+                if *vni >= 1 << 24 {
+                    return Err(Refused::Invalid(format!(
+                        "VXLAN {vni} has more than 24 bits"
+                    )));
+                }
                 self.kind(LinkKind::Vxlan, link)?;
                 dev.as_ref().map_or(Ok(()), |dev| self.parent(dev, view))
             }
             NetworkOp::HostDevice { link, device } => {
+                if link.place != Place::Pod {
+                    return Err(Refused::Invalid(format!(
+                        "device {device:?} can only be moved into a pod"
+                    )));
+                }
                 self.kind(LinkKind::HostDevice, link)?;
                 self.parent(device, view)
             }
             NetworkOp::Address { dev, cidr, .. } => self.address(dev, *cidr, view),
             NetworkOp::Route(route) => self.route(route, view),
             NetworkOp::Rule(rule) => self.rule(rule),
-            NetworkOp::Neighbor { dev, .. }
-            | NetworkOp::Fdb { dev, .. }
-            | NetworkOp::Shape { dev, .. } => self.device(dev, view),
-            NetworkOp::Sysctl { place, key, .. } => self.sysctl(*place, key),
+            NetworkOp::Neighbor { dev, ip, .. } => {
+                self.device(dev, view)?;
+                self.granted_address(*ip)
+            }
+            NetworkOp::Fdb { dev, dst, .. } => {
+                self.device(dev, view)?;
+                dst.map_or(Ok(()), |dst| self.granted_address(dst))
+            }
+            NetworkOp::Shape { dev, .. } => self.device(dev, view),
+            NetworkOp::Sysctl {
+                place, key, value, ..
+            } => self.sysctl(*place, key, value),
             NetworkOp::Masquerade { src, .. } => match covers(&self.masquerade, src) {
                 true => Ok(()),
                 false => deny(format!("masquerading {src}"), "nft.masquerade", src),
             },
             NetworkOp::Forward(forward) => self.forward(forward, view),
-            NetworkOp::Filter(_) => match self.filter {
-                true => Ok(()),
-                false => deny("a packet filter rule", "nft.filter", true),
-            },
+            NetworkOp::Filter(filter) => {
+                key("filter rule", &filter.key)?;
+                if let Some((from, to)) = filter.ports.iter().find(|(from, to)| from > to) {
+                    return Err(Refused::Invalid(format!(
+                        "ports {from} to {to} are no range"
+                    )));
+                }
+                match self.filter {
+                    true => Ok(()),
+                    false => deny("a packet filter rule", "nft.filter", true),
+                }
+            }
         }
     }
 
     fn link(&self, link: &Link) -> Result<(), Refused> {
         let name = &link.name;
-        let printable = name
+        key("link", &link.key)?;
+        // The kernel makes another name of one with a '%'.
+        let plain = name
             .bytes()
-            .all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
-        if name.is_empty() || name.len() > 15 || !printable || name == "." || name == ".." {
+            .all(|b| b.is_ascii_graphic() && !b"/:%".contains(&b));
+        if name.is_empty() || name.len() > 15 || !plain || name == "." || name == ".." {
             return Err(Refused::Invalid(format!(
-                "{name:?} is no name for a link: 1 to 15 printable characters without '/' and ':'"
+                "{name:?} is no name for a link: 1 to 15 printable characters without '/', ':' and '%'"
             )));
         }
         if name == "lo" {
@@ -164,8 +202,27 @@ impl GrantSet {
         Ok(())
     }
 
+    /// An address of somebody else that traffic is led to.
+    fn granted_address(&self, ip: IpAddr) -> Result<(), Refused> {
+        match covers_ip(&self.addresses, ip) {
+            true => Ok(()),
+            false => deny(format!("neighbour {ip}"), "addresses", ip),
+        }
+    }
+
     fn route(&self, route: &Route, view: &NetworkView<'_>) -> Result<(), Refused> {
         let dst = &route.dst;
+        let other_family = |ip: &&IpAddr| ip.is_ipv4() != dst.addr().is_ipv4();
+        if let Some(ip) = route.via.iter().chain(&route.src).find(other_family) {
+            return Err(Refused::Invalid(format!(
+                "route {dst}: {ip} is of the other family"
+            )));
+        }
+        if route.onlink && (route.via.is_none() || route.dev.is_none()) {
+            return Err(Refused::Invalid(format!(
+                "route {dst}: onlink needs a gateway and a link"
+            )));
+        }
         if let Some(name) = &route.dev {
             self.device(
                 &Dev {
@@ -186,6 +243,13 @@ impl GrantSet {
 
     /// A rule on the host may only steer traffic of granted ranges.
     fn rule(&self, rule: &PolicyRule) -> Result<(), Refused> {
+        let other_family = |net: &&IpNet| net.addr().is_ipv4() != (rule.family == 4);
+        if let Some(net) = rule.src.iter().chain(&rule.dst).find(other_family) {
+            return Err(Refused::Invalid(format!(
+                "routing rule {}: {net} is not of family {}",
+                rule.priority, rule.family
+            )));
+        }
         if rule.place == Place::Pod {
             return Ok(());
         }
@@ -204,7 +268,12 @@ impl GrantSet {
         )
     }
 
-    fn sysctl(&self, place: Place, key: &str) -> Result<(), Refused> {
+    fn sysctl(&self, place: Place, key: &str, value: &str) -> Result<(), Refused> {
+        if value.len() > 256 || value.chars().any(char::is_control) || value.trim() != value {
+            return Err(Refused::Invalid(format!(
+                "{value:?} is no value of a kernel setting"
+            )));
+        }
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
         if !key.bytes().all(plain) || key.split(['.', '/']).any(str::is_empty) {
             return Err(Refused::Invalid(format!(
@@ -245,6 +314,17 @@ impl GrantSet {
             None => deny(what, "hostPorts", "fromPodSpec"),
         }
     }
+}
+
+/// A driver's own name of something; it becomes part of marks in the kernel, which are short.
+fn key(what: &str, key: &str) -> Result<(), Refused> {
+    let plain = |b: u8| b.is_ascii_graphic() && !b"#/".contains(&b);
+    if key.is_empty() || key.len() > 64 || !key.bytes().all(plain) {
+        return Err(Refused::Invalid(format!(
+            "{key:?} is no key of a {what}: 1 to 64 printable characters without '#' and '/'"
+        )));
+    }
+    Ok(())
 }
 
 fn matches(granted: &[Glob], name: &str) -> bool {

@@ -32,6 +32,12 @@ impl GrantSet {
         for source in sources(op) {
             check_source(source, view)?;
         }
+        if op.holds_data() && !view.scope.is_durable() {
+            return Err(Refused::Invalid(format!(
+                "{} ends with its user, and the step would hold data that nothing deletes: make it when the volume is made",
+                view.scope
+            )));
+        }
         match op {
             StorageOp::Directory { owner, .. } if owner.mode > 0o7777 => Err(Refused::Invalid(
                 format!("{:o} is no file mode", owner.mode),
@@ -49,7 +55,10 @@ impl GrantSet {
                 false => deny(format!("making a {fs_type} file system"), "mkfs", fs_type),
             },
             StorageOp::Mount { options, .. } => check_options(options),
-            StorageOp::Tmpfs { options, .. } => self.mount("tmpfs", options),
+            StorageOp::Tmpfs { bytes, options, .. } => {
+                self.mount("tmpfs", options)?;
+                check_tmpfs(*bytes, options)
+            }
             StorageOp::Overlay { .. } => self.mount("overlay", &[]),
             StorageOp::RemoteMount {
                 fs_type,
@@ -58,6 +67,12 @@ impl GrantSet {
                 ..
             } => {
                 self.mount(fs_type, options)?;
+                if !REMOTE.contains(&fs_type.as_str()) {
+                    return Err(Refused::Invalid(format!(
+                        "{fs_type} is no file system of another machine: {}",
+                        REMOTE.join(", ")
+                    )));
+                }
                 self.server(server)
             }
             StorageOp::Expose { sub_path, .. } if sub_path.is_empty() => Ok(()),
@@ -145,6 +160,33 @@ fn check_options(options: &[String]) -> Result<(), Refused> {
     }
     Ok(())
 }
+
+/// A size that is one, and nothing among the options that would give another.
+fn check_tmpfs(bytes: u64, options: &[String]) -> Result<(), Refused> {
+    if bytes == 0 || i64::try_from(bytes).is_err() {
+        return Err(Refused::Invalid(format!(
+            "{bytes} is no size of a file system in memory"
+        )));
+    }
+    let allowed = |option: &&String| {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        match name {
+            "ro" | "rw" => value.is_empty(),
+            "mode" | "uid" | "gid" => !value.is_empty(),
+            "nr_inodes" => value.parse::<u32>().is_ok_and(|count| count > 0),
+            _ => false,
+        }
+    };
+    match options.iter().find(|option| !allowed(option)) {
+        None => Ok(()),
+        Some(option) => Err(Refused::Invalid(format!(
+            "option {option:?} of a file system in memory is not allowed: only mode, uid, gid, nr_inodes, ro and rw"
+        ))),
+    }
+}
+
+/// Types whose source is a server. Others take theirs from options, which no grant of servers bounds.
+const REMOTE: [&str; 6] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p"];
 
 fn sources(op: &StorageOp) -> Vec<&Source> {
     match op {

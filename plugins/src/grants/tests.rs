@@ -1,15 +1,11 @@
-//! Every kind of step against grants that allow it, and against what attackers would try.
+//! Every kind of network step against grants that allow it, and against what attackers would try.
 
 use super::*;
-use crate::plan::{
-    Dev, Filter, Forward, Hook, Link, Location, NetworkOp, Owner, Place, Protocol, Route, ScopeId,
-    Source, StorageOp, Verdict,
-};
+use crate::plan::{Dev, Filter, Forward, Hook, Link, NetworkOp, Place, Protocol, Route, Verdict};
 use davit_api::Grants;
 use serde_json::json;
-use std::path::PathBuf;
 
-fn grants(value: serde_json::Value) -> GrantSet {
+pub(super) fn grants(value: serde_json::Value) -> GrantSet {
     let grants: Grants = serde_json::from_value(value).unwrap();
     GrantSet::compile(&grants).unwrap()
 }
@@ -27,8 +23,13 @@ fn network_grants() -> GrantSet {
 }
 
 fn verdict(grants: &GrantSet, op: &NetworkOp) -> String {
+    verdict_in(grants, op, true)
+}
+
+fn verdict_in(grants: &GrantSet, op: &NetworkOp, has_pod: bool) -> String {
     let ranges = ["10.42.3.0/24".parse().unwrap()];
     let view = NetworkView {
+        has_pod,
         ranges: &ranges,
         leased: &|ip| ip.to_string() == "10.42.3.9",
         reserved: &|ip| ip.to_string() == "10.42.3.1",
@@ -100,6 +101,7 @@ fn sysctl(place: Place, key: &str) -> NetworkOp {
         place,
         key: key.into(),
         value: "1".into(),
+        former: None,
     }
 }
 
@@ -170,6 +172,154 @@ fn links() {
         verdict(&GrantSet::default(), &bridge("dv-0")),
         "links.create: dv-0"
     );
+}
+
+#[test]
+fn where_a_step_lands_decides() {
+    let grants = grants(json!({
+        "links": {"create": ["*"], "parents": ["*"], "kinds": ["bridge", "veth", "dummy", "vlan", "macvlan", "ipvlan", "vxlan", "host-device"]},
+        "addresses": ["0.0.0.0/0"], "routes": {"host": ["0.0.0.0/0"], "pod": ["any"]},
+        "sysctls": {"pod": ["*"], "host": ["*"]}, "nft": {"filter": true, "masquerade": ["0.0.0.0/0"]},
+    }));
+    let pod = |name| link(Place::Pod, name);
+    let dev = || Dev {
+        place: Place::Pod,
+        name: "eth0".into(),
+    };
+    let parent = || "eth1".to_owned();
+    let in_pod = [
+        bridge_in(Place::Pod),
+        NetworkOp::Veth {
+            link: pod("a"),
+            peer: link(Place::Host, "b"),
+        },
+        NetworkOp::Veth {
+            link: link(Place::Host, "b"),
+            peer: pod("a"),
+        },
+        NetworkOp::Dummy { link: pod("a") },
+        NetworkOp::Macvlan {
+            link: pod("a"),
+            parent: parent(),
+            mode: crate::plan::MacvlanMode::Bridge,
+        },
+        NetworkOp::Ipvlan {
+            link: pod("a"),
+            parent: parent(),
+            mode: crate::plan::IpvlanMode::L2,
+        },
+        NetworkOp::Vlan {
+            link: pod("a"),
+            parent: parent(),
+            id: 7,
+        },
+        NetworkOp::Vxlan {
+            link: pod("a"),
+            vni: 7,
+            port: 4789,
+            local: None,
+            dev: None,
+            learning: false,
+        },
+        NetworkOp::HostDevice {
+            link: pod("a"),
+            device: parent(),
+        },
+        address(Place::Pod, "eth0", "192.0.2.1/24"),
+        route(Place::Pod, "0.0.0.0/0"),
+        NetworkOp::Rule(rule(Place::Pod)),
+        NetworkOp::Neighbor {
+            dev: dev(),
+            ip: "192.0.2.1".parse().unwrap(),
+            mac: crate::plan::MacAddr([2; 6]),
+        },
+        NetworkOp::Fdb {
+            dev: dev(),
+            mac: crate::plan::MacAddr([2; 6]),
+            dst: None,
+        },
+        NetworkOp::Shape {
+            dev: dev(),
+            rate: crate::plan::Rate {
+                ingress_bps: 0,
+                egress_bps: 0,
+                burst_bytes: 0,
+            },
+        },
+        sysctl(Place::Pod, "net.ipv4.ip_forward"),
+    ];
+    for op in in_pod {
+        assert_eq!(verdict_in(&grants, &op, true), "allowed", "{op:?}");
+        assert_eq!(verdict_in(&grants, &op, false), "forbidden", "{op:?}");
+    }
+    let on_host = [
+        bridge_in(Place::Host),
+        route(Place::Host, "0.0.0.0/0"),
+        sysctl(Place::Host, "net.x"),
+        NetworkOp::Rule(rule(Place::Host)),
+    ];
+    for op in on_host {
+        assert_eq!(verdict_in(&grants, &op, false), "allowed", "{op:?}");
+    }
+    let back = NetworkOp::HostDevice {
+        link: link(Place::Host, "a"),
+        device: parent(),
+    };
+    assert_eq!(verdict_in(&grants, &back, true), "forbidden");
+}
+
+fn bridge_in(place: Place) -> NetworkOp {
+    NetworkOp::Bridge {
+        link: link(place, "br"),
+        vlan_filtering: false,
+    }
+}
+
+fn rule(place: Place) -> crate::plan::PolicyRule {
+    crate::plan::PolicyRule {
+        place,
+        family: 4,
+        priority: 7,
+        src: Some("10.0.0.0/8".parse().unwrap()),
+        dst: None,
+        fwmark: 0,
+        iif: None,
+        table: 254,
+    }
+}
+
+#[test]
+fn neighbours_lie_in_granted_addresses() {
+    let grants = network_grants();
+    let dev = || Dev {
+        place: Place::Host,
+        name: "dv-own".into(),
+    };
+    let mac = crate::plan::MacAddr([2, 0, 0, 0, 0, 1]);
+    for (ip, expected) in [
+        ("10.42.9.9", "allowed"),
+        ("192.0.2.1", "addresses: 192.0.2.1"),
+    ] {
+        let ip: std::net::IpAddr = ip.parse().unwrap();
+        let neighbor = NetworkOp::Neighbor {
+            dev: dev(),
+            ip,
+            mac,
+        };
+        assert_eq!(verdict(&grants, &neighbor), expected);
+        let fdb = NetworkOp::Fdb {
+            dev: dev(),
+            mac,
+            dst: Some(ip),
+        };
+        assert_eq!(verdict(&grants, &fdb), expected);
+    }
+    let port = NetworkOp::Fdb {
+        dev: dev(),
+        mac,
+        dst: None,
+    };
+    assert_eq!(verdict(&grants, &port), "allowed");
 }
 
 #[test]
@@ -252,153 +402,6 @@ fn settings_ports_and_filters() {
         (filter, "nft.filter: true"),
     ] {
         assert_eq!(verdict(&grants, &op), expected, "{op:?}");
-    }
-}
-
-fn storage_grants() -> GrantSet {
-    grants(json!({
-        "hostPaths": [
-            {"name": "pool", "path": "/var/lib/davit/volumes", "access": "rw", "maxBytes": "10Gi"},
-            {"name": "media", "path": "/srv/media"},
-        ],
-        "mounts": {"fsTypes": ["nfs4"], "remote": ["10.0.0.0/8", "*.nas.example.com"]},
-        "mkfs": ["ext4"],
-    }))
-}
-
-fn judge(op: &StorageOp) -> String {
-    let (scope, content) = (ScopeId::volume("pvc-1"), ScopeId::volume("pvc-0"));
-    let view = StorageView {
-        scope: &scope,
-        content: Some(&content),
-    };
-    match storage_grants().check_storage(op, &view) {
-        Ok(()) => "allowed".to_owned(),
-        Err(Refused::Denied(denied)) => format!("{}: {}", denied.grant, denied.value),
-        Err(Refused::Invalid(_)) => "forbidden".to_owned(),
-    }
-}
-
-fn directory(root: &str, path: &str) -> StorageOp {
-    StorageOp::Directory {
-        key: "data".into(),
-        root: Root {
-            name: root.into(),
-            path: PathBuf::from("/x"),
-        },
-        path: path.into(),
-        owner: Owner {
-            uid: 0,
-            gid: 0,
-            mode: 0o755,
-        },
-        data: true,
-    }
-}
-
-fn remote(fs_type: &str, server: &str, options: &[&str]) -> StorageOp {
-    StorageOp::RemoteMount {
-        key: "m".into(),
-        fs_type: fs_type.into(),
-        server: server.into(),
-        path: "/export".into(),
-        options: options.iter().map(|o| (*o).to_owned()).collect(),
-    }
-}
-
-fn expose(scope: ScopeId, sub_path: &str) -> StorageOp {
-    let source = Source {
-        scope,
-        key: "data".into(),
-        location: Location::Made,
-    };
-    StorageOp::Expose {
-        source,
-        sub_path: sub_path.into(),
-        read_only: false,
-    }
-}
-
-#[test]
-fn paths_stay_beneath_their_root() {
-    for (op, expected) in [
-        (directory("pool", "pvc-1"), "allowed"),
-        (directory("pool", "a/b"), "allowed"),
-        (directory("pool", ""), "forbidden"),
-        (directory("pool", "."), "forbidden"),
-        (directory("pool", ".."), "forbidden"),
-        (directory("pool", "a/../../etc"), "forbidden"),
-        (directory("pool", "/etc"), "forbidden"),
-        (directory("pool", ".davit.json"), "forbidden"),
-        (directory("pool", "a\0b"), "forbidden"),
-        (directory("media", "x"), "hostPaths: access: rw for media"),
-        (directory("/etc", "x"), "hostPaths: name: /etc"),
-    ] {
-        assert_eq!(judge(&op), expected, "{op:?}");
-    }
-}
-
-#[test]
-fn mounts_and_devices() {
-    let mkfs = |fs_type: &str| StorageOp::Filesystem {
-        key: "fs".into(),
-        device: Source {
-            scope: ScopeId::volume("pvc-1"),
-            key: "dev".into(),
-            location: Location::Made,
-        },
-        fs_type: fs_type.into(),
-        label: String::new(),
-        mkfs_options: vec![],
-    };
-    for (op, expected) in [
-        (remote("nfs4", "10.1.2.3", &["soft"]), "allowed"),
-        (remote("nfs4", "a.nas.example.com", &[]), "allowed"),
-        (remote("nfs4", "192.0.2.1", &[]), "mounts.remote: 192.0.2.1"),
-        (
-            remote("nfs4", "nas.example.com", &[]),
-            "mounts.remote: nas.example.com",
-        ),
-        (remote("cifs", "10.1.2.3", &[]), "mounts.fsTypes: cifs"),
-        (remote("nfs4", "10.1.2.3", &["suid"]), "forbidden"),
-        (remote("nfs4", "10.1.2.3", &["ro,dev"]), "forbidden"),
-        (mkfs("ext4"), "allowed"),
-        (mkfs("btrfs"), "mkfs: btrfs"),
-        (
-            StorageOp::Tmpfs {
-                key: "t".into(),
-                bytes: 1,
-                options: vec![],
-            },
-            "mounts.fsTypes: tmpfs",
-        ),
-        (
-            StorageOp::Device {
-                key: "d".into(),
-                path_glob: "/dev/sda".into(),
-            },
-            "devices: /dev/sda",
-        ),
-    ] {
-        assert_eq!(judge(&op), expected, "{op:?}");
-    }
-}
-
-#[test]
-fn a_volume_sees_no_other_volume() {
-    for (scope, sub_path, expected) in [
-        (ScopeId::volume("pvc-1"), "", "allowed"),
-        (ScopeId::stage("pvc-1"), "a/b", "allowed"),
-        (ScopeId::volume("pvc-0"), "", "allowed"),
-        (ScopeId::volume("pvc-2"), "", "forbidden"),
-        (ScopeId::publish("pvc-2", "uid"), "", "forbidden"),
-        (ScopeId::volume("pvc-1"), "../x", "forbidden"),
-    ] {
-        assert_eq!(
-            judge(&expose(scope.clone(), sub_path)),
-            expected,
-            "{scope} {sub_path}"
-        );
     }
 }
 

@@ -6,9 +6,8 @@ use crate::engine::bindings::davit::network::inspect as network;
 use crate::engine::bindings::davit::plugin::types::Error;
 use crate::engine::bindings::davit::storage::{inspect as storage, types};
 use crate::error::{CallError, Code};
+use crate::executor::promised;
 use crate::grants::{Glob, RootGrant};
-use crate::plan::{Location, StorageOp};
-use crate::scope::ScopePlan;
 
 impl network::Host for CallState {
     async fn links(&mut self, name_glob: String) -> Result<Vec<network::LinkInfo>, Error> {
@@ -56,13 +55,20 @@ impl storage::Host for CallState {
             .space(&grant.root)
             .await
             .map_err(CallError::from)?;
+        let taken = match grant.max_bytes {
+            Some(_) => {
+                let used = self.eyes.used_bytes(&grant.root, &[]).await;
+                self.promised(grant).max(used.map_err(CallError::from)?)
+            }
+            None => 0,
+        };
         let SpaceInfo {
             total_bytes,
             available_bytes,
             fs_type,
             reflink,
             project_quota,
-        } = bounded(space, grant, self.promised(grant));
+        } = bounded(space, grant, taken);
         Ok(storage::SpaceInfo {
             total_bytes,
             available_bytes,
@@ -88,29 +94,21 @@ impl storage::Host for CallState {
 }
 
 impl CallState {
-    /// Bytes that volumes of this driver beneath a root were promised.
+    /// Bytes that other scopes were promised beneath a root.
     fn promised(&self, grant: &RootGrant) -> u64 {
-        let volumes = self.session.store().list("volume/");
-        let here = volumes.iter().filter(|record| {
-            *record.driver == *self.facts.driver
-                && record.scope != *self.session.scope()
-                && matches!(&record.plan, ScopePlan::Storage(plan)
-                    if plan.ops.iter().any(|op| lies_beneath(op, grant)))
-        });
-        here.filter_map(|record| record.answer["capacity_bytes"].as_u64())
-            .sum()
+        let records = self.session.store().list("").into_iter();
+        let others = records.filter(|record| record.scope != *self.session.scope());
+        others
+            .map(|record| promised(&record, &grant.root))
+            .fold(0, u64::saturating_add)
     }
 }
 
-fn lies_beneath(op: &StorageOp, grant: &RootGrant) -> bool {
-    matches!(op.location(), Some(Location::Path { root, .. }) if root == grant.root)
-}
-
 /// Space within the grant's `maxBytes`.
-fn bounded(mut space: SpaceInfo, grant: &RootGrant, promised: u64) -> SpaceInfo {
+fn bounded(mut space: SpaceInfo, grant: &RootGrant, taken: u64) -> SpaceInfo {
     if let Some(most) = grant.max_bytes {
         space.total_bytes = space.total_bytes.min(most);
-        space.available_bytes = space.available_bytes.min(most.saturating_sub(promised));
+        space.available_bytes = space.available_bytes.min(most.saturating_sub(taken));
     }
     space
 }

@@ -47,13 +47,10 @@ impl log::Host for CallState {
     }
 
     fn event(&mut self, warning: bool, reason: String, message: String) {
-        let Some(subject) = self.facts.subject.clone() else {
-            return;
-        };
         if self.log.events.len() < MAX_EVENTS {
             self.log.events.push(DriverEvent {
                 driver: self.facts.driver.to_string(),
-                subject,
+                subject: self.facts.subject.clone(),
                 warning,
                 reason: printable(&reason),
                 message: printable(&message),

@@ -155,6 +155,7 @@ impl CallState {
                 || self.node_links().iter().any(|link| link.name == name)
         };
         let view = NetworkView {
+            has_pod: self.session.scope().kind() == "net",
             ranges: &self.network.ranges,
             leased: &|ip| self.session.is_leased(ip),
             reserved: &|ip| self.session.is_reserved(ip),
@@ -395,6 +396,7 @@ impl wit::HostPlan for CallState {
             place: place(at),
             key,
             value,
+            former: None,
         })
     }
 

@@ -5,7 +5,7 @@ use crate::engine::bindings::davit::network::types as wit;
 use crate::error::{CallError, Code};
 use crate::imports::{CallState, NetworkPlanHandle};
 use crate::plan::{NetworkPlan, ScopeId};
-use crate::registry::{CallInput, Planned, Serving};
+use crate::registry::{CallInput, Planned, Serving, kept};
 use crate::scope::Pools;
 use futures::FutureExt as _;
 use ipnet::IpNet;
@@ -101,7 +101,7 @@ impl Driver {
                 }
                 .boxed()
             });
-        call.await.map(drop)
+        kept(call.await?).await
     }
 
     fn state(
@@ -129,6 +129,7 @@ fn planned<R>(mut state: CallState, answer: R) -> Planned<NetworkPlan, R> {
     Planned {
         plan,
         answer,
+        revision: state.facts.revision,
         session: state.session,
     }
 }

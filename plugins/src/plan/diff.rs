@@ -52,6 +52,7 @@ mod tests {
             place: Place::Pod,
             key: key.into(),
             value: value.into(),
+            former: None,
         }
     }
 

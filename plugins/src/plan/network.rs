@@ -146,6 +146,9 @@ pub enum NetworkOp {
         key: String,
         /// Value.
         value: String,
+        /// What it was on the host before any scope set it; found out when the step is recorded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        former: Option<String>,
     },
     /// Traffic from a network leaves the node with the node's address.
     Masquerade {
@@ -375,6 +378,31 @@ impl NetworkOp {
             | Self::Dummy { link }
             | Self::HostDevice { link, .. } => vec![link],
             _ => Vec::new(),
+        }
+    }
+
+    /// Every namespace in which the step leaves something or from which it takes something.
+    #[must_use]
+    pub fn places(&self) -> Vec<Place> {
+        match self {
+            Self::Address { dev, .. }
+            | Self::Neighbor { dev, .. }
+            | Self::Fdb { dev, .. }
+            | Self::Shape { dev, .. } => vec![dev.place],
+            Self::Route(route) => vec![route.place],
+            Self::Rule(rule) => vec![rule.place],
+            Self::Sysctl { place, .. } => vec![*place],
+            Self::Masquerade { .. } | Self::Forward(_) | Self::Filter(_) => vec![Place::Host],
+            Self::HostDevice { link, .. }
+            | Self::Macvlan { link, .. }
+            | Self::Ipvlan { link, .. }
+            | Self::Vlan { link, .. }
+            | Self::Vxlan {
+                link, dev: Some(_), ..
+            } => vec![Place::Host, link.place],
+            Self::Bridge { .. } | Self::Veth { .. } | Self::Vxlan { .. } | Self::Dummy { .. } => {
+                self.links().iter().map(|link| link.place).collect()
+            }
         }
     }
 }

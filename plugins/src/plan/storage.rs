@@ -254,6 +254,16 @@ impl StorageOp {
         }
     }
 
+    /// Whether the step makes what holds data: it is destroyed only together with its volume.
+    #[must_use]
+    pub fn holds_data(&self) -> bool {
+        match self {
+            Self::Directory { data, .. } => *data,
+            Self::Image { .. } | Self::ImageCopy { .. } | Self::TreeCopy { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The path beneath a root that the step makes.
     #[must_use]
     pub fn path(&self) -> Option<(&Root, &str)> {

@@ -5,6 +5,7 @@ use crate::engine::{LoadError, MAX_FILE_BYTES};
 use davit_api::PluginSource;
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// A file that was read, and is the one that was meant.
@@ -12,6 +13,22 @@ pub(super) struct File {
     pub(super) bytes: Cow<'static, [u8]>,
     /// sha256, hexadecimal.
     pub(super) digest: String,
+}
+
+/// How a file looks from outside: two looks that differ saw two files, or one written over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(Option<(u64, u64, u64, i64, i64)>);
+
+impl Stamp {
+    /// `None` inside while it cannot be looked at.
+    pub(super) fn of(file: &str) -> Self {
+        let metadata = std::fs::metadata(file).ok();
+        Self(metadata.map(|metadata| {
+            let (device, number) = (metadata.dev(), metadata.ino());
+            let (second, nano) = (metadata.mtime(), metadata.mtime_nsec());
+            (device, number, metadata.len(), second, nano)
+        }))
+    }
 }
 
 impl File {

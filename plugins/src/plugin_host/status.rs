@@ -29,6 +29,8 @@ pub(super) struct Service {
     pub(super) exports: Vec<String>,
     pub(super) risk: Risk,
     pub(super) degraded: bool,
+    /// What users should know although it serves.
+    pub(super) note: Option<String>,
 }
 
 /// The object's status with this node's part brought up to date.
@@ -80,7 +82,7 @@ fn entry(node: &str, outcome: &Outcome) -> Option<PluginNode> {
             "Degraded",
             "the driver trapped or timed out repeatedly; it is tried again every 30 s".to_owned(),
         ),
-        Outcome::Serving(_) => (true, "Ready", String::new()),
+        Outcome::Serving(service) => (true, "Ready", service.note.clone().unwrap_or_default()),
         Outcome::Failed {
             error,
             service: None,
@@ -112,11 +114,17 @@ fn ready(nodes: &[PluginNode], generation: Option<i64>) -> Condition {
             "NoNodes".to_owned(),
             "no node is selected".to_owned(),
         ),
-        (None, count) => (
-            "True",
-            "Ready".to_owned(),
-            format!("ready on {count} node(s)"),
-        ),
+        (None, count) => {
+            let notes = nodes.iter().filter(|node| !node.message.is_empty());
+            let notes: String = notes
+                .map(|node| format!("; node {}: {}", node.name, node.message))
+                .collect();
+            (
+                "True",
+                "Ready".to_owned(),
+                format!("ready on {count} node(s){notes}"),
+            )
+        }
         (Some(node), _) => (
             "False",
             node.reason.clone(),

@@ -28,6 +28,7 @@ fn service(degraded: bool) -> Service {
         exports: vec!["davit:network/driver@0.1.0".into()],
         risk: Risk::Scoped,
         degraded,
+        note: None,
     }
 }
 

@@ -29,13 +29,15 @@ pub(crate) struct Granted {
     pub(crate) grants: Arc<GrantSet>,
     /// `Plugin.spec.config` as JSON.
     pub(crate) config: Arc<str>,
+    /// Differs between any two of code, grants and configuration.
+    pub(crate) revision: Arc<str>,
     /// Name of this node.
     pub(crate) node: Arc<str>,
 }
 
 /// A driver in service.
 pub(crate) struct Serving {
-    pub(crate) loaded: Loaded,
+    pub(crate) loaded: Arc<Loaded>,
     pub(crate) granted: Granted,
     breaker: Mutex<Breaker>,
     slots: Semaphore,
@@ -64,10 +66,21 @@ pub(crate) struct Planned<P, R> {
     pub(crate) plan: P,
     pub(crate) answer: R,
     pub(crate) session: Session,
+    /// Of the driver that planned.
+    pub(crate) revision: Arc<str>,
+}
+
+/// The answer of a call that plans nothing. What it put into `state` counts from now on: a driver that
+/// answers well is never told later that its values are gone.
+pub(crate) async fn kept<R>((answer, state): (R, CallState)) -> Result<R, CallError> {
+    if !state.facts.dry_run {
+        state.session.keep().await?;
+    }
+    Ok(answer)
 }
 
 impl Serving {
-    pub(crate) fn new(loaded: Loaded, granted: Granted, changed: watch::Sender<u64>) -> Self {
+    pub(crate) fn new(loaded: Arc<Loaded>, granted: Granted, changed: watch::Sender<u64>) -> Self {
         Self {
             slots: Semaphore::new(granted.grants.limits.concurrency),
             loaded,
@@ -75,6 +88,11 @@ impl Serving {
             breaker: Mutex::default(),
             changed,
         }
+    }
+
+    /// The same code with other rights; calls that run go on, and what they plan is not carried out.
+    pub(crate) fn with(&self, granted: Granted) -> Self {
+        Self::new(self.loaded.clone(), granted, self.changed.clone())
     }
 
     pub(crate) fn driver(&self) -> &str {
@@ -115,6 +133,7 @@ impl Serving {
             dry_run: input.dry_run,
             node: self.granted.node.clone(),
             config: self.granted.config.clone(),
+            revision: self.granted.revision.clone(),
             subject: input.subject,
             labels: input.labels,
             annotations: input.annotations,
@@ -166,7 +185,7 @@ impl Serving {
             }
             .boxed()
         });
-        let (health, _) = call.await?;
+        let health = kept(call.await?).await?;
         Ok(if health.ready {
             String::new()
         } else {

@@ -1,8 +1,9 @@
 //! The record of one scope.
 
 use super::Lease;
+use crate::capabilities::ScopeContext;
 use crate::executor::Phase;
-use crate::plan::{Claim, NetworkPlan, Op, ScopeId, StoragePlan};
+use crate::plan::{Claim, NetworkOp, NetworkPlan, Op, Place, ScopeId, StoragePlan};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -17,6 +18,9 @@ pub(crate) struct Record {
     pub(crate) error: Option<String>,
     /// Digest of the request that led to the plan: the same request gets the same answer.
     pub(crate) request: String,
+    /// The driver's code, grants and configuration that the plan comes from, as a digest.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) revision: String,
     pub(crate) plan: ScopePlan,
     /// The plan that was in force before, while a new one is `Pending`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,6 +51,23 @@ impl ScopePlan {
         }
     }
 
+    /// Kernel settings of the host that the plan sets, with what they were before.
+    pub(crate) fn host_settings(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let ops = match self {
+            Self::Network(plan) => plan.ops.as_slice(),
+            Self::Storage(_) => &[],
+        };
+        ops.iter().filter_map(|op| match op {
+            NetworkOp::Sysctl {
+                place: Place::Host,
+                key,
+                former,
+                ..
+            } => Some((key.as_str(), former.as_deref())),
+            _ => None,
+        })
+    }
+
     /// Keys of the steps, in order.
     pub(crate) fn keys(&self) -> Vec<String> {
         match self {
@@ -57,6 +78,26 @@ impl ScopePlan {
 }
 
 impl Record {
+    /// What the scope's steps are carried out with.
+    pub(crate) fn context(&self) -> ScopeContext {
+        ScopeContext {
+            scope: self.scope.clone(),
+            driver: self.driver.clone(),
+            netns: self.netns.clone(),
+        }
+    }
+
+    /// The mark of everything made for the scope.
+    pub(crate) fn mark(&self) -> String {
+        self.context().mark()
+    }
+
+    /// Steps that set kernel settings of the host, of the plan and of the one it replaces.
+    pub(crate) fn host_settings(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let plans = std::iter::once(&self.plan).chain(&self.previous);
+        plans.flat_map(ScopePlan::host_settings)
+    }
+
     /// What the scope holds: claims of the plan, and of the one it replaces while that may still
     /// be in force.
     pub(crate) fn claims(&self) -> Vec<Claim> {

@@ -186,6 +186,16 @@ impl Session {
             .collect()
     }
 
+    /// Makes the call's writes count although no plan goes with them.
+    pub(crate) async fn keep(&self) -> Result<(), CallError> {
+        if self.writes.is_empty() {
+            return Ok(());
+        }
+        let mut txn = Txn::default();
+        self.add_to(&mut txn);
+        Ok(self.store.commit(txn).await?)
+    }
+
     /// Adds the call's reads and writes to a transaction.
     pub(crate) fn add_to(&self, txn: &mut Txn) {
         let driver = &self.driver;

@@ -1,6 +1,6 @@
 //! Records, values, claims and leases of this node, kept in memory and journalled.
 
-use super::claims::Claims;
+use super::claims::{Claims, Conflict};
 use super::journal::{Entry, Journal};
 use super::leases::{LeaseBook, LeaseError};
 use super::{Lease, Pools, Record};
@@ -60,6 +60,9 @@ pub(crate) enum CommitError {
         owner: ScopeId,
         driver: String,
     },
+    /// One plan takes the same thing in two of its steps. The driver has to be mended.
+    #[error("two steps of the plan of {scope} take {claim}")]
+    Twice { claim: Claim, scope: ScopeId },
     /// A value changed since it was read; the call can be made again.
     #[error("state key {key:?} was changed by another call")]
     Stale { key: String },
@@ -140,6 +143,26 @@ impl Store {
         claims
             .iter()
             .any(|claim| state.claims.held_by_another(scope, claim))
+    }
+
+    /// What a kernel setting of the host was before any scope set it: `None` when none does, or none knows.
+    pub(crate) fn former_setting(&self, key: &str) -> Option<Option<String>> {
+        let state = self.state.lock();
+        let all = state.records.values();
+        let mut setters = all
+            .flat_map(|record| record.host_settings())
+            .filter(|(other, _)| *other == key)
+            .peekable();
+        setters.peek()?;
+        Some(setters.find_map(|(_, former)| former.map(str::to_owned)))
+    }
+
+    /// Whether a thing with this mark belongs to a scope that is recorded.
+    pub(crate) fn knows(&self, mark: &str) -> bool {
+        let scope = mark.splitn(3, ':').nth(2).unwrap_or_default();
+        let state = self.state.lock();
+        let record = state.records.get(&ScopeId::from_text(scope));
+        record.is_some_and(|record| mark == record.mark())
     }
 
     pub(crate) fn value(&self, driver: &str, key: &str) -> Option<(Arc<[u8]>, u64)> {
@@ -275,16 +298,25 @@ impl State {
                 return Err(CommitError::Stale { key: key.clone() });
             }
         }
-        for record in &txn.puts {
-            if let Some((claim, owner)) = self.claims.conflict(&record.scope, &record.claims()) {
-                let holder = self.records.get(&owner);
-                let driver = holder.map_or_else(String::new, |record| record.driver.clone());
-                return Err(CommitError::Claimed {
-                    claim,
-                    owner,
-                    driver,
-                });
+        let asked = txn.puts.iter();
+        let asked = asked.map(|record| (&record.scope, record.claims()));
+        if let Some(conflict) = self.claims.conflict(asked) {
+            let Conflict {
+                claim,
+                scope,
+                holder: owner,
+            } = conflict;
+            if scope == owner {
+                return Err(CommitError::Twice { claim, scope });
             }
+            let holder = self.records.get(&owner).map(AsRef::as_ref);
+            let holder = holder.or_else(|| txn.puts.iter().find(|record| record.scope == owner));
+            let driver = holder.map_or_else(String::new, |record| record.driver.clone());
+            return Err(CommitError::Claimed {
+                claim,
+                owner,
+                driver,
+            });
         }
         self.revision += 1;
         let revision = self.revision;

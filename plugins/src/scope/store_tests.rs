@@ -26,6 +26,7 @@ fn record(scope: ScopeId, link: &str) -> Record {
         phase: Phase::Applied,
         error: None,
         request: "digest".into(),
+        revision: String::new(),
         plan: ScopePlan::Network(NetworkPlan {
             ops: vec![NetworkOp::Dummy { link }],
         }),
@@ -116,6 +117,7 @@ async fn equal_settings_are_held_together() {
             place: Place::Host,
             key: "net.ipv4.ip_forward".into(),
             value: value.into(),
+            former: None,
         };
         record.plan = ScopePlan::Network(NetworkPlan { ops: vec![sysctl] });
         record
@@ -172,4 +174,37 @@ async fn long_histories_are_compacted() {
     assert!(length < 2 << 20, "{length}");
     drop(store);
     assert_eq!(open(&dir, "one").get(&scope).unwrap().answer["n"], 399);
+}
+
+#[tokio::test]
+async fn scopes_that_conflict_are_not_recorded_together_but_can_always_be_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir, "one");
+    let both = [
+        record(ScopeId::net("uid", "eth0"), "same"),
+        record(ScopeId::net("uid", "eth1"), "same"),
+    ];
+    let error = store.commit(put(&both)).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "link/same is already held by net/uid/eth0 of driver d"
+    );
+    assert!(store.list("").is_empty());
+    let mut twice = record(ScopeId::node("a"), "same");
+    if let ScopePlan::Network(plan) = &mut twice.plan {
+        plan.ops.extend(plan.ops.clone());
+    }
+    let error = store.commit(put(&[twice])).await.unwrap_err();
+    assert!(matches!(error, CommitError::Twice { .. }), "{error}");
+    // What an earlier version recorded.
+    for record in both {
+        store.state.lock().load(Entry::Put(Box::new(record)));
+    }
+    for scope in ["eth0", "eth1"] {
+        let mut releasing = Record::clone(&store.get(&ScopeId::net("uid", scope)).unwrap());
+        releasing.phase = Phase::Releasing;
+        store.commit(put(&[releasing])).await.unwrap();
+    }
+    assert!(store.knows("davit:d:net/uid/eth0"));
+    assert!(!store.knows("davit:other:net/uid/eth0") && !store.knows("davit:d:net/x/eth0"));
 }

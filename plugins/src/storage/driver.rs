@@ -13,7 +13,7 @@ use crate::error::{CallError, Code};
 use crate::imports::{CallState, StoragePlanHandle};
 use crate::network::missing;
 use crate::plan::{ScopeId, StoragePlan};
-use crate::registry::{CallInput, Planned, Serving};
+use crate::registry::{CallInput, Planned, Serving, kept};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ impl Driver {
         let call = self.controller(self.0.state(input), "delete", move |guest, store| {
             async move { guest.call_delete(store, &volume).await }.boxed()
         });
-        call.await.map(drop)
+        kept(call.await?).await
     }
 
     pub(crate) async fn expand(
@@ -108,7 +108,7 @@ impl Driver {
         let call = self.controller(self.0.state(input), "capacity", move |guest, store| {
             async move { guest.call_capacity(store, &parameters, &segment).await }.boxed()
         });
-        Ok(call.await?.0)
+        kept(call.await?).await
     }
 
     pub(crate) async fn info(&self, input: CallInput<'_>) -> Result<NodeInfo, CallError> {
@@ -116,7 +116,7 @@ impl Driver {
         let call = self.node(self.0.state(input), "info", wall, move |guest, store| {
             async move { guest.call_info(store).await }.boxed()
         });
-        Ok(call.await?.0.into())
+        Ok(kept(call.await?).await?.into())
     }
 
     pub(crate) async fn stage(
@@ -152,7 +152,7 @@ impl Driver {
         let call = self.node(self.0.state(input), "stats", wall, move |guest, store| {
             async move { guest.call_stats(store, &volume).await }.boxed()
         });
-        Ok(call.await?.0.map(Into::into))
+        Ok(kept(call.await?).await?.map(Into::into))
     }
 
     /// Tells the driver that the host tore a scope down.
@@ -168,7 +168,7 @@ impl Driver {
             wall,
             move |guest, store| async move { guest.call_released(store, &scope).await }.boxed(),
         );
-        call.await.map(drop)
+        kept(call.await?).await
     }
 
     async fn controller<R: Send>(
@@ -220,6 +220,7 @@ fn planned<R>(mut state: CallState, answer: R) -> Planned<StoragePlan, R> {
     Planned {
         plan,
         answer,
+        revision: state.facts.revision,
         session: state.session,
     }
 }

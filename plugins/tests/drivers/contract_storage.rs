@@ -189,3 +189,32 @@ async fn capacity_and_node_are_told() {
         .unwrap();
     assert!(local.storage && local.node_placement && !local.network);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_size_granted_beneath_a_root_holds() {
+    let world = World::new().await;
+    let mut object = davit_plugins::bundled_plugins()
+        .into_iter()
+        .find(|plugin| plugin.metadata.name.as_deref() == Some("local-path"))
+        .unwrap();
+    object.spec.grants.host_paths[0].max_bytes = Some("4Gi".parse().unwrap());
+    let status = world.reconcile(&object).await;
+    assert!(status.nodes[0].ready, "{status:?}");
+    let make = |name: &str, gib| world.host.create_volume(LOCAL_PATH, create(name, gib));
+    make("pvc-1", 3).await.unwrap();
+    let error = make("pvc-2", 2).await.unwrap_err();
+    assert_eq!(error.code, Code::ResourceExhausted, "{error}");
+    // What is really there counts as well, whatever was promised.
+    world.machine.used(4 << 30);
+    let error = make("pvc-2", 1).await.unwrap_err();
+    assert_eq!(error.code, Code::ResourceExhausted, "{error}");
+    let any = BTreeMap::new();
+    let here = world.host.capacity(LOCAL_PATH, &any, &any);
+    assert_eq!(here.await.unwrap(), 0);
+    world.machine.used(0);
+    make("pvc-2", 1).await.unwrap();
+    let grow = world
+        .host
+        .expand_volume(LOCAL_PATH, volume("pvc-1", 3), 4 << 30, None, use_mode());
+    assert_eq!(grow.await.unwrap_err().code, Code::ResourceExhausted);
+}

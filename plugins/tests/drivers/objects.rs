@@ -53,9 +53,10 @@ async fn a_file_is_loaded_and_described() {
         status.resolved_digest,
         Some(format!("sha256:{}", hex::encode(Sha256::digest(&bytes))))
     );
+    // In alphabetical order, whichever compiler built the guest.
     assert_eq!(
         status.exports,
-        ["davit:plugin/lifecycle@0.1.0", "davit:network/driver@0.1.0"]
+        ["davit:network/driver@0.1.0", "davit:plugin/lifecycle@0.1.0"]
     );
     assert_eq!(serde_json::to_value(status.risk).unwrap(), "scoped");
     assert_eq!(
@@ -287,5 +288,78 @@ async fn damaged_files_harm_nobody() {
     }
     // One that loads goes before the bundled one; afterwards that one is looked at again.
     assert_eq!(ready(&world.reconcile(&bundled("bridge")).await).0, "True");
+    world.host.node_up(node_up(network(BRIDGE))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_gone_takes_no_driver_away() {
+    let world = World::new().await;
+    let file = world.file("spin.wasm", samples::SPIN);
+    let object = plugin("lost", file.clone());
+    assert_eq!(ready(&world.reconcile(&object).await).0, "True");
+    assert!(!world.plugins.is_stale(&object));
+    std::fs::remove_file(&file).unwrap();
+    assert!(world.plugins.is_stale(&object));
+    let status = world.reconcile(&object).await;
+    assert_eq!(ready(&status).0, "True", "{status:?}");
+    assert!(ready(&status).2.contains("cannot read"), "{status:?}");
+    // The next agent has what was compiled, and nothing else.
+    let again = World::new().await;
+    let status = again.reconcile(&object).await;
+    assert_eq!(ready(&status).0, "True", "{status:?}");
+    assert!(
+        ready(&status).2.contains("compiled copy serves"),
+        "{status:?}"
+    );
+    // Another file that is not there was never compiled.
+    let mut other = object.clone();
+    other.spec.source.file = Some("/nowhere/other.wasm".into());
+    let status = again.reconcile(&other).await;
+    assert_eq!(ready(&status).1, "FileUnreadable", "{status:?}");
+    again.plugins.forget("lost").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_cannot_serve_is_not_ready() {
+    let world = World::new().await;
+    let mut object = crate::hostile::scripted(&world).await;
+    let unready = serde_json::json!({"unready": "no licence"});
+    object.spec.config = unready.as_object().cloned();
+    let status = world.reconcile(&object).await;
+    assert_eq!(ready(&status).1, "ProbeFailed", "{status:?}");
+    assert!(ready(&status).2.contains("no licence"), "{status:?}");
+    assert!(ready(&status).2.contains("keeps serving"), "{status:?}");
+    object.spec.config = None;
+    assert_eq!(ready(&world.reconcile(&object).await).0, "True");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_written_over_is_another_version() {
+    let world = World::new().await;
+    let file = world.file("mine.wasm", &bridge());
+    let object = granted("mine", file.clone());
+    assert_eq!(ready(&world.reconcile(&object).await).0, "True");
+    std::fs::write(&file, b"\0asm\x01\0\0\0").unwrap();
+    assert!(world.plugins.is_stale(&object));
+    let status = world.reconcile(&object).await;
+    assert_eq!(ready(&status).0, "False", "{status:?}");
+    assert!(ready(&status).2.contains("version 0.1.0 keeps serving"));
+    assert!(!world.plugins.is_stale(&object), "looked at");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_is_planned_anew_by_another_version() {
+    let world = World::new().await;
+    let mut object = granted("mine", world.file("bridge.wasm", &bridge()));
+    world.reconcile(&object).await;
+    world.host.node_up(node_up(network(BRIDGE))).await.unwrap();
+    let before = world.plugins.registry().revision(BRIDGE);
+    object.spec.grants.nft.masquerade.clear();
+    world.reconcile(&object).await;
+    assert_ne!(world.plugins.registry().revision(BRIDGE), before);
+    let error = world.host.node_up(node_up(network(BRIDGE))).await;
+    assert!(error.unwrap_err().message.contains("nft.masquerade"));
+    // A driver that is not there at all cannot be asked, and what it made stays.
+    world.plugins.forget("mine").await;
     world.host.node_up(node_up(network(BRIDGE))).await.unwrap();
 }

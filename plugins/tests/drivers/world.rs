@@ -38,6 +38,7 @@ impl World {
         }
         let machine = Machine::new();
         let host = open(dir.path(), &plugins, &machine);
+        plugins.probe_with(&host);
         Self {
             dir,
             machine,

@@ -1,5 +1,5 @@
 //! What has to be done for the networks of one node. Pure.
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -52,20 +52,33 @@ pub(super) fn node_object_name(network: &str, node: &str) -> String {
     format!("{network}.{node}")
 }
 
-/// What to do so that every network is up on node `me` as its objects say; `up` is what is already.
+/// What this node is and has, as far as its networks are concerned.
+pub(super) struct Here<'a> {
+    /// Name of the node.
+    pub(super) me: &'a str,
+    pub(super) addresses: &'a [IpAddr],
+    /// What is up.
+    pub(super) up: &'a HashMap<String, Up>,
+    /// Networks that the ledger has something of, also from before this agent was started.
+    pub(super) recorded: &'a BTreeSet<String>,
+    /// What the loaded drivers are now, by name.
+    pub(super) revisions: &'a BTreeMap<String, String>,
+}
+
+/// What to do so that every network is up on this node as its objects say.
 pub(super) fn plan(
-    me: &str,
-    addresses: &[IpAddr],
+    here: &Here<'_>,
     networks: &[Arc<Network>],
     nodes: &[Arc<NetworkNode>],
-    up: &HashMap<String, Up>,
 ) -> Vec<Change> {
+    let Here {
+        me, addresses, up, ..
+    } = *here;
     let mut changes = Vec::new();
-    let mut gone: Vec<&String> = up
-        .keys()
+    let known = up.keys().chain(here.recorded);
+    let gone: BTreeSet<&String> = known
         .filter(|name| !networks.iter().any(|network| network.name_any() == **name))
         .collect();
-    gone.sort();
     changes.extend(gone.into_iter().map(|network| Change::Down {
         network: network.clone(),
     }));
@@ -86,7 +99,9 @@ pub(super) fn plan(
                 .iter()
                 .flat_map(|part| nets(&part.spec.slices))
                 .collect();
-            let slices = slices(network, &taken);
+            // Pods may have addresses of what the node had before its object was deleted.
+            let before = up.get(&name).map(|up| up.node.slices.as_slice());
+            let slices = slices(network, &taken, before.unwrap_or_default());
             changes.push(Change::Claim {
                 network: name,
                 slices: slices.iter().map(ToString::to_string).collect(),
@@ -105,17 +120,22 @@ pub(super) fn plan(
         }
         let request = request(me, addresses, network, mine, &parts);
         let is_default = network.spec.is_default;
+        let before = up.get(&name);
+        // A driver that is not loaded cannot be asked again, and what it made stays.
+        let loaded = here.revisions.get(&network.spec.driver).cloned();
+        let revision = loaded.or_else(|| before.and_then(|up| up.revision.clone()));
         let NodeUp {
             network: wanted,
             node,
             peers,
         } = request.clone();
-        if up.get(&name)
+        if before
             != Some(&Up {
                 network: wanted,
                 node,
                 peers,
                 is_default,
+                revision,
             })
         {
             changes.push(Change::Up {
@@ -202,8 +222,8 @@ fn overlaps(a: &NetworkNode, b: &NetworkNode) -> bool {
     })
 }
 
-/// The first free slice of each family.
-fn slices(network: &Network, taken: &[IpNet]) -> Vec<IpNet> {
+/// A slice of each family: what the node had before if it is still free, else the first free one.
+fn slices(network: &Network, taken: &[IpNet], before: &[IpNet]) -> Vec<IpNet> {
     let mut slices: Vec<IpNet> = Vec::new();
     for subnet in nets(&network.spec.subnets) {
         let is_v4 = matches!(subnet, IpNet::V4(_));
@@ -225,7 +245,9 @@ fn slices(network: &Network, taken: &[IpNet]) -> Vec<IpNet> {
                 .iter()
                 .any(|other| other.contains(slice) || slice.contains(other))
         };
-        let candidates = subnet.subnets(prefix).ok().into_iter().flatten();
+        let fits = |slice: &&IpNet| subnet.contains(*slice) && slice.prefix_len() == prefix;
+        let before = before.iter().filter(fits).copied();
+        let candidates = before.chain(subnet.subnets(prefix).ok().into_iter().flatten());
         slices.extend(candidates.into_iter().find(free));
     }
     slices
@@ -265,7 +287,25 @@ mod tests {
         nodes: &[Arc<NetworkNode>],
         up: &HashMap<String, Up>,
     ) -> Vec<String> {
-        let changes = plan("me", &[], networks, nodes, up);
+        changes(networks, nodes, up, &[], &[])
+    }
+
+    fn changes(
+        networks: &[Arc<Network>],
+        nodes: &[Arc<NetworkNode>],
+        up: &HashMap<String, Up>,
+        recorded: &[&str],
+        revisions: &[(&str, &str)],
+    ) -> Vec<String> {
+        let owned = |(driver, revision): &(&str, &str)| (driver.to_string(), revision.to_string());
+        let here = Here {
+            me: "me",
+            addresses: &[],
+            up,
+            recorded: &recorded.iter().map(ToString::to_string).collect(),
+            revisions: &revisions.iter().map(owned).collect(),
+        };
+        let changes = plan(&here, networks, nodes);
         let text = |change: Change| match change {
             Change::Claim { network, slices } => format!("claim {network} {}", slices.join(",")),
             Change::GiveBack { object, .. } => format!("give back {object}"),
@@ -316,10 +356,24 @@ mod tests {
     fn what_is_up_stays_and_what_is_gone_goes() {
         let networks = [network("n", &["10.1.0.0/16"])];
         let nodes = [part("n", "me", &["10.1.0.0/24"], EARLY)];
+        let up = brought_up(&networks, &nodes);
+        assert_eq!(texts(&networks, &nodes, &up), Vec::<String>::new());
+        assert_eq!(texts(&[], &[], &up), ["down n"]);
+    }
+
+    /// What is up once everything is done that was planned.
+    fn brought_up(networks: &[Arc<Network>], nodes: &[Arc<NetworkNode>]) -> HashMap<String, Up> {
+        let here = Here {
+            me: "me",
+            addresses: &[],
+            up: &HashMap::new(),
+            recorded: &BTreeSet::new(),
+            revisions: &BTreeMap::new(),
+        };
         let Some(Change::Up {
             request,
             is_default,
-        }) = plan("me", &[], &networks, &nodes, &HashMap::new()).pop()
+        }) = plan(&here, networks, nodes).pop()
         else {
             panic!("not brought up")
         };
@@ -333,9 +387,48 @@ mod tests {
             node,
             peers,
             is_default,
+            revision: None,
         };
-        let up = HashMap::from([("n".to_owned(), up)]);
-        assert_eq!(texts(&networks, &nodes, &up), Vec::<String>::new());
-        assert_eq!(texts(&[], &[], &up), ["down n"]);
+        HashMap::from([("n".to_owned(), up)])
+    }
+
+    #[test]
+    fn what_an_earlier_agent_left_up_goes_with_its_network() {
+        let networks = [network("n", &["10.1.0.0/16"])];
+        let nothing = HashMap::new();
+        assert_eq!(changes(&[], &[], &nothing, &["old"], &[]), ["down old"]);
+        let claim = ["claim n 10.1.0.0/24"];
+        assert_eq!(changes(&networks, &[], &nothing, &["n"], &[]), claim);
+    }
+
+    #[test]
+    fn another_version_of_the_driver_is_asked_again() {
+        let networks = [network("n", &["10.1.0.0/16"])];
+        let nodes = [part("n", "me", &["10.1.0.0/24"], EARLY)];
+        let mut up = brought_up(&networks, &nodes);
+        let again = ["up n [10.1.0.0/24]"];
+        let driver = "bridge.davit.dev";
+        assert_eq!(
+            changes(&networks, &nodes, &up, &[], &[(driver, "1")]),
+            again
+        );
+        up.get_mut("n").unwrap().revision = Some("1".into());
+        let none = Vec::<String>::new();
+        for loaded in [&[(driver, "1")][..], &[], &[("other", "2")]] {
+            assert_eq!(changes(&networks, &nodes, &up, &[], loaded), none);
+        }
+        assert_eq!(
+            changes(&networks, &nodes, &up, &[], &[(driver, "2")]),
+            again
+        );
+    }
+
+    #[test]
+    fn a_node_claims_what_its_pods_have_addresses_of() {
+        let networks = [network("n", &["10.1.0.0/16"])];
+        let up = brought_up(&networks, &[part("n", "me", &["10.1.7.0/24"], EARLY)]);
+        assert_eq!(texts(&networks, &[], &up), ["claim n 10.1.7.0/24"]);
+        let other = [part("n", "other", &["10.1.7.0/24"], LATE)];
+        assert_eq!(texts(&networks, &other, &up), ["claim n 10.1.0.0/24"]);
     }
 }
