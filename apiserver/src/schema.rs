@@ -15,6 +15,7 @@ mod kinds;
 mod lists;
 pub(crate) mod node;
 pub mod openapi;
+mod pattern;
 mod quantity;
 mod rules;
 mod sound;

@@ -181,13 +181,14 @@ impl Access for Rights {
 
 /// Binds what every expression of admission may speak of.
 pub(super) fn scope(
+    base: Scope,
     request: &Request<'_>,
     facts: &Value,
     object: &Value,
     old: &Value,
     authorizer: &Arc<Authorizer>,
 ) -> Scope {
-    let mut scope = Scope::default();
+    let mut scope = base;
     scope.set("object", object);
     scope.set("oldObject", old);
     scope.set("request", facts);

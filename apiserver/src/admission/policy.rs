@@ -149,6 +149,7 @@ impl Policies {
         let new_seen = versions::seen(scene, &invocation.hit, object).await?;
         let old_seen = versions::seen(scene, &invocation.hit, old).await?;
         let mut scope = facts::scope(
+            Scope::default(),
             scene.request,
             &case.facts,
             new_seen.as_ref().unwrap_or(object),

@@ -20,6 +20,7 @@ use super::{Error, Plugin, Request, versions};
 use crate::auth::{Authorizer, ObjectSource};
 use crate::callout::Callouts;
 use crate::resource::Registry;
+use crate::schema::cel::Scope;
 use call::Failure;
 use config::{Configurations, Webhook};
 
@@ -114,7 +115,7 @@ impl Webhooks {
                 let old = request.old.unwrap_or(&Value::Null);
                 let old = due.old.as_ref().unwrap_or(old);
                 let authorizer = &self.parts.authorizer;
-                let scope = facts::scope(request, &due.facts, object, old, authorizer);
+                let scope = facts::scope(Scope::of_conditions(), request, &due.facts, object, old, authorizer);
                 let outcomes = conditions.iter();
                 judge(outcomes.map(|(_, e)| (e.source(), e.evaluate(&scope))))
             }

@@ -1,14 +1,16 @@
 //! `x-kubernetes-validations`: CEL rules of custom schemas.
 //!
-//! Rules are compiled once. Their cost is bounded before they run, from the shape of the expression
-//! and the size of the lists and maps in the object, so that no rule can stall the server.
+//! Rules are compiled once. What they do is charged before it is done (`meter.rs`), so that no rule can stall the server
+//! or fill its memory.
 
 pub(crate) mod budget;
 mod convert;
-mod cost;
+mod declared;
+mod evaluate;
 mod expression;
 mod library;
 mod loops;
+mod meter;
 pub(crate) mod typecheck;
 mod walk;
 
@@ -164,7 +166,7 @@ fn program(source: &str, names: &[&str]) -> Result<Tree, String> {
     let references = program.references();
     let known = |name: &&str| names.contains(name) || !is_plain(name);
     if let Some(unknown) = references.variables().into_iter().find(|name| !known(name)) {
-        let declared = cost::declared(&program);
+        let declared = declared::names(&program);
         if !declared.contains(unknown) && !library::is_type(unknown) {
             return Err(format!(
                 "undeclared reference to '{unknown}' (in container '')"

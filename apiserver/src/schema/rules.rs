@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Number, Value};
 
+use super::pattern;
+
 /// The constraints of one schema node.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
@@ -120,13 +122,10 @@ pub(crate) struct Pattern {
     compiled: OnceLock<Option<regex::Regex>>,
 }
 
-/// Compiled programs may take this many bytes.
-const PROGRAM_LIMIT: usize = 512 * 1024;
-
 impl Pattern {
     /// Checks that `source` compiles within the limits; the program is built again when needed.
     pub(crate) fn new(source: &str) -> Result<Self, String> {
-        build(source).map_err(|e| e.to_string())?;
+        pattern::compile(source)?;
         Ok(Self {
             source: source.into(),
             compiled: OnceLock::new(),
@@ -135,15 +134,8 @@ impl Pattern {
 
     /// Whether the pattern occurs in `text`.
     pub(crate) fn is_match(&self, text: &str) -> bool {
-        let compiled = self.compiled.get_or_init(|| build(&self.source).ok());
+        let compile = || pattern::compile(&self.source).ok().map(|p| p.regex);
+        let compiled = self.compiled.get_or_init(compile);
         compiled.as_ref().is_some_and(|regex| regex.is_match(text))
     }
-}
-
-fn build(source: &str) -> Result<regex::Regex, regex::Error> {
-    regex::RegexBuilder::new(source)
-        .size_limit(PROGRAM_LIMIT)
-        .dfa_size_limit(PROGRAM_LIMIT)
-        .nest_limit(100)
-        .build()
 }

@@ -60,7 +60,7 @@ impl AccessWebhook {
         if self.conditions.is_empty() {
             return Ok(true);
         }
-        let mut scope = Scope::default();
+        let mut scope = Scope::of_conditions();
         scope.set("request", spec);
         let mut failure = None;
         for condition in &self.conditions {

@@ -4,12 +4,13 @@ use cel::common::ast::{
     EntryExpr, Expr, LiteralValue, MapEntryExpr, MapExpr, StructExpr, StructFieldExpr,
 };
 use cel::common::types::CelString;
+use cel::Value as Cel;
 use cel::parser::Expression as Tree;
-use cel::{Context, Value as Cel};
 use serde_json::Value;
 
 use super::library::{self, Access, Question};
-use super::{convert, cost, program, shielded};
+use super::meter::{Budget, Failure, Meter};
+use super::{convert, evaluate, program};
 use crate::schema::node::Node;
 
 /// The name under which `authorizer.requestResource` is bound.
@@ -28,14 +29,21 @@ pub(crate) struct Expression {
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
     values: Vec<(Box<str>, Cel)>,
-    /// The longest list or map among them; bounds what loops can cost.
-    length: u64,
+    /// What all expressions over them may cost together.
+    budget: Budget,
 }
 
 impl Scope {
+    /// Values for match conditions of webhooks, which may cost less than other expressions.
+    pub(crate) fn of_conditions() -> Self {
+        Self {
+            budget: Budget::of_conditions(),
+            ..Self::default()
+        }
+    }
+
     /// Binds a JSON value.
     pub(crate) fn set(&mut self, name: &str, value: &Value) {
-        self.length = self.length.max(cost::longest(value));
         self.set_value(name, convert::convert(Node::any(), value));
     }
 
@@ -87,31 +95,14 @@ impl Expression {
     /// The outcome over these values.
     ///
     /// # Errors
-    /// Text for the user; also when the evaluation could cost more than the limit.
+    /// Text for the user; also when the evaluation reaches a limit, or all over these values together do.
     pub(crate) fn evaluate(&self, scope: &Scope) -> Result<Cel, String> {
-        if cost::estimate(&self.tree, scope.length.max(1)) > cost::BUDGET {
-            return Err("operation cancelled: actual cost limit exceeded".to_owned());
-        }
-        library::with_functions(|root| {
-            let mut context: Context<'_> = root.new_inner_scope();
-            for (name, value) in &scope.values {
-                context.add_variable_from_value(&**name, value.clone());
-            }
-            shielded(|| {
-                context
-                    .resolve(&self.tree)
-                    .map_err(|e| uncapitalized(&e.to_string()))
-            })
-        })
-    }
-}
-
-/// The other implementations of CEL begin their messages in lower case.
-fn uncapitalized(message: &str) -> String {
-    let mut characters = message.chars();
-    match characters.next() {
-        Some(first) => first.to_lowercase().chain(characters).collect(),
-        None => String::new(),
+        let names = scope.values.iter();
+        let names = names.map(|(name, value)| (&**name, value.clone()));
+        let mut meter = scope.budget.meter();
+        let outcome = evaluate::evaluate(&self.tree, names.collect(), &mut meter);
+        scope.budget.settle(&meter);
+        outcome.map_err(Failure::message)
     }
 }
 
@@ -194,8 +185,14 @@ fn map_of(object: StructExpr) -> MapExpr {
 /// The outcome of an expression as JSON.
 ///
 /// # Errors
-/// Text for the user when it has no JSON form.
+/// Text for the user when it has no JSON form, or would be too large: a value may hold the same part many times.
 pub(crate) fn to_json(value: &Cel) -> Result<Value, String> {
+    json(value, &mut Meter::default()).map_err(Failure::message)
+}
+
+fn json(value: &Cel, meter: &mut Meter) -> Result<Value, Failure> {
+    meter.tenths(1)?;
+    meter.make_values(1, library::length(value))?;
     Ok(match value {
         Cel::Null => Value::Null,
         Cel::Bool(flag) => (*flag).into(),
@@ -209,11 +206,19 @@ pub(crate) fn to_json(value: &Cel) -> Result<Value, String> {
             use base64::Engine as _;
             Value::from(base64::engine::general_purpose::STANDARD.encode(bytes.as_slice()))
         }
-        Cel::List(items) => items.iter().map(to_json).collect::<Result<Value, _>>()?,
+        Cel::List(items) => {
+            let mut list = Vec::with_capacity(items.len());
+            for item in items.iter() {
+                list.push(json(item, meter)?);
+            }
+            Value::Array(list)
+        }
         Cel::Map(map) => {
             let mut object = serde_json::Map::new();
             for (key, value) in map.map.iter() {
-                object.insert(key.to_string(), to_json(value)?);
+                let key = key.to_string();
+                meter.make(key.len() as u64)?;
+                object.insert(key, json(value, meter)?);
             }
             Value::Object(object)
         }
@@ -221,7 +226,7 @@ pub(crate) fn to_json(value: &Cel) -> Result<Value, String> {
             Value::from(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
         }
         Cel::Duration(duration) => Value::from(format!("{}s", duration.num_seconds())),
-        other => return Err(format!("a {} has no JSON form", other.type_of())),
+        other => return Err(format!("a {} has no JSON form", other.type_of()).into()),
     })
 }
 

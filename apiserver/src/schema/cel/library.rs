@@ -1,116 +1,132 @@
-//! The functions that Kubernetes adds to CEL: texts, lists, patterns, addresses, URLs, versions, quantities.
+//! The functions and operators of CEL and those that Kubernetes adds: texts, lists, patterns, addresses, URLs, versions,
+//! quantities.
 
 mod access;
 mod addresses;
 mod format;
 mod lists;
+mod operators;
+mod optionals;
 mod pairs;
+mod patterns;
 mod quantities;
+mod standard;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod times;
+mod types;
 mod urls;
 mod versions;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
-use cel::objects::{Opaque, OptionalValue};
-use cel::{Context, ExecutionError, FunctionContext, Value};
+use cel::Value;
 
+use super::meter::{Failure, Meter};
 pub(crate) use access::{Access, Question, Verdict, authorizer};
+pub(super) use operators::{append, key, select};
+pub(super) use optionals::{inside, optional};
+pub(super) use pairs::{insert, plain};
+pub(super) use types::type_named;
 
-/// A function over its target, if it has one, and its arguments.
+/// A function over its target, if it has one, and its arguments, that reads each text once, makes no more than it reads, and
+/// is charged for that beforehand.
 type Native = fn(&[Value]) -> Result<Value, String>;
+/// A function that charges itself, before it does anything.
+type Metered = fn(&[Value], &mut Meter) -> Result<Value, Failure>;
 
-/// Names of types that may stand as values.
-pub(super) fn is_type(name: &str) -> bool {
-    matches!(
-        name,
-        "bool"
-            | "bytes"
-            | "double"
-            | "int"
-            | "list"
-            | "map"
-            | "null_type"
-            | "string"
-            | "type"
-            | "uint"
-            | "optional"
-            | "sets"
-            | "ip"
-            | "cidr"
-            | "quantity"
-            | "semver"
-            | "url"
-            | "format"
-            | "optional_type"
-            | "jsonpatch"
-    )
+#[derive(Clone, Copy)]
+enum Function {
+    /// Reads none of its texts.
+    Flat(Native),
+    Native(Native),
+    Metered(Metered),
 }
 
-thread_local! {
-    /// Setting up the functions costs more than most rules; each thread does it once.
-    static ROOT: Context<'static> = root();
-}
-
-/// Runs with a context that has all functions.
-pub(super) fn with_functions<T>(run: impl FnOnce(&Context<'static>) -> T) -> T {
-    ROOT.with(run)
-}
-
-/// An optional value, as `oldSelf` is with `optionalOldSelf`.
-pub(super) fn optional(value: Option<Value>) -> Value {
-    let value = value.map_or_else(OptionalValue::none, OptionalValue::of);
-    Value::Opaque(Arc::new(value) as Arc<dyn Opaque>)
-}
-
-fn root() -> Context<'static> {
-    let mut context = Context::default();
-    for (name, function) in texts::FUNCTIONS
+/// All functions by name.
+static FUNCTIONS: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
+    let native = texts::FUNCTIONS
         .iter()
-        .chain(lists::FUNCTIONS)
-        .chain(pairs::FUNCTIONS)
+        .chain(standard::FUNCTIONS)
+        .chain(times::FUNCTIONS)
         .chain(quantities::FUNCTIONS)
         .chain(addresses::FUNCTIONS)
         .chain(urls::FUNCTIONS)
         .chain(versions::FUNCTIONS)
-        .chain(access::FUNCTIONS)
-    {
-        context.add_function(name, wrap(*function));
+        .chain(access::FUNCTIONS);
+    let metered = operators::METERED
+        .iter()
+        .chain(standard::METERED)
+        .chain(texts::METERED)
+        .chain(patterns::METERED)
+        .chain(lists::METERED)
+        .chain(pairs::METERED)
+        .chain(urls::METERED)
+        .chain(access::METERED);
+    let flat = optionals::FLAT.iter().chain(types::FLAT);
+    let flat = flat.map(|(name, function)| (*name, Function::Flat(*function)));
+    let native = native.map(|(name, function)| (*name, Function::Native(*function)));
+    let metered = metered.map(|(name, function)| (*name, Function::Metered(*function)));
+    flat.chain(native).chain(metered).collect()
+});
+
+/// Names of types and of families of functions that may stand as values.
+pub(super) fn is_type(name: &str) -> bool {
+    types::is_name(name) || FAMILIES.contains(&name)
+}
+
+/// What may stand before a function's name.
+const FAMILIES: &[&str] = &[
+    "optional",
+    "sets",
+    "ip",
+    "cidr",
+    "quantity",
+    "semver",
+    "url",
+    "format",
+    "jsonpatch",
+];
+
+/// The function `prefix.name`, if there is one.
+pub(super) fn qualified(prefix: &str, name: &str) -> Option<&'static str> {
+    if !FAMILIES.contains(&prefix) {
+        return None;
     }
-    context.add_function("string", to_text());
-    context
+    let full = format!("{prefix}.{name}");
+    FUNCTIONS.get_key_value(&*full).map(|(name, _)| *name)
 }
 
-fn wrap(function: Native) -> cel_function::Boxed {
-    Box::new(move |call: &mut FunctionContext<'_, '_>| {
-        let mut values = Vec::with_capacity(call.args.len() + 1);
-        for value in call.this.iter().chain(&call.args) {
-            values.push(Value::try_from(value.as_ref())?);
+/// The outcome of a function.
+///
+/// # Errors
+/// What the function complains of, or a limit.
+pub(super) fn call(name: &str, values: &[Value], meter: &mut Meter) -> Result<Value, Failure> {
+    match FUNCTIONS.get(name) {
+        None => Err(format!("undeclared reference to '{name}'").into()),
+        Some(Function::Metered(function)) => function(values, meter),
+        Some(Function::Flat(function)) => {
+            meter.charge(1)?;
+            meter.make_values(1, 0)?;
+            function(values).map_err(Failure::from)
         }
-        function(&values).map_err(|message| call.error(message))
-    })
-}
-
-/// `string(...)`, also of addresses and ranges.
-fn to_text() -> cel_function::Boxed {
-    Box::new(|call: &mut FunctionContext<'_, '_>| {
-        let value = call.this.iter().chain(&call.args).next();
-        let value = value.ok_or_else(|| call.error("missing argument"))?;
-        let value = Value::try_from(value.as_ref())?;
-        match opaque_text(&value) {
-            Some(text) => Ok(string(text)),
-            None => cel::functions::string(call, cel::extractors::This(value)),
+        Some(Function::Native(function)) => {
+            let read = values.iter().map(length).fold(0, usize::saturating_add);
+            meter.pass(read)?;
+            meter.make_values(1, read)?;
+            function(values).map_err(Failure::from)
         }
-    })
+    }
 }
 
-/// The text of an address or range, which other values have in other ways.
-fn opaque_text(value: &Value) -> Option<String> {
-    match addresses::to_text(std::slice::from_ref(value)) {
-        Some(Value::String(text)) => Some(text.to_string()),
-        _ => None,
+/// Bytes of a text.
+pub(super) fn length(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        _ => 0,
     }
 }
 
@@ -122,11 +138,12 @@ fn opaque<T: 'static>(values: &[Value], at: usize) -> Option<&T> {
     }
 }
 
-mod cel_function {
-    use super::{ExecutionError, FunctionContext, Value};
-
-    pub(super) type Boxed =
-        Box<dyn Fn(&mut FunctionContext<'_, '_>) -> Result<Value, ExecutionError> + Send + Sync>;
+/// The text of an address or range, which other values have in other ways.
+fn opaque_text(value: &Value) -> Option<String> {
+    match addresses::to_text(std::slice::from_ref(value)) {
+        Some(Value::String(text)) => Some(text.to_string()),
+        _ => None,
+    }
 }
 
 fn text(values: &[Value], at: usize) -> Result<&str, String> {
@@ -142,6 +159,14 @@ fn int(values: &[Value], at: usize) -> Result<i64, String> {
         Some(Value::Int(number)) => Ok(*number),
         Some(other) => Err(format!("expected int, got {}", other.type_of())),
         None => Err("missing argument".to_owned()),
+    }
+}
+
+/// How many at most: an optional argument, negative for "all".
+fn most(values: &[Value], at: usize) -> Result<usize, String> {
+    match values.get(at) {
+        Some(_) => Ok(usize::try_from(int(values, at)?).unwrap_or(usize::MAX)),
+        None => Ok(usize::MAX),
     }
 }
 

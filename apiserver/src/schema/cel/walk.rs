@@ -1,12 +1,15 @@
 //! Runs the rules of a schema over an object and its old version.
 
+use std::collections::HashMap;
+
+use cel::Value as Cel;
 use cel::parser::Expression as Tree;
-use cel::{Context, Value as Cel};
 use serde_json::{Map, Value};
 
-use super::{Rule, convert, cost, library, shielded};
+use super::meter::{Budget, Failure, Limit};
+use super::{Rule, convert, evaluate, library};
 use crate::schema::field::{FieldError, FieldErrorKind, Path};
-use crate::schema::node::{ListKind, Node, ObjectNode, Shape};
+use crate::schema::node::{ListKind, ListNode, Node, ObjectNode, Shape};
 use crate::schema::rules::Declared;
 
 /// More errors than this are cut off.
@@ -15,84 +18,196 @@ const MAX_ERRORS: usize = 100;
 /// All complaints of rules. Rules about parts that did not change are not run again, but those
 /// that compare with the old value always are.
 pub(crate) fn validate(node: &Node, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    walk(node, value, old, &Path::ROOT, &mut errors);
-    errors
+    let mut walk = Walk::default();
+    walk.node(node, value, old, &Path::ROOT);
+    walk.errors
 }
 
-fn walk(node: &Node, value: &Value, old: Option<&Value>, at: &Path<'_>, out: &mut Vec<FieldError>) {
-    if node.typed || value.is_null() || out.len() >= MAX_ERRORS {
-        return;
+/// What was found so far.
+#[derive(Default)]
+struct Walk {
+    errors: Vec<FieldError>,
+    /// For all rules together.
+    budget: Budget,
+    /// A limit was reached; no more rules are run.
+    ended: bool,
+}
+
+impl Walk {
+    fn node(&mut self, node: &Node, value: &Value, old: Option<&Value>, at: &Path<'_>) {
+        let is_over = self.ended || self.errors.len() >= MAX_ERRORS;
+        if is_over || node.typed || value.is_null() {
+            return;
+        }
+        if let Some(rules) = node.rules.as_ref().filter(|r| !r.expressions.is_empty()) {
+            let kind = rules.declared.map_or("object", Declared::name);
+            self.run(&rules.expressions, kind, node, value, old, at);
+        }
+        match (&node.shape, value) {
+            (Shape::Object(object), Value::Object(map)) => self.children(object, map, old, at),
+            (Shape::List(list), Value::Array(items)) => {
+                let before = Before::new(list, old);
+                for (index, item) in items.iter().enumerate() {
+                    self.node(&list.items, item, before.of(item), &at.index(index));
+                }
+            }
+            _ => {}
+        }
     }
-    if let Some(rules) = node.rules.as_ref().filter(|r| !r.expressions.is_empty()) {
-        let kind = rules.declared.map_or("object", Declared::name);
-        run(&rules.expressions, kind, node, value, old, at, out);
-    }
-    match (&node.shape, value) {
-        (Shape::Object(object), Value::Object(map)) => children(object, map, old, at, out),
-        (Shape::List(list), Value::Array(items)) => {
-            for (index, item) in items.iter().enumerate() {
-                let old = old
-                    .and_then(Value::as_array)
-                    .and_then(|old| match &list.kind {
-                        ListKind::Map(keys) => old
-                            .iter()
-                            .find(|o| keys.iter().all(|k| o.get(&**k) == item.get(&**k))),
-                        ListKind::Set | ListKind::Atomic => None,
-                    });
-                walk(&list.items, item, old, &at.index(index), out);
+
+    fn children(
+        &mut self,
+        object: &ObjectNode,
+        map: &Map<String, Value>,
+        old: Option<&Value>,
+        at: &Path<'_>,
+    ) {
+        for (key, value) in map {
+            let old = old.and_then(|old| old.get(key));
+            match (object.field(key), &object.values) {
+                (Some(field), _) => self.node(&field.node, value, old, &at.field(key)),
+                (None, Some(values)) => self.node(values, value, old, &at.field(key)),
+                (None, None) => {}
             }
         }
-        _ => {}
     }
-}
 
-fn children(
-    object: &ObjectNode,
-    map: &Map<String, Value>,
-    old: Option<&Value>,
-    at: &Path<'_>,
-    out: &mut Vec<FieldError>,
-) {
-    for (key, value) in map {
-        let old = old.and_then(|old| old.get(key));
-        match (object.field(key), &object.values) {
-            (Some(field), _) => walk(&field.node, value, old, &at.field(key), out),
-            (None, Some(values)) => walk(values, value, old, &at.field(key), out),
-            (None, None) => {}
+    fn run(
+        &mut self,
+        rules: &[Rule],
+        kind: &str,
+        node: &Node,
+        value: &Value,
+        old: Option<&Value>,
+        at: &Path<'_>,
+    ) {
+        let unchanged = old == Some(value);
+        let due = |rule: &&Rule| {
+            if rule.transition {
+                old.is_some() || rule.optional_old
+            } else {
+                !unchanged
+            }
+        };
+        let mut due = rules.iter().filter(due).peekable();
+        if due.peek().is_none() {
+            return;
+        }
+        let new = convert::convert(node, value);
+        let old = old.map(|old| convert::convert(node, old));
+        for rule in due {
+            if self.ended {
+                return;
+            }
+            if let Err(detail) = self.evaluate(rule, &new, old.as_ref()) {
+                self.errors.push(complaint(rule, kind, at, detail));
+            }
         }
     }
-}
 
-fn run(
-    rules: &[Rule],
-    kind: &str,
-    node: &Node,
-    value: &Value,
-    old: Option<&Value>,
-    at: &Path<'_>,
-    out: &mut Vec<FieldError>,
-) {
-    let unchanged = old == Some(value);
-    let due = |rule: &&Rule| {
-        if rule.transition {
-            old.is_some() || rule.optional_old
+    /// `Err` is what to tell the user.
+    fn evaluate(&mut self, rule: &Rule, new: &Cel, old: Option<&Cel>) -> Result<(), String> {
+        match self.execute(&rule.program, rule, new, old) {
+            Ok(Cel::Bool(true)) => return Ok(()),
+            Ok(Cel::Bool(false)) => {}
+            Ok(other) => {
+                let kind = other.type_of();
+                return Err(format!(
+                    "rule must evaluate to a bool, got {kind}: {}",
+                    rule.source
+                ));
+            }
+            Err(Failure::Fault(reason)) => return Err(format!("rule {}: {reason}", rule.source)),
+            Err(Failure::Spent(limit)) => {
+                self.ended = true;
+                return Err(over(limit, &rule.source));
+            }
+        }
+        if let Some(program) = &rule.message_expression {
+            match self.execute(program, rule, new, old) {
+                Ok(Cel::String(text)) => {
+                    let text = text.trim();
+                    if !text.is_empty() && !text.contains('\n') && text.len() <= 5 * 1024 {
+                        return Err(text.to_owned());
+                    }
+                }
+                // The message is the plain one then.
+                Err(Failure::Spent(_)) => self.ended = true,
+                _ => {}
+            }
+        }
+        Err(match &rule.message {
+            Some(message) => message.to_string(),
+            None => format!("failed rule: {}", rule.source),
+        })
+    }
+
+    fn execute(
+        &self,
+        program: &Tree,
+        rule: &Rule,
+        new: &Cel,
+        old: Option<&Cel>,
+    ) -> Result<Cel, Failure> {
+        let old = if rule.optional_old {
+            library::optional(old.cloned())
         } else {
-            !unchanged
-        }
+            old.cloned().unwrap_or(Cel::Null)
+        };
+        let names = vec![("self", new.clone()), ("oldSelf", old)];
+        let mut meter = self.budget.meter();
+        let outcome = evaluate::evaluate(program, names, &mut meter);
+        self.budget.settle(&meter);
+        outcome
+    }
+}
+
+/// What to say when a limit ended a rule.
+fn over(limit: Limit, rule: &str) -> String {
+    let what = match limit {
+        Limit::Budget => return limit.message().to_owned(),
+        Limit::Call => "call cost exceeds limit",
+        Limit::Memory => "memory exceeds limit",
+        Limit::Time => "time exceeds limit",
     };
-    let mut due = rules.iter().filter(due).peekable();
-    if due.peek().is_none() {
-        return;
+    format!(
+        "no further validation rules will be run due to {what} for rule: {rule} (bound lists, maps and texts with maxItems, \
+         maxProperties and maxLength, or make the rule simpler)"
+    )
+}
+
+/// The items of a list as they were, by their keys; those of lists without keys have no past.
+struct Before<'a> {
+    keys: &'a [Box<str>],
+    items: HashMap<String, &'a Value>,
+}
+
+impl<'a> Before<'a> {
+    fn new(list: &'a ListNode, old: Option<&'a Value>) -> Self {
+        let (keys, items) = match (&list.kind, old) {
+            (ListKind::Map(keys), Some(Value::Array(items))) => (&**keys, items.as_slice()),
+            _ => (Default::default(), Default::default()),
+        };
+        let named = items.iter().rev().map(|item| (name(keys, item), item));
+        let items = named.collect();
+        Self { keys, items }
     }
-    let length = cost::longest(value).max(old.map_or(1, cost::longest));
-    let new = convert::convert(node, value);
-    let old = old.map(|old| convert::convert(node, old));
-    for rule in due {
-        if let Err(detail) = evaluate(rule, &new, old.as_ref(), length) {
-            out.push(complaint(rule, kind, at, detail));
+
+    fn of(&self, item: &Value) -> Option<&'a Value> {
+        if self.items.is_empty() {
+            return None;
         }
+        self.items.get(&name(self.keys, item)).copied()
     }
+}
+
+/// The keys of an item as one text.
+fn name(keys: &[Box<str>], item: &Value) -> String {
+    let values = keys.iter().map(|key| match item.get(&**key) {
+        Some(value) => value.to_string(),
+        None => String::new(),
+    });
+    values.collect::<Vec<_>>().join(",")
 }
 
 fn complaint(rule: &Rule, kind: &str, at: &Path<'_>, detail: String) -> FieldError {
@@ -108,60 +223,4 @@ fn complaint(rule: &Rule, kind: &str, at: &Path<'_>, detail: String) -> FieldErr
         value,
         detail,
     }
-}
-
-/// `Err` is what to tell the user.
-fn evaluate(rule: &Rule, new: &Cel, old: Option<&Cel>, length: u64) -> Result<(), String> {
-    let outcome = execute(&rule.program, new, old, rule.optional_old, length);
-    match outcome {
-        Ok(Cel::Bool(true)) => return Ok(()),
-        Ok(Cel::Bool(false)) => {}
-        Ok(other) => {
-            let kind = other.type_of();
-            return Err(format!(
-                "rule must evaluate to a bool, got {kind}: {}",
-                rule.source
-            ));
-        }
-        Err(reason) => return Err(format!("rule {}: {reason}", rule.source)),
-    }
-    if let Some(program) = &rule.message_expression
-        && let Ok(Cel::String(text)) = execute(program, new, old, rule.optional_old, length)
-    {
-        let text = text.trim();
-        if !text.is_empty() && !text.contains('\n') && text.len() <= 5 * 1024 {
-            return Err(text.to_owned());
-        }
-    }
-    Err(match &rule.message {
-        Some(message) => message.to_string(),
-        None => format!("failed rule: {}", rule.source),
-    })
-}
-
-fn execute(
-    program: &Tree,
-    new: &Cel,
-    old: Option<&Cel>,
-    optional: bool,
-    length: u64,
-) -> Result<Cel, String> {
-    if cost::estimate(program, length) > cost::BUDGET {
-        return Err(
-            "no further validation rules will be run due to call cost exceeds limit for rule; bound \
-             the lists with maxItems, or make the rule simpler"
-                .to_owned(),
-        );
-    }
-    library::with_functions(|root| {
-        let mut scope: Context<'_> = root.new_inner_scope();
-        scope.add_variable_from_value("self", new.clone());
-        let old = if optional {
-            library::optional(old.cloned())
-        } else {
-            old.cloned().unwrap_or(Cel::Null)
-        };
-        scope.add_variable_from_value("oldSelf", old);
-        shielded(|| scope.resolve(program).map_err(|e| e.to_string()))
-    })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cel::Value;
 use cel::objects::Opaque;
 
-use super::{Native, string, text};
+use super::{Metered, Native, string, text};
 
 /// Answers questions about rights in the name of a request's user.
 pub(crate) trait Access: Send + Sync {
@@ -97,14 +97,6 @@ pub(super) const FUNCTIONS: &[(&str, Native)] = &[
             q.service_account = Some((namespace, name));
         })
     }),
-    ("check", |v| {
-        let Asking {
-            access,
-            mut question,
-        } = asking(v)?.clone();
-        text(v, 1)?.clone_into(&mut question.verb);
-        Ok(wrap(Decision(access.decide(&question))))
-    }),
     ("allowed", |v| {
         Ok(Value::Bool(matches!(decision(v)?, Verdict::Allowed(_))))
     }),
@@ -115,6 +107,19 @@ pub(super) const FUNCTIONS: &[(&str, Native)] = &[
     ("errored", |v| decision(v).map(|_| Value::Bool(false))),
     ("error", |v| decision(v).map(|_| string(""))),
 ];
+
+/// What Kubernetes charges for a question.
+const CHECK: u64 = 350_000;
+
+pub(super) const METERED: &[(&str, Metered)] = &[("check", |v, m| {
+    m.charge(CHECK)?;
+    let Asking {
+        access,
+        mut question,
+    } = asking(v)?.clone();
+    text(v, 1)?.clone_into(&mut question.verb);
+    Ok(wrap(Decision(access.decide(&question))))
+})];
 
 fn with(values: &[Value], set: impl FnOnce(&mut Question, String)) -> Result<Value, String> {
     let mut asking = asking(values)?.clone();

@@ -3,16 +3,17 @@
 use cel::Value;
 
 use super::{list, opaque_text, string, text};
+use crate::schema::cel::meter::{Failure, Meter};
 
-/// Longer texts are refused.
-const LONGEST: usize = 4 << 20;
 /// Digits after the point, unless the text says otherwise, and at most.
 const DIGITS: usize = 6;
 const MOST_DIGITS: usize = 1000;
 
-/// The text with its clauses replaced by values.
-pub(super) fn format(values: &[Value]) -> Result<Value, String> {
+/// The text with its clauses replaced by values. What each value adds is charged before it is added.
+pub(super) fn format(values: &[Value], meter: &mut Meter) -> Result<Value, Failure> {
     let (source, arguments) = (text(values, 0)?, list(values, 1)?);
+    meter.pass(source.len())?;
+    meter.make_values(1, source.len())?;
     let mut out = String::with_capacity(source.len());
     let mut rest = source.chars().peekable();
     let mut next = 0;
@@ -40,9 +41,14 @@ pub(super) fn format(values: &[Value]) -> Result<Value, String> {
             .get(next)
             .ok_or_else(|| format!("index {next} out of range"))?;
         next += 1;
-        out.push_str(&one(clause, digits, value)?);
-        if out.len() > LONGEST {
-            return Err("the text would be too long".to_owned());
+        match clause {
+            's' => show(value, &mut out, meter)?,
+            _ => {
+                let bytes = super::length(value).saturating_mul(2).max(MOST_DIGITS);
+                meter.pass(bytes / 8)?;
+                meter.make_values(1, bytes)?;
+                out.push_str(&one(clause, digits, value)?);
+            }
         }
     }
     Ok(string(out))
@@ -57,7 +63,6 @@ fn one(clause: char, digits: Option<usize>, value: &Value) -> Result<String, Str
     };
     let digits = digits.unwrap_or(DIGITS);
     match (clause, value) {
-        ('s', value) => shown(value),
         ('d', Value::Int(number)) => Ok(number.to_string()),
         ('d', Value::UInt(number)) => Ok(number.to_string()),
         ('d' | 'f' | 'e', Value::Float(number)) if !number.is_finite() => Ok(float(*number)),
@@ -116,7 +121,7 @@ fn scientific(number: f64, digits: usize) -> String {
     format!("{mantissa}e{sign}{exponent:0>2}")
 }
 
-fn float(number: f64) -> String {
+pub(super) fn float(number: f64) -> String {
     if number.is_nan() {
         "NaN".to_owned()
     } else if number.is_infinite() {
@@ -127,44 +132,68 @@ fn float(number: f64) -> String {
     }
 }
 
-/// A value as `%s` shows it.
-fn shown(value: &Value) -> Result<String, String> {
-    Ok(match value {
-        Value::String(text) => text.to_string(),
+/// Adds a value as `%s` shows it. A part that a value holds many times is charged each time.
+fn show(value: &Value, out: &mut String, meter: &mut Meter) -> Result<(), Failure> {
+    let shown = match value {
+        Value::String(text) => return add(text, out, meter),
+        Value::Bytes(bytes) => {
+            meter.make(bytes.len() as u64)?;
+            return add(&String::from_utf8_lossy(bytes), out, meter);
+        }
+        Value::List(items) => {
+            add("[", out, meter)?;
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    add(", ", out, meter)?;
+                }
+                show(item, out, meter)?;
+            }
+            return add("]", out, meter);
+        }
+        Value::Map(map) => {
+            meter.make_values(map.map.len(), 0)?;
+            let mut entries = Vec::with_capacity(map.map.len());
+            for (key, value) in map.map.iter() {
+                let mut entry = String::new();
+                show(&super::plain(key), &mut entry, meter)?;
+                entry.push_str(": ");
+                show(value, &mut entry, meter)?;
+                entries.push(entry);
+            }
+            entries.sort();
+            let inside = entries.join(", ");
+            add("{", out, meter)?;
+            add(&inside, out, meter)?;
+            return add("}", out, meter);
+        }
         Value::Bool(flag) => flag.to_string(),
         Value::Int(number) => number.to_string(),
         Value::UInt(number) => number.to_string(),
         Value::Float(number) => float(*number),
         Value::Null => "null".to_owned(),
-        Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Value::Timestamp(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
         Value::Duration(duration) => seconds(duration),
-        Value::List(items) => {
-            let items: Result<Vec<String>, String> = items.iter().map(shown).collect();
-            format!("[{}]", items?.join(", "))
-        }
-        Value::Map(map) => {
-            let mut entries = Vec::new();
-            for (key, value) in map.map.iter() {
-                entries.push(format!("{key}: {}", shown(value)?));
-            }
-            entries.sort();
-            format!("{{{}}}", entries.join(", "))
-        }
         other => match opaque_text(other) {
             Some(text) => text,
             None => {
                 let kind = other.type_of();
-                return Err(format!(
-                    "error during formatting: string clause cannot show {kind}"
-                ));
+                let why = format!("error during formatting: string clause cannot show {kind}");
+                return Err(why.into());
             }
         },
-    })
+    };
+    add(&shown, out, meter)
+}
+
+fn add(text: &str, out: &mut String, meter: &mut Meter) -> Result<(), Failure> {
+    meter.tenths(1 + text.len() as u64)?;
+    meter.make(text.len() as u64)?;
+    out.push_str(text);
+    Ok(())
 }
 
 /// Whole and broken seconds, without zeros at the end.
-fn seconds(duration: &chrono::Duration) -> String {
+pub(super) fn seconds(duration: &chrono::Duration) -> String {
     let (whole, nanos) = (duration.num_seconds(), duration.subsec_nanos());
     if nanos == 0 {
         return format!("{whole}s");

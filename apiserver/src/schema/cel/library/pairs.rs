@@ -7,27 +7,42 @@ use cel::Value;
 use cel::objects::{Key, Map};
 
 use super::super::loops::{INSERT, PAIRS};
-use super::{Native, list_of};
+use super::{Metered, list_of, operators};
+use crate::schema::cel::meter::{Failure, Meter};
 
-pub(super) const FUNCTIONS: &[(&str, Native)] = &[(PAIRS, pairs), (INSERT, insert)];
+pub(super) const METERED: &[(&str, Metered)] = &[
+    (PAIRS, pairs),
+    (INSERT, |v, m| match v {
+        [map, entries @ ..] => insert(map.clone(), entries, m),
+        [] => Err("missing argument".into()),
+    }),
+];
 
-fn pairs(values: &[Value]) -> Result<Value, String> {
+fn pairs(values: &[Value], meter: &mut Meter) -> Result<Value, Failure> {
+    let mut price = |count: usize| {
+        meter.pass(count)?;
+        // A pair is a list with two values.
+        meter.make_values(count.saturating_mul(2), 0)
+    };
     match values {
         [Value::List(items)] => {
+            price(items.len())?;
             let places = (0_i64..).zip(items.iter());
             let pairs = places.map(|(at, item)| list_of([Value::Int(at), item.clone()]));
             Ok(list_of(pairs))
         }
         [Value::Map(map)] => {
+            price(map.map.len())?;
             let entries = map.map.iter();
             let pairs = entries.map(|(key, value)| list_of([plain(key), value.clone()]));
             Ok(list_of(pairs))
         }
-        _ => Err("no such overload".to_owned()),
+        _ => Err("no such overload".into()),
     }
 }
 
-fn plain(key: &Key) -> Value {
+/// A key as a value.
+pub(in crate::schema::cel) fn plain(key: &Key) -> Value {
     match key {
         Key::Int(number) => Value::Int(*number),
         Key::Uint(number) => Value::UInt(*number),
@@ -36,33 +51,41 @@ fn plain(key: &Key) -> Value {
     }
 }
 
-fn insert(values: &[Value]) -> Result<Value, String> {
-    let (map, more) = match values {
-        [Value::Map(map), Value::Map(more)] => {
-            let entries = more.map.iter();
-            let entries = entries.map(|(key, value)| (key.clone(), value.clone()));
-            (map, entries.collect::<Vec<_>>())
-        }
-        [Value::Map(map), key, value] => {
-            let key = match key {
-                Value::Int(number) => Key::Int(*number),
-                Value::UInt(number) => Key::Uint(*number),
-                Value::Bool(flag) => Key::Bool(*flag),
-                Value::String(text) => Key::String(text.clone()),
-                other => return Err(format!("a {} is no key of a map", other.type_of())),
-            };
-            (map, vec![(key, value.clone())])
-        }
-        _ => return Err("no such overload".to_owned()),
+/// A map with more entries: those of another map, or a key and its value. It grows in place if nobody else has it.
+pub(in crate::schema::cel) fn insert(
+    map: Value,
+    entries: &[Value],
+    meter: &mut Meter,
+) -> Result<Value, Failure> {
+    let Value::Map(Map { mut map }) = map else {
+        return Err("no such overload".into());
     };
-    let mut grown: HashMap<Key, Value> = (*map.map).clone();
-    for (key, value) in more {
-        let shown = plain(&key);
-        if grown.insert(key, value).is_some() {
-            return Err(format!("insert failed: key {shown:?} already exists"));
+    let count = match entries {
+        [Value::Map(more)] => more.map.len(),
+        _ => 1,
+    };
+    let shared = Arc::get_mut(&mut map).is_none();
+    let copied = if shared { map.len() } else { 0 };
+    let copied = copied.saturating_add(count);
+    meter.pass(copied)?;
+    meter.make_values(copied, 0)?;
+    let grown = Arc::make_mut(&mut map);
+    match entries {
+        [Value::Map(more)] => {
+            for (key, value) in more.map.iter() {
+                enter(grown, key.clone(), value.clone())?;
+            }
         }
+        [key, value] => enter(grown, operators::key(key)?, value.clone())?,
+        _ => return Err("no such overload".into()),
     }
-    Ok(Value::Map(Map {
-        map: Arc::new(grown),
-    }))
+    Ok(Value::Map(Map { map }))
+}
+
+fn enter(map: &mut HashMap<Key, Value>, key: Key, value: Value) -> Result<(), Failure> {
+    let shown = plain(&key);
+    match map.insert(key, value) {
+        None => Ok(()),
+        Some(_) => Err(format!("insert failed: key {shown:?} already exists").into()),
+    }
 }

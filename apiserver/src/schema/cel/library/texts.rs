@@ -1,26 +1,23 @@
-//! Functions over texts: the strings extension and patterns.
+//! Functions over texts: the strings extension.
+
+use std::sync::Arc;
 
 use cel::Value;
 
-use super::{Native, format, int, list, list_of, string, text};
+use super::{Metered, Native, format, int, length, list, list_of, most, string, text};
+use crate::schema::cel::meter::{Failure, Meter};
 
 pub(super) const FUNCTIONS: &[(&str, Native)] = &[
     ("charAt", char_at),
-    ("find", find),
-    ("findAll", find_all),
-    ("format", format::format),
-    ("join", join),
     ("jsonpatch.escapeKey", |v| {
         Ok(string(text(v, 0)?.replace('~', "~0").replace('/', "~1")))
     }),
     ("lowerAscii", |v| {
         Ok(string(text(v, 0)?.to_ascii_lowercase()))
     }),
-    ("replace", replace),
     ("reverse", |v| {
         Ok(string(text(v, 0)?.chars().rev().collect::<String>()))
     }),
-    ("split", split),
     ("substring", substring),
     ("trim", |v| Ok(string(text(v, 0)?.trim()))),
     ("upperAscii", |v| {
@@ -28,33 +25,12 @@ pub(super) const FUNCTIONS: &[(&str, Native)] = &[
     }),
 ];
 
-fn pattern(source: &str) -> Result<regex::Regex, String> {
-    regex::RegexBuilder::new(source)
-        .size_limit(512 * 1024)
-        .build()
-        .map_err(|e| format!("not a valid pattern: {e}"))
-}
-
-fn find(values: &[Value]) -> Result<Value, String> {
-    let found = pattern(text(values, 1)?)?
-        .find(text(values, 0)?)
-        .map(|m| m.as_str().to_owned());
-    Ok(string(found.unwrap_or_default()))
-}
-
-fn find_all(values: &[Value]) -> Result<Value, String> {
-    let most = match values.get(2) {
-        Some(_) => usize::try_from(int(values, 2)?).unwrap_or(usize::MAX),
-        None => usize::MAX,
-    };
-    let pattern = pattern(text(values, 1)?)?;
-    Ok(list_of(
-        pattern
-            .find_iter(text(values, 0)?)
-            .take(most)
-            .map(|m| string(m.as_str())),
-    ))
-}
+pub(super) const METERED: &[(&str, Metered)] = &[
+    ("format", format::format),
+    ("join", join),
+    ("replace", replace),
+    ("split", split),
+];
 
 fn char_at(values: &[Value]) -> Result<Value, String> {
     let (text, at) = (text(values, 0)?, int(values, 1)?);
@@ -69,63 +45,73 @@ fn char_at(values: &[Value]) -> Result<Value, String> {
     ))
 }
 
-fn join(values: &[Value]) -> Result<Value, String> {
-    let separator = if values.len() > 1 {
-        text(values, 1)?
-    } else {
-        ""
+fn join(values: &[Value], meter: &mut Meter) -> Result<Value, Failure> {
+    let separator = match values.len() {
+        0 | 1 => "",
+        _ => text(values, 1)?,
     };
     let parts = list(values, 0)?;
-    let parts: Result<Vec<&str>, String> = (0..parts.len()).map(|at| text(parts, at)).collect();
-    Ok(string(parts?.join(separator)))
-}
-
-fn replace(values: &[Value]) -> Result<Value, String> {
-    let (whole, from, to) = (text(values, 0)?, text(values, 1)?, text(values, 2)?);
-    let replaced = match values.get(3) {
-        Some(_) => match usize::try_from(int(values, 3)?) {
-            Ok(most) => whole.replacen(from, to, most),
-            Err(_) => whole.replace(from, to),
-        },
-        None => whole.replace(from, to),
-    };
-    if replaced.len() > 4 * 1024 * 1024 {
-        return Err("the text would be too long".to_owned());
+    meter.pass(parts.len())?;
+    let own = parts.iter().map(length).fold(0, usize::saturating_add);
+    let between = parts.len().saturating_sub(1);
+    let whole = separator.len().saturating_mul(between).saturating_add(own);
+    meter.pass(whole)?;
+    meter.make_values(1, whole)?;
+    let mut joined = String::with_capacity(whole);
+    for at in 0..parts.len() {
+        if at > 0 {
+            joined.push_str(separator);
+        }
+        joined.push_str(text(parts, at)?);
     }
-    Ok(string(replaced))
+    Ok(Value::String(Arc::new(joined)))
 }
 
-fn split(values: &[Value]) -> Result<Value, String> {
+fn replace(values: &[Value], meter: &mut Meter) -> Result<Value, Failure> {
+    let (whole, from, to) = (text(values, 0)?, text(values, 1)?, text(values, 2)?);
+    let most = most(values, 3)?;
+    meter.pass(whole.len().saturating_add(from.len()))?;
+    let count = whole.matches(from).take(most).count();
+    let added = to.len().saturating_mul(count);
+    let length = whole.len().saturating_add(added);
+    meter.pass(length)?;
+    meter.make_values(1, length)?;
+    Ok(string(whole.replacen(from, to, most)))
+}
+
+fn split(values: &[Value], meter: &mut Meter) -> Result<Value, Failure> {
     let (whole, separator) = (text(values, 0)?, text(values, 1)?);
-    let most = match values.get(2) {
-        Some(_) => usize::try_from(int(values, 2)?).unwrap_or(usize::MAX),
-        None => usize::MAX,
+    let most = most(values, 2)?;
+    meter.pass(whole.len().saturating_add(separator.len()))?;
+    let count = match separator {
+        "" => whole.chars().count(),
+        separator => whole.matches(separator).count().saturating_add(1),
     };
+    meter.pass(whole.len())?;
+    meter.make_values(count.min(most).saturating_add(1), whole.len())?;
     if separator.is_empty() {
-        return Ok(list_of(
-            whole.chars().take(most).map(|c| string(c.to_string())),
-        ));
+        let characters = whole.chars().take(most);
+        return Ok(list_of(characters.map(|c| string(c.to_string()))));
     }
     Ok(list_of(whole.splitn(most, separator).map(string)))
 }
 
 fn substring(values: &[Value]) -> Result<Value, String> {
-    let characters: Vec<char> = text(values, 0)?.chars().collect();
+    let whole = text(values, 0)?;
+    let length = whole.chars().count();
     let place = |at: usize| -> Result<usize, String> {
         let index = int(values, at)?;
         usize::try_from(index)
             .ok()
-            .filter(|i| *i <= characters.len())
+            .filter(|i| *i <= length)
             .ok_or_else(|| format!("index out of range: {index}"))
     };
     let start = place(1)?;
-    let end = if values.len() > 2 {
-        place(2)?
-    } else {
-        characters.len()
-    };
-    let part = characters
-        .get(start..end)
+    let end = if values.len() > 2 { place(2)? } else { length };
+    let count = end
+        .checked_sub(start)
         .ok_or_else(|| format!("invalid substring range. start: {start}, end: {end}"))?;
-    Ok(string(part.iter().collect::<String>()))
+    Ok(string(
+        whole.chars().skip(start).take(count).collect::<String>(),
+    ))
 }

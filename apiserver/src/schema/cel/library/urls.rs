@@ -6,7 +6,8 @@ use std::sync::Arc;
 use cel::Value;
 use cel::objects::{Key, Map, Opaque};
 
-use super::{Native, list_of, opaque, string, text};
+use super::{Metered, Native, list_of, opaque, string, text};
+use crate::schema::cel::meter::{Failure, Meter};
 
 /// The parts of a URL, as they are written.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +30,6 @@ pub(super) const FUNCTIONS: &[(&str, Native)] = &[
     ("getHost", |v| Ok(string(url(v)?.host.as_str()))),
     ("getHostname", |v| Ok(string(hostname(&url(v)?.host).0))),
     ("getPort", |v| Ok(string(hostname(&url(v)?.host).1))),
-    ("getQuery", |v| Ok(query(&url(v)?.query))),
     ("getScheme", |v| Ok(string(url(v)?.scheme.as_str()))),
     ("isURL", |v| Ok(Value::Bool(read(text(v, 0)?).is_some()))),
     ("url", |v| {
@@ -40,6 +40,9 @@ pub(super) const FUNCTIONS: &[(&str, Native)] = &[
         Ok(Value::Opaque(Arc::new(url) as Arc<dyn Opaque>))
     }),
 ];
+
+pub(super) const METERED: &[(&str, Metered)] =
+    &[("getQuery", |v, m| query(&url(v)?.query, m))];
 
 fn url(values: &[Value]) -> Result<&Url, String> {
     opaque(values, 0).ok_or_else(|| "no such overload".to_owned())
@@ -115,18 +118,17 @@ fn hostname(host: &str) -> (&str, &str) {
 }
 
 /// All values of each key.
-fn query(source: &str) -> Value {
-    let mut found: Vec<(String, Vec<Value>)> = Vec::new();
+fn query(source: &str, meter: &mut Meter) -> Result<Value, Failure> {
+    meter.pass(source.len())?;
+    let pairs = source.bytes().filter(|byte| *byte == b'&').count() + 1;
+    // A key, a list and a value each; what is escaped grows up to three times when it is no text.
+    meter.make_values(pairs.saturating_mul(3), source.len().saturating_mul(3))?;
+    let mut found: HashMap<Key, Vec<Value>> = HashMap::new();
     for (key, value) in form_urlencoded::parse(source.as_bytes()) {
-        let value = string(value.as_ref());
-        match found.iter_mut().find(|(have, _)| *have == key) {
-            Some((_, values)) => values.push(value),
-            None => found.push((key.into_owned(), vec![value])),
-        }
+        let values = found.entry(Key::from(key.into_owned())).or_default();
+        values.push(string(value.as_ref()));
     }
-    let map: HashMap<Key, Value> = found
-        .into_iter()
-        .map(|(key, values)| (Key::from(key), list_of(values)))
-        .collect();
-    Value::Map(Map { map: Arc::new(map) })
+    let map = found.into_iter();
+    let map = map.map(|(key, values)| (key, list_of(values))).collect();
+    Ok(Value::Map(Map { map: Arc::new(map) }))
 }
