@@ -3,6 +3,7 @@
 //! A [`Schema`] is compiled once and shared; every operation walks a `serde_json::Value` beside the
 //! compiled nodes, so that no request builds typed structures or compiles a pattern.
 
+mod before;
 mod builtin;
 pub(crate) mod cel;
 pub(crate) mod checks;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use davit_api::Quantity;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Error, Operation, Plugin, Request};
@@ -22,15 +22,17 @@ pub(super) struct LimitRanger {
 /// Amounts by resource name.
 type Amounts = BTreeMap<String, Quantity>;
 
-#[derive(Deserialize)]
+/// What may be left out is empty, and null is the same: nobody makes pods in a namespace with a range that is not read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct LimitRange {
-    spec: Spec,
+    spec: Option<Spec>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Spec {
-    #[serde(default)]
-    limits: Vec<Item>,
+    limits: Option<Vec<Item>>,
 }
 
 /// One entry of `spec.limits`.
@@ -39,11 +41,21 @@ struct Spec {
 struct Item {
     #[serde(rename = "type")]
     applies_to: String,
+    #[serde(deserialize_with = "or_none")]
     min: Amounts,
+    #[serde(deserialize_with = "or_none")]
     max: Amounts,
+    #[serde(deserialize_with = "or_none")]
     default: Amounts,
+    #[serde(deserialize_with = "or_none")]
     default_request: Amounts,
+    #[serde(deserialize_with = "or_none")]
     max_limit_request_ratio: Amounts,
+}
+
+/// Null is none.
+fn or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Amounts, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl LimitRanger {
@@ -59,7 +71,7 @@ impl LimitRanger {
                 serde_json::from_slice(&object).map_err(|error| Error::Internal {
                     message: format!("LimitRange in {namespace}: {error}"),
                 })?;
-            items.extend(range.spec.limits);
+            items.extend(range.spec.and_then(|spec| spec.limits).unwrap_or_default());
         }
         Ok(items)
     }

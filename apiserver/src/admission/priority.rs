@@ -19,6 +19,8 @@ pub(super) struct Priority {
 #[serde(rename_all = "camelCase")]
 struct PriorityClass {
     metadata: Meta,
+    // Classes that were stored before the value had a default may have none, which is 0.
+    #[serde(default)]
     value: i64,
     #[serde(default)]
     global_default: bool,

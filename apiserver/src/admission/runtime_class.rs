@@ -152,7 +152,7 @@ impl Plugin for RuntimeClass {
         let overhead = &pod["spec"]["overhead"];
         match fixed(&self.class(pod)?) {
             Some(fixed) if !same_amounts(fixed, overhead) => Err(mismatch()),
-            None if !overhead.is_null() => Err(Error::forbidden(
+            None if overhead.as_object().is_some_and(|o| !o.is_empty()) => Err(Error::forbidden(
                 "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
             )),
             _ => Ok(()),

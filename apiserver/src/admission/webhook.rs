@@ -115,7 +115,14 @@ impl Webhooks {
                 let old = request.old.unwrap_or(&Value::Null);
                 let old = due.old.as_ref().unwrap_or(old);
                 let authorizer = &self.parts.authorizer;
-                let scope = facts::scope(Scope::of_conditions(), request, &due.facts, object, old, authorizer);
+                let scope = facts::scope(
+                    Scope::of_conditions(),
+                    request,
+                    &due.facts,
+                    object,
+                    old,
+                    authorizer,
+                );
                 let outcomes = conditions.iter();
                 judge(outcomes.map(|(_, e)| (e.source(), e.evaluate(&scope))))
             }

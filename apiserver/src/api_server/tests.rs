@@ -8,6 +8,7 @@ mod custom;
 mod deletion;
 mod fairness;
 mod objects;
+mod optional_fields;
 mod output;
 mod policies;
 mod quota;

@@ -198,4 +198,6 @@ fn shielded<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 }
 
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod tests;

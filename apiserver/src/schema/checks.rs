@@ -1,6 +1,7 @@
 //! Checks of single fields of built-in types, as the table names them, and the walk that runs them.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use serde_json::Value;
@@ -206,8 +207,9 @@ fn form_of(form: Form, value: &Value, at: &Path<'_>, out: &mut Vec<FieldError>) 
 
 fn unique(value: &Value, at: &Path<'_>, out: &mut Vec<FieldError>) {
     let items = value.as_array().map_or(&[][..], Vec::as_slice);
+    let mut seen = HashSet::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        if items.iter().take(index).any(|earlier| earlier == item) {
+        if !seen.insert(item.to_string()) {
             out.push(FieldError::duplicate(at.index(index), item.clone()));
         }
     }

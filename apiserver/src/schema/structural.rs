@@ -22,6 +22,19 @@ const REFUSED: [&str; 8] = [
     "patternProperties",
 ];
 
+/// Whether a refused keyword is used. Kubernetes cannot tell some that are empty from none.
+fn is_given(keyword: &str, value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !(text.is_empty() && keyword == "id"),
+        Value::Object(map) => {
+            let may_be_empty = matches!(keyword, "definitions" | "patternProperties");
+            !(map.is_empty() && may_be_empty)
+        }
+        _ => true,
+    }
+}
+
 /// Keywords that declare structure and so may not stand inside a junctor.
 const STRUCTURE: [(&str, &str); 12] = [
     ("additionalProperties", "must be undefined to be structural"),
@@ -139,10 +152,8 @@ impl Checker<'_> {
 
     fn keywords(&mut self, node: &Map<String, Value>, at: &Path<'_>) {
         for keyword in REFUSED {
-            if node
-                .get(keyword)
-                .is_some_and(|v| !v.is_null() && *v != Value::Bool(false))
-            {
+            let given = node.get(keyword);
+            if given.is_some_and(|value| is_given(keyword, value)) {
                 self.forbid(at.field(keyword), &format!("{keyword} is not supported"));
             }
         }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::before::Before;
 use super::field::{FieldError, Path};
 use super::formats;
 use super::node::{ListKind, Node, ObjectNode, Shape};
@@ -43,10 +44,9 @@ fn walk(node: &Node, value: &Value, old: Option<&Value>, at: &Path<'_>, out: &mu
         }
         (Shape::List(list), Value::Array(items)) => {
             duplicates(&list.kind, &list.items, items, at, out);
-            let old = old.and_then(Value::as_array);
+            let before = Before::new(&list.kind, old);
             for (index, item) in items.iter().enumerate() {
-                let old = old.and_then(|old| correlate(&list.kind, item, old));
-                walk(&list.items, item, old, &at.index(index), out);
+                walk(&list.items, item, before.of(item), &at.index(index), out);
             }
         }
         _ => {}
@@ -67,16 +67,6 @@ fn children(
             (None, Some(values)) => walk(values, value, old, &at.field(key), out),
             (None, None) => {}
         }
-    }
-}
-
-fn correlate<'a>(kind: &ListKind, item: &Value, old: &'a [Value]) -> Option<&'a Value> {
-    match kind {
-        ListKind::Map(keys) => old
-            .iter()
-            .find(|o| keys.iter().all(|k| o.get(&**k) == item.get(&**k))),
-        ListKind::Set => old.iter().find(|o| *o == item),
-        ListKind::Atomic => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::access::{Fields, carry, default, default_absent, ensure, object, same};
-use super::{Context, Errors, immutable, labels};
+use super::{Context, Errors, immutable, labels, workload};
 use crate::schema::{FieldError, Path};
 
 /// Labels that tie pods to their job; the ones without a domain are kept for old clients.
@@ -63,6 +63,7 @@ pub(super) fn spec(spec: &Value, at: &Path<'_>, out: &mut Errors) {
     let at_template = at.field("template");
     let at_pod = at_template.field("spec");
     let pod = spec.at("template").at("spec");
+    workload::mounts(spec, &at_template, out);
     match pod.text("restartPolicy") {
         "OnFailure" | "Never" => {}
         "" => {

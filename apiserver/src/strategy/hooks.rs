@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::access::Fields;
 use super::{
     Errors, autoscaling, batch, certificate, cluster, config, crd, devices, labels, networking,
     pod, quota, rbac, resources, service, volumes, webhook, workload,
@@ -128,10 +129,15 @@ const TABLE: &[Entry] = &[
         volumes::claim_spec,
     ),
     check("core.v1.PersistentVolumeSpec", volumes::volume_spec),
-    default("core.v1.Pod", pod::defaults),
+    both("core.v1.Pod", pod::defaults, |pod, at, out| {
+        pod::spec::mounts(pod.at("spec"), &[], &at.field("spec"), out);
+    }),
     check("core.v1.PodAffinityTerm", pod::scheduling::pod_term),
     check("core.v1.PodSecurityContext", pod::security::pod),
     both("core.v1.PodSpec", pod::spec_defaults, pod::spec::check),
+    check("core.v1.PodTemplate", |template, at, out| {
+        workload::mounts(template, &at.field("template"), out);
+    }),
     check("core.v1.PodTemplateSpec", pod::check_template),
     default(
         "core.v1.ReplicationController",

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::access::{Fields, carry, default, ensure, same};
-use super::{Context, Errors, immutable, intstr, labels};
+use super::{Context, Errors, immutable, intstr, labels, pod};
 use crate::schema::{FieldError, Path};
 
 /// The strategy of a rolling update has numbers, the others none.
@@ -44,6 +44,14 @@ fn template(spec: &Value, kind: &str, at: &Path<'_>, out: &mut Errors) {
         mismatch(given, &at_template, out);
     }
     always_running(template, kind, &at_template, out);
+    mounts(spec, &at_template, out);
+}
+
+/// Checks that what the containers of a template mount is there; a StatefulSet's pods have its claims as volumes.
+pub(super) fn mounts(spec: &Value, at_template: &Path<'_>, out: &mut Errors) {
+    let pod = spec.at("template").at("spec");
+    let claims = spec.items("volumeClaimTemplates");
+    pod::spec::mounts(pod, claims, &at_template.field("spec"), out);
 }
 
 fn mismatch(labels: &Value, at: &Path<'_>, out: &mut Errors) {
@@ -202,6 +210,7 @@ pub(super) fn replication_controller(spec: &Value, at: &Path<'_>, out: &mut Erro
         mismatch(labels, &at_template, out);
     }
     always_running(template, "replicationcontroller", &at_template, out);
+    mounts(spec, &at_template, out);
 }
 
 /// The selector of a workload stays as it was made.

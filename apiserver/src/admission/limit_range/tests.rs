@@ -14,6 +14,27 @@ fn pod(resources: Value) -> Value {
     json!({"metadata": {}, "spec": {"containers": [{"name": "c", "resources": resources}]}})
 }
 
+/// What a range leaves out, or says to be nothing, bounds nothing.
+#[tokio::test]
+async fn a_range_without_contents_keeps_nobody_from_making_pods() {
+    let contents = [
+        json!({}),
+        json!({"spec": null}),
+        json!({"spec": {}}),
+        json!({"spec": {"limits": null}}),
+        json!({"spec": {"limits": [{"type": "Container", "min": null, "max": null, "default": null,
+            "defaultRequest": null, "maxLimitRequestRatio": null}]}}),
+    ];
+    for mut range in contents {
+        range["metadata"] = json!({"namespace": "a", "name": "r"});
+        let plugin = LimitRanger::new(Memory::with([(Kind::LIMIT_RANGES, range.clone())]));
+        for resource in ["pods", "persistentvolumeclaims"] {
+            let made = create(&plugin, resource, pod(json!({}))).await;
+            assert!(made.is_ok(), "{range}: {made:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn defaults_follow_from_one_another() {
     let cases = [

@@ -145,6 +145,12 @@ async fn names_are_generated_and_checked() {
     rig.post(CONFIG_MAPS, other)
         .await
         .refused(400, "does not match the namespace");
+    // What belongs to the cluster has none, also when a chart gives it one.
+    let role = json!({"metadata": {"name": "r", "namespace": "kube-system"}, "rules": []});
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let made = rig.make(roles, role.clone()).await;
+    assert_eq!(made["metadata"].get("namespace"), None);
+    rig.put(&format!("{roles}/r"), role).await.ok();
     rig.put(&format!("{CONFIG_MAPS}/y"), config_map("x", "1"))
         .await
         .refused(400, "does not match");

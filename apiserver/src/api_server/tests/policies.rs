@@ -258,3 +258,71 @@ async fn the_status_says_what_the_types_say() {
         "{warning}"
     );
 }
+
+/// An expression that would take gigabytes and minutes ends at its limits, which is a failure like any other: the policy says
+/// what follows.
+#[tokio::test]
+async fn an_expression_over_its_limits_is_a_failure_of_its_policy() {
+    let rig = Rig::new().await;
+    let hostile = "object.data.text.replace('a', object.data.text).size() >= 0";
+    let many = "object.data.text.split('').all(x, object.data.text.split('').all(y, x == y))";
+    let constraints = || rules("", "configmaps");
+    let constraints = |name: &str| {
+        let mut constraints = constraints();
+        constraints["resourceRules"][0]["resourceNames"] = json!([name]);
+        constraints
+    };
+    for failure in ["Fail", "Ignore"] {
+        let lower = failure.to_ascii_lowercase();
+        let name = |what: &str| format!("{what}-{lower}");
+        for (what, validation, condition) in [
+            ("validation", hostile, "true"),
+            ("loop", many, "true"),
+            ("condition", "true", hostile),
+        ] {
+            let name = name(what);
+            let spec = json!({"failurePolicy": failure, "matchConstraints": constraints(&name),
+                "matchConditions": [{"name": "c", "expression": condition}], "validations": [{"expression": validation}]});
+            policy(&rig, "Validating", &name, spec).await;
+            let deny = json!({"validationActions": ["Deny"]});
+            bind(&rig, "Validating", &name, &name, deny).await;
+        }
+        let text = "object.data.text.replace('a', object.data.text)";
+        let config = format!("Object{{metadata: Object.metadata{{labels: {{'a': {text}}}}}}}");
+        let spec = json!({"failurePolicy": failure, "reinvocationPolicy": "Never", "matchConstraints": constraints(&name("mutation")),
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": config}}]});
+        policy(&rig, "Mutating", &name("mutation"), spec).await;
+        bind(
+            &rig,
+            "Mutating",
+            &name("mutation"),
+            &name("mutation"),
+            json!({}),
+        )
+        .await;
+        // Nobody is called at this address: the condition fails first.
+        let hook = json!({"name": "a.example.com", "clientConfig": {"url": "https://127.0.0.1:1/"}, "sideEffects": "None",
+            "admissionReviewVersions": ["v1"], "failurePolicy": failure, "rules": [{"operations": ["CREATE"], "apiGroups": [""],
+            "apiVersions": ["v1"], "resources": ["configmaps"]}],
+            "matchConditions": [{"name": "own", "expression": format!("object.metadata.name == '{}'", name("hook"))},
+                {"name": "c", "expression": hostile}]});
+        let hooks = json!({"metadata": {"name": name("hooks")}, "webhooks": [hook]});
+        rig.make(
+            &format!("{ADMISSION}/validatingwebhookconfigurations"),
+            hooks,
+        )
+        .await;
+        for what in ["validation", "loop", "condition", "mutation", "hook"] {
+            let mut map = config_map(&name(what), "v");
+            map["data"]["text"] = "a".repeat(150_000).into();
+            let reply = rig.post(CONFIG_MAPS, map).await;
+            if failure == "Ignore" {
+                assert_eq!(reply.code, 201, "{what}: {:.500}", reply.body.to_string());
+                continue;
+            }
+            assert!((400..500).contains(&reply.code), "{what}: {}", reply.code);
+            let message = reply.body["message"].as_str().unwrap();
+            assert!(message.contains("limit exceeded"), "{what}: {message:.500}");
+        }
+    }
+}

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use cel::Value;
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, ListExpr, LiteralValue, MapExpr, SelectExpr,
     operators,
 };
 use cel::objects::Map;
 use cel::parser::Expression as Tree;
-use cel::Value;
 
 use super::library;
 use super::loops::INSERT;

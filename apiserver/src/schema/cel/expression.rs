@@ -1,10 +1,10 @@
 //! Expressions of admission: compiled once, evaluated over named values.
 
+use cel::Value as Cel;
 use cel::common::ast::{
     EntryExpr, Expr, LiteralValue, MapEntryExpr, MapExpr, StructExpr, StructFieldExpr,
 };
 use cel::common::types::CelString;
-use cel::Value as Cel;
 use cel::parser::Expression as Tree;
 use serde_json::Value;
 

@@ -215,7 +215,7 @@ impl Default for Meter {
 }
 
 /// The time that this thread ran, so that a busy machine cuts nobody short.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
     time.map_or(0, |time| {
         let seconds = u64::try_from(time.tv_sec()).unwrap_or_default();
@@ -234,10 +234,7 @@ mod tests {
         assert_eq!(meter.charge(CALL_LIMIT), Ok(()));
         assert_eq!(meter.pass(0), Err(Failure::Spent(Limit::Call)));
         assert_eq!(meter.make(MEMORY), Ok(()));
-        assert_eq!(
-            meter.make_values(1, 0),
-            Err(Failure::Spent(Limit::Memory))
-        );
+        assert_eq!(meter.make_values(1, 0), Err(Failure::Spent(Limit::Memory)));
         let budget = Budget::default();
         for _ in 0..BUDGET / CALL_LIMIT {
             let mut meter = budget.meter();

@@ -1,15 +1,14 @@
 //! Runs the rules of a schema over an object and its old version.
 
-use std::collections::HashMap;
-
 use cel::Value as Cel;
 use cel::parser::Expression as Tree;
 use serde_json::{Map, Value};
 
 use super::meter::{Budget, Failure, Limit};
 use super::{Rule, convert, evaluate, library};
+use crate::schema::before::Before;
 use crate::schema::field::{FieldError, FieldErrorKind, Path};
-use crate::schema::node::{ListKind, ListNode, Node, ObjectNode, Shape};
+use crate::schema::node::{ListKind, Node, ObjectNode, Shape};
 use crate::schema::rules::Declared;
 
 /// More errors than this are cut off.
@@ -46,7 +45,9 @@ impl Walk {
         match (&node.shape, value) {
             (Shape::Object(object), Value::Object(map)) => self.children(object, map, old, at),
             (Shape::List(list), Value::Array(items)) => {
-                let before = Before::new(list, old);
+                // Items of lists without keys have no past here.
+                let old = old.filter(|_| matches!(list.kind, ListKind::Map(_)));
+                let before = Before::new(&list.kind, old);
                 for (index, item) in items.iter().enumerate() {
                     self.node(&list.items, item, before.of(item), &at.index(index));
                 }
@@ -174,40 +175,6 @@ fn over(limit: Limit, rule: &str) -> String {
         "no further validation rules will be run due to {what} for rule: {rule} (bound lists, maps and texts with maxItems, \
          maxProperties and maxLength, or make the rule simpler)"
     )
-}
-
-/// The items of a list as they were, by their keys; those of lists without keys have no past.
-struct Before<'a> {
-    keys: &'a [Box<str>],
-    items: HashMap<String, &'a Value>,
-}
-
-impl<'a> Before<'a> {
-    fn new(list: &'a ListNode, old: Option<&'a Value>) -> Self {
-        let (keys, items) = match (&list.kind, old) {
-            (ListKind::Map(keys), Some(Value::Array(items))) => (&**keys, items.as_slice()),
-            _ => (Default::default(), Default::default()),
-        };
-        let named = items.iter().rev().map(|item| (name(keys, item), item));
-        let items = named.collect();
-        Self { keys, items }
-    }
-
-    fn of(&self, item: &Value) -> Option<&'a Value> {
-        if self.items.is_empty() {
-            return None;
-        }
-        self.items.get(&name(self.keys, item)).copied()
-    }
-}
-
-/// The keys of an item as one text.
-fn name(keys: &[Box<str>], item: &Value) -> String {
-    let values = keys.iter().map(|key| match item.get(&**key) {
-        Some(value) => value.to_string(),
-        None => String::new(),
-    });
-    values.collect::<Vec<_>>().join(",")
 }
 
 fn complaint(rule: &Rule, kind: &str, at: &Path<'_>, detail: String) -> FieldError {

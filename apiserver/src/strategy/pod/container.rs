@@ -97,7 +97,6 @@ pub(super) fn check_in_pod(
     at: &Path<'_>,
     out: &mut Errors,
 ) {
-    volumes_exist(container, spec, at, out);
     restart(list, container, at, out);
     match list {
         "initContainers" if container.text("restartPolicy") != "Always" => {
@@ -115,20 +114,6 @@ pub(super) fn check_in_pod(
         }
         "ephemeralContainers" => ephemeral(container, spec, at, out),
         _ => {}
-    }
-}
-
-fn volumes_exist(container: &Value, spec: &Value, at: &Path<'_>, out: &mut Errors) {
-    let has = |name: &str| spec.items("volumes").iter().any(|v| v.text("name") == name);
-    for list in ["volumeMounts", "volumeDevices"] {
-        let at = at.field(list);
-        for (index, mount) in container.items(list).iter().enumerate() {
-            let name = mount.text("name");
-            if !name.is_empty() && !has(name) {
-                let at = at.index(index);
-                out.push(FieldError::not_found(at.field("name"), name));
-            }
-        }
     }
 }
 

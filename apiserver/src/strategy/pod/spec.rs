@@ -37,6 +37,30 @@ pub(in crate::strategy) fn check(spec: &Value, at: &Path<'_>, out: &mut Errors) 
     host(spec, at, out);
 }
 
+/// Checks that what containers mount is there: a volume of the pod, or one of the `claims` that a StatefulSet gives its pods
+/// as volumes.
+pub(in crate::strategy) fn mounts(spec: &Value, claims: &[Value], at: &Path<'_>, out: &mut Errors) {
+    let volumes = spec.items("volumes").iter().map(|v| v.text("name"));
+    let claims = claims.iter().map(|c| c.at("metadata").text("name"));
+    let known: HashSet<&str> = volumes.chain(claims).collect();
+    for list in LISTS {
+        let at_list = at.field(list);
+        for (index, container) in spec.items(list).iter().enumerate() {
+            let at_container = at_list.index(index);
+            for kind in ["volumeMounts", "volumeDevices"] {
+                let at_mounts = at_container.field(kind);
+                for (index, mount) in container.items(kind).iter().enumerate() {
+                    let name = mount.text("name");
+                    if !name.is_empty() && !known.contains(name) {
+                        let at = at_mounts.index(index);
+                        out.push(FieldError::not_found(at.field("name"), name));
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Checks that no two items of a list have the same name.
 pub(super) fn unique_names(items: &[Value], at: &Path<'_>, out: &mut Errors) {
     let mut seen = HashSet::with_capacity(items.len());

@@ -329,6 +329,57 @@ fn objects_are_refused_with_kubernetes_words() {
     }
 }
 
+/// A StatefulSet's claims are volumes of its pods, for files and for devices.
+#[test]
+fn claims_of_a_stateful_set_can_be_mounted() {
+    let containers = |mount: &str| {
+        json!([{"name": "c", "image": "i:1", "volumeMounts": [{"name": mount, "mountPath": "/data"}],
+            "volumeDevices": [{"name": "raw", "devicePath": "/dev/raw"}]}])
+    };
+    let claim = |name: &str, mode: &str| {
+        json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": mode,
+            "resources": {"requests": {"storage": "20Mi"}}}})
+    };
+    let set = |mount: &str| {
+        let mut template = template(json!({"a": "b"}));
+        template["spec"]["containers"] = containers(mount);
+        template["spec"]["initContainers"] = json!([{"name": "i", "image": "i:1",
+            "volumeMounts": [{"name": mount, "mountPath": "/data"}]}]);
+        let claims = json!([claim("data", "Filesystem"), claim("raw", "Block")]);
+        json!({"serviceName": "s", "template": template, "volumeClaimTemplates": claims})
+    };
+    let (_, errors) = create(workload("StatefulSet", set("data")));
+    assert_eq!(errors, Vec::<String>::new());
+    let (_, errors) = create(workload("StatefulSet", set("other")));
+    let places = ["initContainers", "containers"];
+    let expected = places.map(|list| {
+        format!("spec.template.spec.{list}[0].volumeMounts[0].name: Not found: \"other\"")
+    });
+    assert_eq!(errors, expected);
+    // Other workloads have no claims; all their templates are looked at.
+    for kind in ["Deployment", "ReplicaSet", "DaemonSet"] {
+        let mut spec = set("data");
+        for key in ["serviceName", "volumeClaimTemplates"] {
+            spec.as_object_mut().unwrap().remove(key);
+        }
+        let (_, errors) = create(workload(kind, spec));
+        assert_eq!(errors.len(), 3, "{kind} {errors:?}");
+    }
+    let mut pods = template(json!({"a": "b"}));
+    pods["spec"]["containers"] = containers("data");
+    let whole = |kind: &str, fields: Value| create(object("v1", kind, fields)).1.len();
+    assert_eq!(whole("PodTemplate", json!({"template": pods})), 2);
+    let controller = json!({"spec": {"selector": {"a": "b"}, "template": pods}});
+    assert_eq!(whole("ReplicationController", controller), 2);
+    pods["spec"]["restartPolicy"] = json!("Never");
+    let (_, errors) = create(object(
+        "batch/v1",
+        "Job",
+        json!({"spec": {"template": pods}}),
+    ));
+    assert_eq!(errors.len(), 2, "{errors:?}");
+}
+
 #[test]
 fn secrets_take_texts_as_data() {
     let (secret, errors) = create(object(

@@ -81,17 +81,15 @@ fn sum(values: &[Value], meter: &mut Meter) -> Result<Value, Failure> {
         meter.charge(1)?;
         total = match (at, &total, item) {
             (0, _, item) => item.clone(),
-            (_, Value::Int(a), Value::Int(b)) => {
-                Value::Int(a.checked_add(*b).ok_or(overflow)?)
-            }
-            (_, Value::UInt(a), Value::UInt(b)) => {
-                Value::UInt(a.checked_add(*b).ok_or(overflow)?)
-            }
+            (_, Value::Int(a), Value::Int(b)) => Value::Int(a.checked_add(*b).ok_or(overflow)?),
+            (_, Value::UInt(a), Value::UInt(b)) => Value::UInt(a.checked_add(*b).ok_or(overflow)?),
             (_, Value::Float(a), Value::Float(b)) => Value::Float(a + b),
             (_, Value::Duration(a), Value::Duration(b)) => {
                 Value::Duration(a.checked_add(b).ok_or(overflow)?)
             }
-            (_, a, b) => return Err(format!("cannot add {} and {}", a.type_of(), b.type_of()).into()),
+            (_, a, b) => {
+                return Err(format!("cannot add {} and {}", a.type_of(), b.type_of()).into());
+            }
         };
     }
     Ok(total)
@@ -115,7 +113,11 @@ fn place(values: &[Value], meter: &mut Meter, last: bool) -> Result<Value, Failu
         meter.pass(0)?;
         let mut places = 0..items.len();
         loop {
-            let next = if last { places.next_back() } else { places.next() };
+            let next = if last {
+                places.next_back()
+            } else {
+                places.next()
+            };
             match next.and_then(|at| Some((at, items.get(at)?))) {
                 None => break None,
                 Some((at, item)) if equal(item, wanted, meter)? => break Some(at),

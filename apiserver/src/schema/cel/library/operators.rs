@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use cel::Value;
 use cel::common::ast::operators as names;
 use cel::objects::{Key, KeyRef, Map, OptionalValue};
-use cel::Value;
 
 use super::optionals::optional as wrap;
 use super::{Metered, length, opaque};

@@ -49,7 +49,6 @@ pub(in crate::schema::cel) fn inside(value: Value) -> Result<Option<Value>, Fail
     }
 }
 
-
 /// An optional value, as `oldSelf` is with `optionalOldSelf`.
 pub(in crate::schema::cel) fn optional(value: Option<Value>) -> Value {
     let value = value.map_or_else(OptionalValue::none, OptionalValue::of);

@@ -45,20 +45,17 @@ fn prepared<'v>(values: &'v [Value], meter: &mut Meter) -> Result<(&'v str, Comp
         let found = all.iter().find(|(have, _)| **have == *source);
         found.map(|(_, compiled)| compiled.clone())
     });
-    let compiled = match kept {
-        Some(compiled) => compiled,
-        None => {
-            // What the parser makes of it, and then the program.
-            meter.make((source.len() as u64).saturating_mul(1024))?;
-            let shape = pattern::parse(source)?;
-            meter.charge(pattern::states(&shape))?;
-            meter.make(pattern::PROGRAM_LIMIT as u64 / 8)?;
-            let compiled = pattern::compile(source)?;
-            keep(source, &compiled);
-            compiled
-        }
+    // The price is the same whether the pattern was kept or not.
+    let states = match &kept {
+        Some(compiled) => compiled.states,
+        None => pattern::states(&pattern::parse(source)?),
     };
-    meter.charge(price(compiled.states).saturating_sub(price(0)))?;
+    meter.charge(price(states).saturating_sub(price(0)))?;
+    if let Some(compiled) = kept {
+        return Ok((whole, compiled));
+    }
+    let compiled = pattern::compile(source)?;
+    keep(source, &compiled);
     Ok((whole, compiled))
 }
 

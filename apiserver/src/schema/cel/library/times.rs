@@ -49,16 +49,15 @@ pub(super) const FUNCTIONS: &[(&str, Native)] = &[
         _ => of_time(v, |t| i64::from(t.second())),
     }),
     ("getMilliseconds", |v| match v {
-        [Value::Duration(duration)] => Ok(Value::Int(i64::from(duration.subsec_nanos()) / 1_000_000)),
+        [Value::Duration(duration)] => {
+            Ok(Value::Int(i64::from(duration.subsec_nanos()) / 1_000_000))
+        }
         _ => of_time(v, |t| i64::from(t.nanosecond() / 1_000_000)),
     }),
 ];
 
 /// A part of a time, in UTC or at the offset that is given.
-fn of_time(
-    values: &[Value],
-    part: fn(&DateTime<FixedOffset>) -> i64,
-) -> Result<Value, String> {
+fn of_time(values: &[Value], part: fn(&DateTime<FixedOffset>) -> i64) -> Result<Value, String> {
     let time = match values.first() {
         Some(Value::Timestamp(time)) => time,
         _ => return Err("no such overload".to_owned()),
@@ -99,7 +98,8 @@ fn in_range(time: DateTime<FixedOffset>) -> Result<DateTime<FixedOffset>, String
 pub(super) fn arithmetic(values: &[Value], operator: char) -> Result<Value, Failure> {
     let duration = |sum: Option<Duration>| {
         let sum = sum.filter(|sum| sum.num_nanoseconds().is_some());
-        sum.map(Value::Duration).ok_or(Failure::from("duration overflow"))
+        sum.map(Value::Duration)
+            .ok_or(Failure::from("duration overflow"))
     };
     let time = |sum: Option<DateTime<FixedOffset>>| {
         let sum = sum.ok_or("timestamp overflow")?;

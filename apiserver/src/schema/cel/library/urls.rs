@@ -41,8 +41,7 @@ pub(super) const FUNCTIONS: &[(&str, Native)] = &[
     }),
 ];
 
-pub(super) const METERED: &[(&str, Metered)] =
-    &[("getQuery", |v, m| query(&url(v)?.query, m))];
+pub(super) const METERED: &[(&str, Metered)] = &[("getQuery", |v, m| query(&url(v)?.query, m))];
 
 fn url(values: &[Value]) -> Result<&Url, String> {
     opaque(values, 0).ok_or_else(|| "no such overload".to_owned())
