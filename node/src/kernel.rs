@@ -9,10 +9,12 @@
 pub(crate) mod bpf;
 pub(crate) mod ioctl;
 pub(crate) mod mount;
+pub(crate) mod passage;
 pub(crate) mod path;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod socket;
+pub(crate) mod wait;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod exec;
 mod host;
+pub(crate) mod identity;
 mod launch;
 mod prepare;
 mod sandbox;

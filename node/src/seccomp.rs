@@ -74,4 +74,4 @@ pub(crate) fn default_allowed(capabilities: &CapsHashSet) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,6 +7,9 @@ mod birth;
 mod child;
 mod connection;
 mod container;
+mod gate;
+mod holder;
+mod kept_mount;
 mod log;
 mod overlay;
 mod poller;
@@ -18,7 +21,6 @@ mod root;
 mod sandbox;
 mod server;
 mod terminal;
-mod user;
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};

@@ -8,6 +8,9 @@
     reason = "tests fail by panicking, report on standard output, and start other programs"
 )]
 
+#[path = "runtime/attack.rs"]
+#[allow(unsafe_code, reason = "attacks use what no library offers")]
+mod attack;
 #[path = "runtime/confinement.rs"]
 mod confinement;
 #[path = "runtime/fixture.rs"]
@@ -16,6 +19,8 @@ mod fixture;
 mod lifecycle;
 #[path = "runtime/limits.rs"]
 mod limits;
+#[path = "runtime/neighbours.rs"]
+mod neighbours;
 #[path = "runtime/streams.rs"]
 mod streams;
 #[path = "runtime/survival.rs"]
@@ -50,8 +55,14 @@ const TESTS: &[Test] = tests![
         usage_is_reported, devices_are_refused;
     confinement: capabilities_and_seccomp_apply, paths_are_masked, no_descriptor_leaks,
         the_shims_executable_is_safe, links_do_not_lead_out, sub_paths_stay_in_their_volume,
-        mounts_are_read_only_where_asked, users_and_groups, working_directories,
+        mounts_are_read_only_where_asked, users_and_groups, the_user_is_resolved_once,
+        a_password_file_that_is_a_pipe, working_directories,
         a_read_only_root, privileged_containers, no_new_privileges;
+    neighbours: nobody_of_the_host_is_seen_in_a_containers_processes,
+        nobody_of_the_host_is_seen_in_the_pods_processes, the_first_process_of_the_pod_has_nothing,
+        a_container_lives_among_anothers_processes, failures_behind_the_gate_are_told,
+        whoever_asks_to_be_traced_is_let_go, real_time_signals_end_containers_and_are_sent,
+        a_tracer_that_does_not_let_go_holds_nobody;
     streams: logs_are_in_the_cri_format, logs_rotate, exec_in_a_container, exec_times_out,
         exec_with_a_terminal, a_terminal_for_the_container, exec_streams_flow,
         attached_streams_are_shared, a_slow_follower_loses_nothing, attached_terminals;
@@ -67,6 +78,13 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(code).unwrap_or(1));
         }
         Some("agent") => return survival::agent_process(args.skip(1).collect()),
+        Some("attack") => {
+            let args: Vec<String> = args
+                .skip(1)
+                .filter_map(|arg| arg.into_string().ok())
+                .collect();
+            return attack::main(&args);
+        }
         _ => {}
     }
     let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();

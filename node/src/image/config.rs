@@ -3,6 +3,7 @@
 use oci_spec::image::ImageConfiguration;
 
 use super::digest::Digest;
+use crate::runtime::identity::{self, Named};
 
 /// The user an image wants to run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,19 +95,11 @@ pub(super) fn parse_user(text: &str) -> Result<ImageUser, String> {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    let halves = std::iter::once(user).chain(group);
-    for half in halves {
-        let is_number = half.bytes().all(|b| b.is_ascii_digit())
-            || half
-                .strip_prefix('-')
-                .is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
-        // The highest number means "unchanged" to the kernel.
-        let in_range = half.parse::<u32>().is_ok_and(|id| id != u32::MAX);
-        if is_number && !in_range {
-            return Err(format!(
-                "user {text:?}: {half:?} is not a number from 0 to 4294967294"
-            ));
+    for half in std::iter::once(user).chain(group) {
+        if half.is_empty() {
+            return Err(format!("user {text:?} has an empty half"));
         }
+        identity::named(half).map_err(|problem| format!("user {text:?}: {problem}"))?;
         if half
             .chars()
             .any(|c| c.is_control() || c.is_whitespace() || c == '/')
@@ -114,9 +107,11 @@ pub(super) fn parse_user(text: &str) -> Result<ImageUser, String> {
             return Err(format!("user {text:?}: {half:?} cannot be a user or group"));
         }
     }
-    Ok(user
-        .parse()
-        .map_or_else(|_name| ImageUser::Name(user.to_owned()), ImageUser::Id))
+    Ok(match identity::named(user)? {
+        Named::Nothing => ImageUser::Unset,
+        Named::Number(uid) => ImageUser::Id(uid),
+        Named::Name(name) => ImageUser::Name(name.to_owned()),
+    })
 }
 
 /// The command line of a container: `command` replaces the image's entry point and its arguments, `args` only its
@@ -197,7 +192,10 @@ mod tests {
     fn users_are_numbers_or_names() {
         assert_eq!(parse_user(""), Ok(ImageUser::Unset));
         assert_eq!(parse_user("0"), Ok(ImageUser::Id(0)));
-        assert_eq!(parse_user("4294967294:5"), Ok(ImageUser::Id(4_294_967_294)));
+        assert_eq!(parse_user("2147483647:5"), Ok(ImageUser::Id(2_147_483_647)));
+        for wrong in ["2147483648", "-1", "5:-1", "5:", ":5", "a b", "a/b"] {
+            assert!(parse_user(wrong).is_err(), "{wrong}");
+        }
         assert_eq!(
             parse_user("app:staff"),
             Ok(ImageUser::Name("app".to_owned()))

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
+const FSCONFIG_SET_FD: libc::c_uint = 5;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
@@ -52,6 +53,23 @@ impl FsContext {
     /// Sets a parameter that has no value.
     pub(crate) fn set_flag(&self, key: &str) -> nix::Result<()> {
         self.configure(FSCONFIG_SET_FLAG, Some(key), None)
+    }
+
+    /// Sets a parameter that takes a descriptor.
+    pub(crate) fn set_fd(&self, key: &str, fd: impl AsFd) -> nix::Result<()> {
+        let key = CString::new(key).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: the key is NUL-terminated and both descriptors are open during the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                self.0.as_raw_fd(),
+                FSCONFIG_SET_FD,
+                key.as_ptr(),
+                std::ptr::null::<libc::c_char>(),
+                fd.as_fd().as_raw_fd(),
+            )
+        };
+        Errno::result(result).map(drop)
     }
 
     /// Makes the file system and a detached mount of it with the given attributes.

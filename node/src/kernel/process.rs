@@ -12,6 +12,12 @@ use seccompiler::sock_filter;
 /// libc has this one in a type too small for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// How filters know the architecture that this is built for (`AUDIT_ARCH_*`).
+#[cfg(target_arch = "x86_64")]
+pub(crate) const NATIVE_ARCH: u32 = 0xC000_003E;
+#[cfg(target_arch = "aarch64")]
+pub(crate) const NATIVE_ARCH: u32 = 0xC000_00B7;
+
 /// Proof that this process has one thread, so that a child made by `clone3` finds no lock held by a thread that was not
 /// copied. Whoever holds it starts no thread.
 #[derive(Debug)]

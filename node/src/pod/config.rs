@@ -119,6 +119,7 @@ pub fn container_config(from: Ingredients<'_>) -> Result<ContainerConfig, Error>
         env: process_env(&image_env, &from.env.vars, from.hostname, None),
         cwd: cwd.unwrap_or_else(|| "/".to_owned()),
         user,
+        among: None,
         mounts,
         devices: Vec::new(),
         resources: container_resources(from.pod, from.container, from.node_memory),

@@ -2,6 +2,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
 
 use super::members;
+use crate::runtime::identity::{self, Named};
 use crate::runtime::{Seccomp, Security, User};
 
 /// Why a container must not run as it asks. The messages are those users know from kubelet.
@@ -117,6 +118,9 @@ pub fn user(pod: &Pod, container: &Container, image_user: &str) -> Result<User, 
         additional_gids: groups
             .map(|gid| id("supplementalGroups", *gid))
             .collect::<Result<_, _>>()?,
+        strict_groups: pod_context.and_then(|pod| pod.supplemental_groups_policy.as_deref())
+            == Some("Strict"),
+        not_root: non_root,
     })
 }
 
@@ -127,20 +131,17 @@ fn verify_non_root(
     image_user: &str,
 ) -> Result<(), Refusal> {
     let (pod, container) = (members::display(pod), container.name.clone());
-    let image_user = image_user.split(':').next().unwrap_or_default();
-    match uid {
-        Some(0) => Err(Refusal::RootAsked { pod, container }),
-        Some(_) => Ok(()),
-        None if image_user.is_empty() => Err(Refusal::RootImage { pod, container }),
-        None => match image_user.parse::<u32>() {
-            Ok(0) => Err(Refusal::RootImage { pod, container }),
-            Ok(_) => Ok(()),
-            Err(_) => Err(Refusal::NamedUser {
-                user: image_user.to_owned(),
-                pod,
-                container,
-            }),
-        },
+    let (image_user, _) = identity::halves(image_user);
+    match (uid, identity::named(image_user)) {
+        (Some(0), _) => Err(Refusal::RootAsked { pod, container }),
+        (Some(_), _) => Ok(()),
+        (None, Ok(Named::Nothing | Named::Number(0))) => Err(Refusal::RootImage { pod, container }),
+        (None, Ok(Named::Number(_))) => Ok(()),
+        (None, Ok(Named::Name(_)) | Err(_)) => Err(Refusal::NamedUser {
+            user: image_user.to_owned(),
+            pod,
+            container,
+        }),
     }
 }
 
@@ -253,6 +254,7 @@ mod tests {
             let pod = pod(pod_context, context);
             let user = user(&pod, first(&pod), image).unwrap();
             assert_eq!((user.name.as_deref(), user.uid, user.gid), (name, uid, gid));
+            assert!(!user.not_root && !user.strict_groups);
         }
         let pod = pod(
             json!({ "supplementalGroups": [1, 2], "fsGroup": 3 }),
@@ -262,6 +264,10 @@ mod tests {
             user(&pod, first(&pod), "").unwrap().additional_gids,
             [1, 2, 3]
         );
+        let strict = json!({ "supplementalGroupsPolicy": "Strict", "runAsNonRoot": true });
+        let pod = self::pod(strict, json!({}));
+        let user = user(&pod, first(&pod), "5").unwrap();
+        assert!(user.strict_groups && user.not_root);
     }
 
     #[test]
@@ -271,6 +277,12 @@ mod tests {
             (json!({}), "0:5", Some("image will run as root")),
             (json!({}), "nobody", Some("non-numeric user (nobody)")),
             (json!({}), "65534", None),
+            (json!({}), "1000:0", None),
+            (json!({}), "+0", Some("image will run as root")),
+            (json!({}), "-0", Some("image will run as root")),
+            (json!({}), ":5", Some("image will run as root")),
+            (json!({}), "00", Some("image will run as root")),
+            (json!({}), "99999999999", Some("non-numeric user")),
             (
                 json!({ "runAsUser": 0 }),
                 "65534",

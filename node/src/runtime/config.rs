@@ -124,6 +124,10 @@ pub struct ContainerConfig {
     pub cwd: String,
     /// Who runs it.
     pub user: User,
+    /// Another container of the pod, by its id, whose processes it lives among (`targetContainerName`); unused where the
+    /// pod has one pid namespace anyway.
+    #[serde(default)]
+    pub among: Option<String>,
     /// Mounts beside those every container has (`/proc`, `/dev`, `/sys`, …), applied in order.
     pub mounts: Vec<Mount>,
     /// Device nodes of the host made in `/dev` and allowed; a privileged container sees all of them.
@@ -149,8 +153,8 @@ pub struct ContainerConfig {
 /// Who a process runs as.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// The image's `User` (`name`, `uid`, `name:group`, …), looked up in the container's own `/etc/passwd` and
-    /// `/etc/group`; consulted for whatever `uid` and `gid` leave open.
+    /// The image's `User` (`name`, `uid`, `name:group`, …): numbers are those numbers, names are looked up in the
+    /// container's own `/etc/passwd` and `/etc/group`; consulted for whatever `uid` and `gid` leave open.
     pub name: Option<String>,
     /// `runAsUser`; wins over `name`.
     pub uid: Option<u32>,
@@ -158,6 +162,12 @@ pub struct User {
     pub gid: Option<u32>,
     /// `supplementalGroups` and `fsGroup`.
     pub additional_gids: Vec<u32>,
+    /// `supplementalGroupsPolicy: Strict`: no groups from the container's `/etc/group`.
+    #[serde(default)]
+    pub strict_groups: bool,
+    /// `runAsNonRoot`: whoever it turns out to be, not root.
+    #[serde(default)]
+    pub not_root: bool,
 }
 
 /// A mount asked for by a pod.
@@ -258,7 +268,7 @@ pub struct ExecConfig {
     pub env: Vec<(String, String)>,
     /// Working directory; the container's own when absent.
     pub cwd: Option<String>,
-    /// Who runs it; the container's own user when absent.
+    /// Who runs it; when absent the container's own user, as it was resolved when the container started.
     pub user: Option<User>,
     /// Give it a terminal.
     pub tty: bool,

@@ -54,6 +54,10 @@ pub(crate) fn plan(
         own_pid_namespace: namespaces
             .iter()
             .any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none()),
+        among: config
+            .among
+            .clone()
+            .filter(|_| !sandbox.share_pid && !sandbox.host_pid),
         group: group.to_owned(),
         resources: config.resources.clone(),
         device_rules: device_rules(spec),

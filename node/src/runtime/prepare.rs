@@ -34,7 +34,7 @@ impl Preparer {
     pub(super) fn prepare(
         &self,
         sandbox: &SandboxConfig,
-        shim_pid: i32,
+        (shim_pid, among): (i32, Option<i32>),
         config: &ContainerConfig,
         group: String,
         bundle: PathBuf,
@@ -45,6 +45,7 @@ impl Preparer {
             devices: host::devices(config)?,
             capabilities,
             shim_pid,
+            among,
         };
         let spec = spec::build(sandbox, config, &group, &facts)?;
         let launch = launch::plan(sandbox, config, &spec, &group, bundle.clone())?;

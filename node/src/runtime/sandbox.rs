@@ -76,13 +76,21 @@ impl Sandbox {
     /// [`Error::Invalid`]; [`Error::Step`] names the step and the cause; nothing is left behind then.
     pub async fn start_container(&self, config: ContainerConfig) -> Result<Started, Error> {
         let (id, name) = (config.id.clone(), config.name.clone());
+        let among = match &config.among {
+            Some(other) => Some(self.pid_of(other).await?),
+            None => None,
+        };
         let inner = Arc::clone(&self.inner);
         let prepared = tokio::task::spawn_blocking(move || {
             let group = format!("{}/{}", inner.pod_group, config.id);
             let bundle = inner.records.bundle(&config.id);
-            inner
-                .preparer
-                .prepare(&inner.config, inner.shim_pid, &config, group, bundle)
+            inner.preparer.prepare(
+                &inner.config,
+                (inner.shim_pid, among),
+                &config,
+                group,
+                bundle,
+            )
         });
         let (launch, fds) = prepared.await.map_err(|_| self.lost())??;
         let request = Request::Start(Box::new(launch));
@@ -90,6 +98,20 @@ impl Sandbox {
             Ok(Reply::Started(started)) => Ok(started),
             Ok(other) => Err(self.unexpected(&other)),
             Err(refusal) => Err(self.refused(refusal, &id, "start", format!("container {name}"))),
+        }
+    }
+
+    /// The first process of a container that must be running.
+    async fn pid_of(&self, id: &str) -> Result<i32, Error> {
+        let states = self.containers().await?;
+        let state = states.into_iter().find(|state| state.id == id);
+        match state.map(|state| state.status) {
+            None => Err(self.not_found(id)),
+            Some(ContainerStatus::Running { pid, .. }) => Ok(pid),
+            Some(_) => Err(Error::WrongState {
+                id: id.to_owned(),
+                problem: "is not running, so nobody can live among its processes".to_owned(),
+            }),
         }
     }
 

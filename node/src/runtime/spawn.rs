@@ -42,6 +42,9 @@ pub(super) fn spawn(program: &Program, pod_uid: &str, log: File) -> io::Result<L
         .arg0("davit")
         .args(["shim", pod_uid])
         .env_clear()
+        // The C library would have the kernel write to its memory at any time, also where a process gives that up
+        // (`kernel::passage`).
+        .env("GLIBC_TUNABLES", "glibc.pthread.rseq=0")
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
         .stderr(Stdio::from(log))

@@ -28,6 +28,8 @@ pub(crate) struct HostFacts {
     pub(crate) capabilities: CapsHashSet,
     /// Process whose namespaces are the pod's.
     pub(crate) shim_pid: i32,
+    /// Process whose pid namespace the container is born in, where that is another container's.
+    pub(crate) among: Option<i32>,
 }
 
 /// Files that tell of the host or of other containers, or let a process do harm.
@@ -293,22 +295,25 @@ fn namespaces(
     facts: &HostFacts,
 ) -> Result<Vec<LinuxNamespace>, OciSpecError> {
     let own = |kind| LinuxNamespaceBuilder::default().typ(kind).build();
-    let pods = |kind, file: &str| {
-        let path = format!("/proc/{}/ns/{file}", facts.shim_pid);
+    let at = |kind, path: String| {
         LinuxNamespaceBuilder::default()
             .typ(kind)
             .path(path)
             .build()
     };
+    let pods = |kind, file: &str| at(kind, format!("/proc/{}/ns/{file}", facts.shim_pid));
     let mut all = vec![
         own(LinuxNamespaceType::Mount)?,
         own(LinuxNamespaceType::Cgroup)?,
     ];
     if !sandbox.host_pid {
-        all.push(if sandbox.share_pid {
-            pods(LinuxNamespaceType::Pid, "pid_for_children")?
-        } else {
-            own(LinuxNamespaceType::Pid)?
+        all.push(match facts.among {
+            _ if sandbox.share_pid => {
+                let holder = format!("/proc/{}/ns/pid_for_children", facts.shim_pid);
+                at(LinuxNamespaceType::Pid, holder)?
+            }
+            Some(pid) => at(LinuxNamespaceType::Pid, format!("/proc/{pid}/ns/pid"))?,
+            None => own(LinuxNamespaceType::Pid)?,
         });
     }
     if sandbox.netns != NetnsMode::Host {

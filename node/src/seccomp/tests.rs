@@ -14,7 +14,7 @@ fn errno(code: i32) -> u32 {
 }
 
 /// What one program answers to a call.
-fn answer(program: &[sock_filter], arch: u32, number: i64, arguments: &[u64]) -> u32 {
+pub(crate) fn answer(program: &[sock_filter], arch: u32, number: i64, arguments: &[u64]) -> u32 {
     let mut data = vec![number as u32, arch, 0, 0];
     for index in 0..6 {
         let value = arguments.get(index).copied().unwrap_or(0);

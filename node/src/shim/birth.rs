@@ -3,15 +3,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use jiff::Timestamp;
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::memfd::MFdFlags;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use seccompiler::sock_filter;
 
-use super::child::{self, Common};
+use super::child::{self, Common, Who};
 use super::container::{Container, Output, Pipes, pipes};
+use super::holder::{can_look_from_outside, processes_of};
 use super::log::{LogWriter, Stream};
 use super::poller::{Source, Token};
 use super::process::Streams;
@@ -19,20 +20,31 @@ use super::protocol::{ExecLaunch, Launch, Message, ProcessPlan, Refusal, Reply};
 use super::record::StartRecord;
 use super::report::{self, Heard, Report, Reports};
 use super::root::Prepared;
-use super::server::{Asker, Shim, note};
+use super::server::{Asker, Failed, Shim, note};
+use crate::kernel::passage::{NO_SESSION, Slip};
 use crate::kernel::process::{CloneOptions, filter_from_bytes, pidfd_open, spawn};
+use crate::kernel::wait::End;
+use crate::runtime::identity::Identity;
 use crate::runtime::{ContainerStatus, Started, Step, StepError};
 
 /// A process on its way to its program.
 #[derive(Debug)]
 pub(super) struct Birth {
+    /// Becomes the program, or sends it through its gate and ends.
     pid: Pid,
     token: Token,
     reports: Reports,
+    /// Its end of the channel is closed.
+    silent: bool,
     asker: Asker,
     kind: Kind,
     failure: Option<StepError>,
     terminal: Option<OwnedFd>,
+    identity: Option<Identity>,
+    /// Where there is a gate: who came out of it.
+    slip: Option<Slip>,
+    /// Who came out of it has ended before it was known that it is the program.
+    ended: Option<End>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +62,7 @@ pub(super) struct Exec {
 
 impl Exec {
     /// Kills it and what it has started in its session.
-    pub(super) fn kill(&self) {
+    fn kill(&self) {
         let _ = kill(Pid::from_raw(-self.pid.as_raw()), Signal::SIGKILL);
         let _ = kill(self.pid, Signal::SIGKILL);
     }
@@ -123,16 +135,22 @@ impl Shim {
             id: launch.id.clone(),
         };
         let view = self.cgroups.view(&launch.group);
+        let into = self.neighbours(&launch)?;
+        let (processes, into) = match into {
+            Some((processes, target)) => (processes, Some(target)),
+            None => (None, None),
+        };
         let prepared = Prepared {
             shared_memory: self.sandbox.shared_memory()?,
             cgroup_view: &view,
+            processes,
         };
         let born = self.give_birth(
             &launch.group,
             streams,
             &filters,
             namespaces,
-            None,
+            into.as_ref(),
             |common| child::first_process(common, &launch, prepared),
         )?;
         let (stdin, outputs) = self.watch_pipes(ends)?;
@@ -142,6 +160,8 @@ impl Shim {
             launch,
             filters,
             pid,
+            identity: None,
+            pidfd: None,
             status: ContainerStatus::Starting,
             outputs,
             log,
@@ -149,6 +169,29 @@ impl Shim {
             removers: Vec::new(),
         });
         Ok(())
+    }
+
+    /// Where the container is born among others: one of them, and what shows them all, if that can be had from outside.
+    fn neighbours(&self, launch: &Launch) -> Result<Option<(Option<OwnedFd>, OwnedFd)>, StepError> {
+        if launch.own_pid_namespace || self.begin.sandbox.host_pid {
+            return Ok(None);
+        }
+        let failed = |cause: &str| StepError::other(Step::Namespaces, "pid", cause);
+        let Some(id) = &launch.among else {
+            let holder = self.sandbox.holder.as_ref().filter(|holder| !holder.ended);
+            let holder = holder.ok_or_else(|| failed("the pod's pid namespace is gone"))?;
+            let target = holder.pidfd.try_clone();
+            let target = target.map_err(|e| StepError::io(Step::Namespaces, "pid", &e))?;
+            return Ok(Some((Some(holder.processes()?), target)));
+        };
+        let other = self.find(id).filter(|other| other.is_running());
+        let other = other.ok_or_else(|| failed("the container to live among is not running"))?;
+        let fail = |errno| StepError::os(Step::Namespaces, id.as_str(), errno);
+        let processes = can_look_from_outside()
+            .then(|| processes_of(other.pid))
+            .transpose()
+            .map_err(fail)?;
+        Ok(Some((processes, pidfd_open(other.pid).map_err(fail)?)))
     }
 
     fn watch_pipes(
@@ -190,7 +233,8 @@ impl Shim {
         let container = self.find(&exec.id).ok_or_else(gone)?;
         let target = pidfd_open(container.pid)
             .map_err(|errno| StepError::os(Step::Namespaces, exec.id.as_str(), errno))?;
-        let own = container.launch.own_pid_namespace.then_some(&target);
+        // In the host's there is nothing to hide from whom sees all of the host.
+        let into = (!self.begin.sandbox.host_pid).then_some(&target);
         let group = container.launch.group.clone();
         let mut env = container.launch.process.env.clone();
         env.extend(exec.env);
@@ -199,10 +243,14 @@ impl Shim {
             args: exec.args,
             env,
             cwd: exec.cwd.unwrap_or_else(|| base.cwd.clone()),
-            user: exec.user.unwrap_or_else(|| base.user.clone()),
             terminal: exec.terminal,
             stdin: true,
             ..base.clone()
+        };
+        let who = match (&exec.user, &container.identity) {
+            (Some(user), _) => Who::Asked(user),
+            (None, Some(identity)) => Who::Known(identity),
+            (None, None) => Who::Asked(&base.user),
         };
         let filters = container.filters.clone();
         let mut fds = fds.into_iter();
@@ -222,8 +270,8 @@ impl Shim {
             }
         };
         let flags = CloneFlags::empty();
-        let born = self.give_birth(&group, streams, &filters, flags, own, |common| {
-            child::further_process(common, &plan, &target)
+        let born = self.give_birth(&group, streams, &filters, flags, into, |common| {
+            child::further_process(common, &plan, &who, &target)
         })?;
         self.execs.push(Exec {
             pid: born.pid,
@@ -233,35 +281,38 @@ impl Shim {
         Ok(())
     }
 
-    /// Makes the process; `body` runs in it.
+    /// Makes the process; `body` runs in it. With `into`, the program is born in the pid namespace of that process.
     fn give_birth(
         &self,
         group: &str,
         streams: Option<Streams>,
         filters: &[Vec<sock_filter>],
         namespaces: CloneFlags,
-        pid_namespace: Option<&OwnedFd>,
+        into: Option<&OwnedFd>,
         body: impl FnOnce(&mut Common<'_>) -> Result<std::convert::Infallible, StepError>,
     ) -> Result<Born, StepError> {
+        let fail = |object: &'static str| move |errno| StepError::os(Step::Clone, object, errno);
         let mut entrance = self.cgroups.entrance(group)?;
         let unified = entrance.unified.take();
-        let (reporter, reports) =
-            report::channel().map_err(|errno| StepError::os(Step::Clone, "channel", errno))?;
+        let (reporter, reports) = report::channel().map_err(fail("channel"))?;
+        let slip = into
+            .map(|_| Slip::new())
+            .transpose()
+            .map_err(fail("slip"))?;
         let common = Common {
             entrance,
             streams,
             filters,
             reporter,
+            into: into.zip(slip.as_ref()),
         };
         let options = CloneOptions {
             namespaces: namespaces.bits() as u64,
             cgroup: unified.as_ref().map(AsFd::as_fd),
         };
-        let pid = self.sandbox.in_pid_namespace(pid_namespace, || {
-            spawn(&self.proof, options, || child::run(common, body))
-                .map_err(|errno| StepError::os(Step::Clone, "clone3", errno))
-        })?;
-        Ok(Born { pid, reports })
+        let pid =
+            spawn(&self.proof, options, || child::run(common, body)).map_err(fail("clone3"))?;
+        Ok(Born { pid, reports, slip })
     }
 
     fn expect(&mut self, born: Born, asker: Asker, kind: Kind) {
@@ -270,10 +321,14 @@ impl Shim {
                 pid: born.pid,
                 token,
                 reports: born.reports,
+                silent: false,
                 asker,
                 kind,
                 failure: None,
                 terminal: None,
+                identity: None,
+                slip: born.slip,
+                ended: None,
             }),
             Err(errno) => {
                 note(&format!("process {} is not watched: {errno}", born.pid));
@@ -297,7 +352,7 @@ impl Shim {
     }
 
     fn hear_birth_at(&mut self, index: usize) {
-        let Some(birth) = self.births.get_mut(index) else {
+        let Some(birth) = self.births.get_mut(index).filter(|birth| !birth.silent) else {
             return;
         };
         loop {
@@ -305,15 +360,95 @@ impl Shim {
                 Heard::Nothing => return,
                 Heard::Report(Report::Note(text), _) => note(&text),
                 Heard::Report(Report::Terminal, fd) => birth.terminal = fd,
+                Heard::Report(Report::Identity(identity), _) => birth.identity = Some(identity),
+                Heard::Report(Report::Processes, _) => {}
                 Heard::Report(Report::Failed(error), _) => birth.failure = Some(error),
                 Heard::Closed => break,
             }
         }
-        let birth = self.births.remove(index);
+        birth.silent = true;
         self.poller.forget(&birth.reports, birth.token);
+        // Whether the program came out of the gate is known when who sent it in has ended.
+        if birth.slip.is_none() {
+            let birth = self.births.remove(index);
+            self.born(birth);
+        }
+    }
+
+    fn born(&mut self, birth: Birth) {
         match birth.kind.clone() {
             Kind::Container { id } => self.container_born(birth, &id),
             Kind::Exec => self.exec_born(birth),
+        }
+    }
+
+    /// A process has ended: whether it was one that is being set up behind a gate, or sets one up.
+    pub(super) fn set_up_ended(&mut self, pid: Pid, end: End) -> bool {
+        let came_out = |birth: &Birth| birth.slip.as_ref().and_then(Slip::pid);
+        let outside = |birth: &Birth| birth.pid == pid && birth.slip.is_some();
+        if let Some(index) = self.births.iter().position(outside) {
+            let birth = self.births.remove(index);
+            self.gate_closed(birth, end);
+            return true;
+        }
+        let mut births = self.births.iter_mut();
+        match births.find(|birth| came_out(birth) == Some(pid)) {
+            Some(birth) => birth.ended = Some(end),
+            None => return false,
+        }
+        true
+    }
+
+    /// Who sent a program through its gate has ended, and says by that how it went.
+    fn gate_closed(&mut self, mut birth: Birth, end: End) {
+        if !birth.silent {
+            self.poller.forget(&birth.reports, birth.token);
+        }
+        let program = birth.slip.take().and_then(|slip| slip.pid());
+        if birth.failure.is_none() {
+            birth.failure = failure_behind(end, program, self.program_of(&birth));
+        }
+        let (outside, ended) = (birth.pid, birth.ended.take());
+        match program {
+            // Not reaped yet, so the number is still this process's.
+            Some(pid) if birth.failure.is_some() && ended.is_none() => {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            Some(pid) => {
+                birth.pid = pid;
+                for exec in self.execs.iter_mut().filter(|exec| exec.pid == outside) {
+                    exec.pid = pid;
+                }
+                let mut containers = self.containers.iter_mut();
+                if let Some(container) = containers.find(|c| c.pid == outside) {
+                    container.pid = pid;
+                }
+            }
+            None => {}
+        }
+        let runs = birth.failure.is_none().then_some(birth.pid);
+        self.born(birth);
+        if let (Some(pid), Some(end)) = (runs, ended) {
+            self.ended(pid, end);
+        }
+    }
+
+    /// What a process being set up is to execute, for messages.
+    fn program_of(&self, birth: &Birth) -> String {
+        let Kind::Container { id } = &birth.kind else {
+            return "command".to_owned();
+        };
+        let args = self.find(id).map(|c| &c.launch.process.args);
+        args.and_then(|args| args.first().cloned())
+            .unwrap_or_default()
+    }
+
+    /// Kills a command, and whatever sets it up or was set up meanwhile.
+    pub(super) fn kill_exec(&self, exec: &Exec) {
+        exec.kill();
+        let births = self.births.iter().filter(|birth| birth.pid == exec.pid);
+        for pid in births.filter_map(|birth| birth.slip.as_ref()?.pid()) {
+            let _ = kill(pid, Signal::SIGKILL);
         }
     }
 
@@ -324,8 +459,7 @@ impl Shim {
         if let Some(error) = birth.failure {
             let mut container = self.containers.remove(index);
             container.finish_output(&mut self.poller, &mut self.followers);
-            self.forget_failed(&container);
-            return self.reply(birth.asker, Err(Refusal::Step(error)));
+            return self.forget_failed(container, birth.asker, error);
         }
         let Self {
             containers, poller, ..
@@ -338,6 +472,10 @@ impl Shim {
                 Ok(output) => container.outputs.push(output),
                 Err(errno) => note(&format!("{id}: its terminal is not watched: {errno}")),
             }
+        }
+        container.identity = birth.identity;
+        if let Err(errno) = container.watch_end(poller) {
+            note(&format!("{id}: its end is not watched: {errno}"));
         }
         let started = Started {
             pid: container.pid.as_raw(),
@@ -357,19 +495,18 @@ impl Shim {
         self.reply(birth.asker, Ok(Reply::Started(started)));
     }
 
-    /// Takes away what was made for a container that never ran. Its process is ending and is reaped as any other.
-    fn forget_failed(&self, container: &Container) {
-        // If it has been reaped already its number may be another process's.
-        if let Ok(WaitStatus::StillAlive) = waitpid(container.pid, Some(WaitPidFlag::WNOHANG)) {
-            let _ = kill(container.pid, Signal::SIGKILL);
-            let _ = waitpid(container.pid, None);
-        }
-        if let Err(error) = self.cgroups.remove(&container.launch.group) {
-            note(&format!("{}: {error}", container.launch.id));
-        }
+    /// Takes away what was made for a container that never ran, and says why it did not when that is done. Its process is
+    /// ending and is reaped as any other.
+    fn forget_failed(&mut self, container: Container, asker: Asker, error: StepError) {
         if let Err(error) = self.records.remove_container(&container.launch.id) {
             note(&format!("{}: {error}", container.launch.id));
         }
+        self.failed.push(Failed {
+            group: container.launch.group,
+            tell: Some((asker, error)),
+            tries: 0,
+        });
+        self.try_removals();
     }
 
     fn exec_born(&mut self, birth: Birth) {
@@ -395,4 +532,20 @@ impl Shim {
 struct Born {
     pid: Pid,
     reports: Reports,
+    slip: Option<Slip>,
+}
+
+/// Why a program does not run although it was sent through its gate; none if it runs.
+fn failure_behind(end: End, program: Option<Pid>, name: String) -> Option<StepError> {
+    let failed = |cause: String| Some(StepError::other(Step::Clone, name.as_str(), cause));
+    match end {
+        End::Exited(0) if program.is_some() => None,
+        End::Exited(0) => failed("was never born".to_owned()),
+        End::Exited(NO_SESSION) => failed("cannot lead a session on its terminal".to_owned()),
+        End::Exited(code) if program.is_some() => {
+            Some(StepError::os(Step::Exec, name, Errno::from_raw(code)))
+        }
+        End::Exited(code) => Some(StepError::os(Step::Clone, name, Errno::from_raw(code))),
+        End::Signaled(signal) => failed(format!("was being set up when signal {signal} came")),
+    }
 }

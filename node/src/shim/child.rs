@@ -1,4 +1,6 @@
 //! What a new process does between `clone3` and its program: a container's first process, or one more in it.
+//!
+//! Where others live in the pid namespace already, it stays outside and sends another one in ([`super::gate`]).
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -10,7 +12,8 @@ use nix::sys::prctl;
 use nix::unistd::setsid;
 use seccompiler::sock_filter;
 
-use super::process::{Streams, adjust_oom_score, become_program, connect};
+use super::gate::{Gate, processes_seen_by};
+use super::process::{Streams, adjust_oom_score, become_program, connect, look_up};
 use super::protocol::{Launch, ProcessPlan};
 use super::report::{Report, Reporter};
 use super::root::{self, Prepared};
@@ -18,9 +21,11 @@ use super::terminal::open_terminal;
 use crate::cgroup::Entrance;
 use crate::kernel::ioctl::set_controlling_terminal;
 use crate::kernel::mount::{attach, clone_tree};
+use crate::kernel::passage::Slip;
 use crate::kernel::path::{TargetKind, open_in_root, target_in_root};
 use crate::kernel::process::{die_with_parent, reset_signals};
-use crate::runtime::{Step, StepError};
+use crate::runtime::identity::Identity;
+use crate::runtime::{Step, StepError, User};
 
 /// What both kinds of process need.
 #[derive(Debug)]
@@ -33,6 +38,18 @@ pub(super) struct Common<'a> {
     pub(super) filters: &'a [Vec<sock_filter>],
     /// Tells the shim what went wrong.
     pub(super) reporter: Reporter,
+    /// A process of the pid namespace that the program is to be born in, where others live in it; and where the shim
+    /// reads who was born. Without it, this process becomes the program itself.
+    pub(super) into: Option<(&'a OwnedFd, &'a Slip)>,
+}
+
+/// Who one more process runs as.
+#[derive(Debug)]
+pub(super) enum Who<'a> {
+    /// The container's own user, as it was resolved when the container started.
+    Known(&'a Identity),
+    /// Somebody else, looked up now.
+    Asked(&'a User),
 }
 
 /// Runs one of the functions below and reports its failure; returns only then.
@@ -54,9 +71,14 @@ pub(super) fn run(
 pub(super) fn first_process(
     common: &mut Common<'_>,
     launch: &Launch,
-    prepared: Prepared<'_>,
+    mut prepared: Prepared<'_>,
 ) -> Result<Infallible, StepError> {
-    begin(common)?;
+    let gate = begin(common)?;
+    if let (Some((target, _)), None) = (common.into, &prepared.processes) {
+        let seen = processes_seen_by(target);
+        prepared.processes =
+            Some(seen.map_err(|errno| StepError::os(Step::Mount, "/proc", errno))?);
+    }
     adjust_oom_score(launch.process.oom_score_adj, &common.reporter);
     // After entering the cgroups: they are what the new namespace calls its root.
     unshare(CloneFlags::CLONE_NEWCGROUP)
@@ -74,19 +96,26 @@ pub(super) fn first_process(
             ));
         }
     }
-    set_up_streams(common, &launch.process, &root, true)?;
+    let plan = &launch.process;
+    set_up_streams(common, plan, &root, true)?;
     root::enter(&root)?;
     drop(root);
-    become_program(&launch.process, common.filters, &common.reporter)
+    let identity = look_up(&plan.user)?;
+    common
+        .reporter
+        .tell(&Report::Identity(identity.clone()), &[]);
+    let gate = gate.as_ref();
+    become_program(plan, &identity, common.filters, &common.reporter, gate)
 }
 
-/// One more process in a container: born in its pid namespace, it enters the others of the process behind `target`.
+/// One more process in a container: it enters the namespaces of the process behind `target`.
 pub(super) fn further_process(
     common: &mut Common<'_>,
     plan: &ProcessPlan,
+    who: &Who<'_>,
     target: &OwnedFd,
 ) -> Result<Infallible, StepError> {
-    begin(common)?;
+    let gate = begin(common)?;
     adjust_oom_score(plan.oom_score_adj, &common.reporter);
     setns(
         target,
@@ -98,11 +127,20 @@ pub(super) fn further_process(
         .into();
     set_up_streams(common, plan, &root, false)?;
     drop(root);
-    become_program(plan, common.filters, &common.reporter)
+    let resolved;
+    let identity = match who {
+        Who::Known(identity) => identity,
+        Who::Asked(user) => {
+            resolved = look_up(user)?;
+            &resolved
+        }
+    };
+    let gate = gate.as_ref();
+    become_program(plan, identity, common.filters, &common.reporter, gate)
 }
 
-fn begin(common: &mut Common<'_>) -> Result<(), StepError> {
-    // Nothing in the container may look into this process before it has become what it should be.
+fn begin<'a>(common: &mut Common<'a>) -> Result<Option<Gate<'a>>, StepError> {
+    // Nobody may look into this process before it has become what it should be.
     let _ = prctl::set_dumpable(false);
     let _ = die_with_parent();
     reset_signals()
@@ -111,7 +149,11 @@ fn begin(common: &mut Common<'_>) -> Result<(), StepError> {
     common
         .entrance
         .enter_split()
-        .map_err(|error| StepError::io(Step::Cgroup, "joining", &error))
+        .map_err(|error| StepError::io(Step::Cgroup, "joining", &error))?;
+    common
+        .into
+        .map(|(target, slip)| Gate::to(target, slip))
+        .transpose()
 }
 
 /// Connects streams or makes a terminal, whose controlling side goes to the shim. `root` is the container's file tree.
@@ -137,8 +179,11 @@ fn set_up_streams(
                 show_console(root, &peer)?;
             }
             common.reporter.tell(&Report::Terminal, &[master]);
-            set_controlling_terminal(&peer)
-                .map_err(|errno| StepError::os(Step::Terminal, "controlling", errno))?;
+            // Behind a gate, whoever is born there takes it.
+            if common.into.is_none() {
+                set_controlling_terminal(&peer)
+                    .map_err(|errno| StepError::os(Step::Terminal, "controlling", errno))?;
+            }
             let copy = || {
                 peer.try_clone()
                     .map_err(|e| StepError::io(Step::Stdio, "terminal", &e))

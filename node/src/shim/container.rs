@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, pipe2, read};
 use seccompiler::sock_filter;
 
@@ -13,6 +12,9 @@ use super::log::{LineBuffer, LogWriter, Stream};
 use super::poller::{Poller, Source, Token};
 use super::process::Streams;
 use super::protocol::Launch;
+use crate::kernel::process::pidfd_open;
+use crate::kernel::wait::End;
+use crate::runtime::identity::Identity;
 use crate::runtime::{ContainerExit, ContainerState, ContainerStatus, Step, StepError};
 
 /// Most read of one stream before others get their turn.
@@ -23,7 +25,12 @@ const TURN: usize = 256 << 10;
 pub(super) struct Container {
     pub(super) launch: Launch,
     pub(super) filters: Vec<Vec<sock_filter>>,
+    /// Its first process; until it runs, the process that sets it up.
     pub(super) pid: Pid,
+    /// Tells of its end even while a tracer keeps that from its parent.
+    pub(super) pidfd: Option<(OwnedFd, Token)>,
+    /// Who its program runs as, once that is resolved.
+    pub(super) identity: Option<Identity>,
     pub(super) status: ContainerStatus,
     pub(super) outputs: Vec<Output>,
     pub(super) log: LogWriter,
@@ -170,6 +177,21 @@ impl Container {
         followers.end(&self.launch.id, output.stream, poller);
     }
 
+    /// Has the poller tell when its first process has ended.
+    pub(super) fn watch_end(&mut self, poller: &mut Poller) -> nix::Result<()> {
+        let pidfd = pidfd_open(self.pid)?;
+        let token = poller.watch(&pidfd, Source::End)?;
+        self.pidfd = Some((pidfd, token));
+        Ok(())
+    }
+
+    /// The end is known.
+    pub(super) fn forget_end(&mut self, poller: &mut Poller) {
+        if let Some((pidfd, token)) = self.pidfd.take() {
+            poller.forget(&pidfd, token);
+        }
+    }
+
     /// Its state, to be told.
     pub(super) fn state(&self) -> ContainerState {
         ContainerState {
@@ -191,11 +213,11 @@ impl Container {
     }
 
     /// How it ended, from what the kernel says; none if it has not been running.
-    pub(super) fn exit(&self, status: WaitStatus, oom_kills: u64) -> Option<ContainerExit> {
+    pub(super) fn exit(&self, end: End, oom_kills: u64) -> Option<ContainerExit> {
         let ContainerStatus::Running { started_at, .. } = self.status else {
             return None;
         };
-        let (exit_code, signal) = exit_code(status);
+        let (exit_code, signal) = exit_code(end);
         Some(ContainerExit {
             id: self.launch.id.clone(),
             exit_code,
@@ -208,11 +230,10 @@ impl Container {
 }
 
 /// Exit code in Kubernetes' sense, and the signal if one ended it.
-pub(super) fn exit_code(status: WaitStatus) -> (i32, Option<i32>) {
-    match status {
-        WaitStatus::Exited(_, code) => (code, None),
-        WaitStatus::Signaled(_, signal, _) => (128 + signal as i32, Some(signal as i32)),
-        _ => (crate::runtime::UNKNOWN_EXIT_CODE, None),
+pub(super) fn exit_code(end: End) -> (i32, Option<i32>) {
+    match end {
+        End::Exited(code) => (code, None),
+        End::Signaled(signal) => (128 + signal, Some(signal)),
     }
 }
 

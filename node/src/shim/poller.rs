@@ -22,6 +22,8 @@ pub(super) enum Source {
     Connection,
     /// A process being set up reports.
     Birth,
+    /// A container's first process has ended.
+    End,
     /// A container has written something.
     Output,
     /// Somebody who reads a container's output along takes more, or is gone.

@@ -167,8 +167,11 @@ pub(crate) struct Launch {
     pub(crate) masked_paths: Vec<String>,
     /// Paths made read-only.
     pub(crate) readonly_paths: Vec<String>,
-    /// A pid namespace of its own; otherwise the pod's or the host's.
+    /// A pid namespace of its own; otherwise that of `among`, the pod's or the host's.
     pub(crate) own_pid_namespace: bool,
+    /// A container whose pid namespace it is born in.
+    #[serde(default)]
+    pub(crate) among: Option<String>,
     /// Its cgroup.
     pub(crate) group: String,
     /// Limits of its cgroup.

@@ -1,5 +1,5 @@
 //! How a process being set up tells its shim what went wrong; silence until the channel closes means that it became the
-//! program it should be.
+//! program it should be, or is about to send that through its gate.
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::socket;
 use crate::runtime::StepError;
+use crate::runtime::identity::Identity;
 
 /// Longest report.
 const MAX_REPORT: usize = 16 << 10;
@@ -19,6 +20,10 @@ pub(super) enum Report {
     Note(String),
     /// The terminal comes with this message.
     Terminal,
+    /// A mount comes with this message that shows the processes of the sender's pid namespace.
+    Processes,
+    /// Who the container's program runs as.
+    Identity(Identity),
     /// The step that failed; the process ends.
     Failed(StepError),
 }
@@ -38,7 +43,7 @@ pub(super) enum Heard {
     Nothing,
     /// A report, with a descriptor if it is a terminal.
     Report(Report, Option<OwnedFd>),
-    /// The process has become its program, or has ended.
+    /// The process has become its program, has ended, or goes through its gate.
     Closed,
 }
 
@@ -53,6 +58,7 @@ impl Reporter {
     /// Tells the shim; if it cannot be told there is nobody who would want to know.
     pub(super) fn tell(&self, report: &Report, fds: &[OwnedFd]) {
         if let Ok(mut bytes) = serde_json::to_vec(report) {
+            // A cut-off report is unreadable, and said to be so.
             bytes.truncate(MAX_REPORT);
             let _ = socket::send(&self.0, &bytes, fds);
         }

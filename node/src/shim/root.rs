@@ -33,6 +33,8 @@ pub(super) struct Prepared<'a> {
     pub(super) shared_memory: Option<OwnedFd>,
     /// What is shown at `/sys/fs/cgroup`.
     pub(super) cgroup_view: &'a View,
+    /// What shows the processes of a pid namespace that this process is not in.
+    pub(super) processes: Option<OwnedFd>,
 }
 
 /// The root under construction.
@@ -131,9 +133,16 @@ impl Builder<'_> {
         let fail = |errno| mount_failure(step, errno);
         let tree = match &step.source {
             MountSource::Bind { .. } => source.ok_or_else(|| fail(Errno::ENOENT))?,
-            MountSource::FileSystem { kind, parameters } => {
-                new_file_system(kind, parameters, step)?
-            }
+            MountSource::FileSystem { kind, parameters } => match self.prepared.processes.take() {
+                Some(tree) if kind == "proc" => {
+                    set_attributes(&tree, step.attributes, Spread::Private, false).map_err(fail)?;
+                    tree
+                }
+                other => {
+                    self.prepared.processes = other;
+                    new_file_system(kind, parameters, step)?
+                }
+            },
             MountSource::SharedMemory => self
                 .prepared
                 .shared_memory

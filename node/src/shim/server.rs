@@ -5,11 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
 use super::attach::Followers;
@@ -22,15 +21,31 @@ use super::record::Records;
 use super::sandbox::Sandbox;
 use crate::cgroup::Cgroups;
 use crate::kernel::process::SingleThreaded;
-use crate::runtime::ContainerStatus;
+use crate::kernel::wait::{self, Change, End};
+use crate::runtime::{ContainerStatus, StepError};
 
 /// First wait before something that was busy is tried again; doubled each time.
 const FIRST_RETRY_MICROS: i64 = 500;
 /// Longest wait between tries.
 const LAST_RETRY_MICROS: i64 = 100_000;
+/// After so many tries, about a second, a failure is told although something of what failed is still there.
+const PATIENCE: u32 = 16;
+/// Changes of children taken at once: who is stopped and let go again and again must not keep others waiting.
+const CHANGES: usize = 64;
 
 /// Who asked for something: a connection, and the number of the call on it.
 pub(super) type Asker = (Token, u64);
+
+/// What is left of a container that could not be started.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// Its cgroup.
+    pub(super) group: String,
+    /// Who waits to be told why, once all is gone.
+    pub(super) tell: Option<(Asker, StepError)>,
+    /// How often it was tried to remove it.
+    pub(super) tries: u32,
+}
 
 /// The shim.
 #[derive(Debug)]
@@ -44,6 +59,7 @@ pub(super) struct Shim {
     pub(super) containers: Vec<Container>,
     pub(super) births: Vec<Birth>,
     pub(super) execs: Vec<Exec>,
+    pub(super) failed: Vec<Failed>,
     pub(super) followers: Followers,
     connections: BTreeMap<Token, Connection>,
     signals: SignalFd,
@@ -87,6 +103,7 @@ impl Shim {
             containers: Vec::new(),
             births: Vec::new(),
             execs: Vec::new(),
+            failed: Vec::new(),
             followers: Followers::default(),
             connections: BTreeMap::new(),
             signals,
@@ -122,6 +139,7 @@ impl Shim {
             }
             Source::Connection => self.hear(token),
             Source::Birth => self.hear_birth(token),
+            Source::End => self.see_end(token),
             Source::Follower => self.wake_follower(token),
             Source::Output => {
                 let Self {
@@ -194,7 +212,7 @@ impl Shim {
             self.poller.forget(&connection, token);
         }
         for exec in self.execs.iter().filter(|exec| exec.asker.0 == token) {
-            exec.kill();
+            self.kill_exec(exec);
         }
     }
 
@@ -231,7 +249,7 @@ impl Shim {
                     .iter()
                     .filter(|exec| exec.asker == (asker.0, call))
                 {
-                    exec.kill();
+                    self.kill_exec(exec);
                 }
                 Ok(Reply::Done)
             }
@@ -252,11 +270,15 @@ impl Shim {
 
     fn signal(&self, id: &str, signal: i32) -> Result<Reply, Refusal> {
         let container = self.find(id).ok_or(Refusal::NotFound)?;
-        let signal = Signal::try_from(signal)
-            .map_err(|_| Refusal::WrongState(format!("cannot get signal {signal}: no such")))?;
         if container.is_running() {
-            // Not reaped yet, so the number is still this process's.
-            let _ = nix::sys::signal::kill(container.pid, signal);
+            // Not reaped yet, so the number is still this process's. One that has ended meanwhile needs no signal.
+            match wait::send_signal(container.pid, signal) {
+                Err(errno @ Errno::EINVAL) => {
+                    let problem = format!("cannot get signal {signal}: {}", errno.desc());
+                    return Err(Refusal::WrongState(problem));
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
         Ok(Reply::Done)
     }
@@ -300,13 +322,13 @@ impl Shim {
             self.kill_container(container);
         }
         for exec in &self.execs {
-            exec.kill();
+            self.kill_exec(exec);
         }
         self.try_removals();
     }
 
     /// Removes what is to be removed and has ended; what is still busy is tried again later.
-    fn try_removals(&mut self) {
+    pub(super) fn try_removals(&mut self) {
         let mut busy = false;
         let mut kept = Vec::new();
         for mut container in std::mem::take(&mut self.containers) {
@@ -315,7 +337,7 @@ impl Shim {
                 kept.push(container);
                 continue;
             }
-            if self.cgroups.remove(&container.launch.group).is_err() {
+            if !self.remove_group(&container.launch.group) {
                 busy = true;
                 kept.push(container);
                 continue;
@@ -329,15 +351,17 @@ impl Shim {
             }
         }
         self.containers = kept;
+        busy |= self.try_failed();
         if let Some(asker) = self.closing
             && self.containers.is_empty()
             && self.births.is_empty()
+            && !self.holder_lives()
         {
-            if self.cgroups.remove(&self.begin.pod_group).is_err() {
-                busy = true;
-            } else {
+            if self.remove_group(&self.begin.pod_group) {
                 self.reply(asker, Ok(Reply::Done));
                 self.done = true;
+            } else {
+                busy = true;
             }
         }
         if busy {
@@ -345,6 +369,44 @@ impl Shim {
         } else {
             self.retry_micros = FIRST_RETRY_MICROS;
         }
+    }
+
+    /// Removes a cgroup, whatever the records say of it: a process that is still there was missed, and is killed.
+    fn remove_group(&self, group: &str) -> bool {
+        if self.cgroups.remove(group).is_ok() {
+            return true;
+        }
+        if let Err(error) = self.cgroups.kill(group) {
+            note(&format!("{group}: {error}"));
+        }
+        false
+    }
+
+    /// Removes what is left of containers that could not be started; true if something is still there.
+    fn try_failed(&mut self) -> bool {
+        for mut failed in std::mem::take(&mut self.failed) {
+            failed.tries += 1;
+            let gone = self.remove_group(&failed.group);
+            if (gone || failed.tries > PATIENCE)
+                && let Some((asker, error)) = failed.tell.take()
+            {
+                self.reply(asker, Err(Refusal::Step(error)));
+            }
+            if !gone {
+                self.failed.push(failed);
+            }
+        }
+        !self.failed.is_empty()
+    }
+
+    /// Ends the shared pid namespace, and with it all that is in it; false once that is done.
+    fn holder_lives(&self) -> bool {
+        let Some(holder) = self.sandbox.holder.as_ref().filter(|h| !h.ended) else {
+            return false;
+        };
+        // Its end is heard of as that of any child.
+        let _ = nix::sys::signal::kill(holder.pid, Signal::SIGKILL);
+        true
     }
 
     fn retry_later(&mut self) {
@@ -355,54 +417,80 @@ impl Shim {
         }
     }
 
-    /// Learns of all children that have ended.
+    /// Learns what has happened to children.
     fn reap(&mut self) {
         while let Ok(Some(_)) = self.signals.read_signal() {}
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
-                Ok(status) => {
-                    if let Some(pid) = status.pid() {
-                        self.ended(pid, status);
-                    }
+        for _ in 0..CHANGES {
+            match wait::next_change() {
+                Ok(None) | Err(Errno::ECHILD) => return,
+                Ok(Some((pid, Change::Ended(end)))) => self.ended(pid, end),
+                // Gone again, or killed meanwhile, is as good.
+                Ok(Some((pid, Change::Traced { signal, event }))) => {
+                    let _ = wait::let_go(pid, signal, event);
                 }
-                Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    note(&format!("waiting for children: {errno}"));
-                    break;
-                }
+                Ok(Some((_, Change::Continued))) => {}
+                Err(errno) => return note(&format!("waiting for children: {errno}")),
             }
+        }
+        // There may be more.
+        let _ = raise(Signal::SIGCHLD);
+    }
+
+    /// A container's first process has ended; if a tracer keeps the shim from being told how, it looks.
+    fn see_end(&mut self, token: Token) {
+        self.reap();
+        let watched = |c: &Container| c.pidfd.as_ref().is_some_and(|(_, own)| *own == token);
+        let Some(index) = self.containers.iter().position(watched) else {
+            return;
+        };
+        let container = self.containers.get_mut(index);
+        let end = container.as_ref().and_then(|c| wait::end_of_zombie(c.pid));
+        if let Some(container) = container {
+            container.forget_end(&mut self.poller);
+        }
+        if let Some(end) = end {
+            self.container_ended(index, end);
         }
     }
 
-    fn ended(&mut self, pid: Pid, status: WaitStatus) {
+    /// A child has ended and is reaped.
+    pub(super) fn ended(&mut self, pid: Pid, end: End) {
         // What it had to say before it became its program, or failed to, comes first.
         self.hear_birth_of(pid);
+        if self.set_up_ended(pid, end) {
+            return self.try_removals_if_wanted();
+        }
         if let Some(index) = self
             .containers
             .iter()
             .position(|c| c.pid == pid && c.is_running())
         {
-            self.container_ended(index, status);
+            self.container_ended(index, end);
         } else if let Some(index) = self.execs.iter().position(|exec| exec.pid == pid) {
             let exec = self.execs.remove(index);
-            let (exit_code, _) = exit_code(status);
+            let (exit_code, _) = exit_code(end);
             let message = Message::ExecExited {
                 call: exec.asker.1,
                 exit_code,
             };
             self.say(exec.asker.0, &message, Vec::new());
-        } else if self
-            .sandbox
-            .init
-            .as_ref()
-            .is_some_and(|init| init.pid == pid)
-        {
-            note("the first process of the pod's pid namespace has ended, and all in it");
+        } else if let Some(holder) = self.sandbox.holder.as_mut().filter(|h| h.pid == pid) {
+            holder.ended = true;
+            if self.closing.is_none() {
+                note("the first process of the pod's pid namespace has ended, and all in it");
+            }
+        }
+        self.try_removals_if_wanted();
+    }
+
+    /// What ended may be what a removal waits for.
+    fn try_removals_if_wanted(&mut self) {
+        if self.closing.is_some() || !self.failed.is_empty() {
+            self.try_removals();
         }
     }
 
-    fn container_ended(&mut self, index: usize, status: WaitStatus) {
+    fn container_ended(&mut self, index: usize, end: End) {
         let Self {
             containers,
             cgroups,
@@ -419,10 +507,11 @@ impl Shim {
         {
             note(&format!("{}: {error}", container.launch.id));
         }
-        let Some(exit) = container.exit(status, cgroups.oom_kills(group)) else {
+        let Some(exit) = container.exit(end, cgroups.oom_kills(group)) else {
             return;
         };
         container.finish_output(poller, followers);
+        container.forget_end(poller);
         container.status = ContainerStatus::Exited(exit.clone());
         container.stdin = None;
         let told = Message::Exited(exit.clone());

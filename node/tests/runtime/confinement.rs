@@ -273,6 +273,7 @@ pub(crate) async fn users_and_groups() {
             uid,
             gid,
             additional_gids: additional.to_vec(),
+            ..User::default()
         };
         config
     };
@@ -291,6 +292,82 @@ pub(crate) async fn users_and_groups() {
         .start_container(as_user(Some("4294967296"), None, None, &[]))
         .await;
     assert!(error.is_err());
+    pod.end().await;
+}
+
+pub(crate) async fn the_user_is_resolved_once() {
+    let pod = Pod::new().await;
+    let root = |name: &str| User {
+        name: Some(name.to_owned()),
+        not_root: true,
+        ..User::default()
+    };
+    // Accounts and groups of root's that are named like numbers.
+    let accounts = |config: &davit_node::runtime::ContainerConfig| {
+        let etc = config.rootfs.upper.join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        let passwd = "root:x:0:0::/root:\n1000:x:0:0::/root:\napp:x:77:78::/srv:\nboss:x:0:0::/:\n";
+        std::fs::write(etc.join("passwd"), passwd).unwrap();
+        std::fs::write(etc.join("group"), "root:x:0:1000\n5:x:0:\nteam:x:79:app\n").unwrap();
+    };
+    let mut config = pod.shell("id -u; id -g; id -G");
+    accounts(&config);
+    config.user = root("1000:5");
+    assert_eq!(pod.run_config(config).await.1, "1000\n5\n5\n");
+    let mut config = pod.shell("id");
+    accounts(&config);
+    config.user = root("boss");
+    let error = pod.sandbox.start_container(config).await.unwrap_err();
+    assert!(chain(&error).contains("runAsNonRoot"), "{}", chain(&error));
+
+    // What is executed later runs as the container does, whatever it has made of its files.
+    let mut config = pod.command(&["sleep", "100"]);
+    accounts(&config);
+    let id = config.id.clone();
+    config.user = root("app");
+    let started = pod.sandbox.start_container(config).await.unwrap();
+    let etc = format!("/proc/{}/root/etc", started.pid);
+    std::fs::write(format!("{etc}/passwd"), "app:x:0:0::/:\nx:x:77:0::/:\n").unwrap();
+    std::fs::write(format!("{etc}/group"), "root:x:0:app,x\n").unwrap();
+    let exec = davit_node::runtime::ExecConfig {
+        args: ["sh", "-c", "id -u; id -g; id -G; echo $HOME"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Default::default()
+    };
+    let outcome = pod.sandbox.exec(&id, exec, 100).await.unwrap();
+    assert_eq!(
+        String::from_utf8(outcome.stdout).unwrap(),
+        "77\n78\n78 79\n/srv\n"
+    );
+    pod.end().await;
+}
+
+pub(crate) async fn a_password_file_that_is_a_pipe() {
+    let pod = Pod::new().await;
+    let with_pipe = |name: Option<&str>| {
+        let mut config = pod.shell("grep ^Uid: /proc/self/status | cut -f2");
+        let etc = config.rootfs.upper.join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
+        for file in ["passwd", "group"] {
+            nix::unistd::mkfifo(&etc.join(file), mode).unwrap();
+        }
+        config.user.name = name.map(str::to_owned);
+        config
+    };
+    assert_eq!(pod.run_config(with_pipe(None)).await.1, "0\n");
+    assert_eq!(pod.run_config(with_pipe(Some("5:6"))).await.1, "5\n");
+    let error = pod
+        .sandbox
+        .start_container(with_pipe(Some("web")))
+        .await
+        .unwrap_err();
+    assert!(
+        chain(&error).contains("no regular file"),
+        "{}",
+        chain(&error)
+    );
     pod.end().await;
 }
 

@@ -172,6 +172,7 @@ pub(crate) fn container(pod_dir: &Path, args: &[&str]) -> ContainerConfig {
         env: vec![("PATH".to_owned(), "/bin".to_owned())],
         cwd: "/".to_owned(),
         user: User::default(),
+        among: None,
         mounts: Vec::new(),
         devices: Vec::new(),
         resources: Resources::default(),

@@ -147,6 +147,7 @@ impl Bench {
             env: Vec::new(),
             cwd: "/".to_owned(),
             user: User::default(),
+            among: None,
             mounts: Vec::new(),
             devices: Vec::new(),
             resources: Resources {

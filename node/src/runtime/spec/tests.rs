@@ -35,6 +35,7 @@ pub(crate) fn container() -> ContainerConfig {
         env: vec![("A".to_owned(), "b=c".to_owned())],
         cwd: "/".to_owned(),
         user: User::default(),
+        among: None,
         mounts: Vec::new(),
         devices: Vec::new(),
         resources: Resources::default(),
@@ -53,6 +54,7 @@ pub(crate) fn facts() -> HostFacts {
         devices: Vec::new(),
         capabilities: crate::runtime::capabilities::DEFAULT.into_iter().collect(),
         shim_pid: 7,
+        among: None,
     }
 }
 
