@@ -33,7 +33,7 @@ use nix::unistd::setsid;
 pub(crate) use birth::bytes_as_fd;
 
 use crate::cgroup::{self, Cgroups};
-use crate::kernel::process::{CloneOptions, SingleThreaded, spawn};
+use crate::kernel::process::{CloneOptions, SingleThreaded, new_session_keyring, spawn};
 use crate::kernel::socket;
 use crate::runtime::{Step, StepError};
 use protocol::{Begin, Decoder, Message, encode};
@@ -158,6 +158,8 @@ fn serve(begin: Begin, cgroups: Box<dyn Cgroups>, agent: &OwnedFd) -> Result<(),
     let agent = agent.try_clone().map_err(lost)?;
     // A session of its own, out of reach of the agent's terminal.
     setsid().map_err(fail)?;
+    // Keys that somebody left with the agent's session are no container's. Not every kernel has any.
+    let _ = new_session_keyring();
     nix::unistd::chdir("/").map_err(fail)?;
     block_signals().map_err(fail)?;
     prctl::set_name(c"davit-shim").map_err(fail)?;

@@ -60,7 +60,7 @@ const TESTS: &[Test] = tests![
         a_read_only_root, privileged_containers, no_new_privileges;
     neighbours: nobody_of_the_host_is_seen_in_a_containers_processes,
         nobody_of_the_host_is_seen_in_the_pods_processes, the_first_process_of_the_pod_has_nothing,
-        a_container_lives_among_anothers_processes, failures_behind_the_gate_are_told,
+        a_container_lives_among_anothers_processes, the_hosts_keys_stay_there, failures_behind_the_gate_are_told,
         whoever_asks_to_be_traced_is_let_go, real_time_signals_end_containers_and_are_sent,
         a_tracer_that_does_not_let_go_holds_nobody;
     streams: logs_are_in_the_cri_format, logs_rotate, exec_in_a_container, exec_times_out,

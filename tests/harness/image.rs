@@ -8,6 +8,45 @@ use sha2::{Digest, Sha256};
 
 /// Writes an OCI archive with one layer of busybox, every applet linked, tagged `name`.
 pub fn busybox(target: &Path, name: &str) {
+    let layer = busybox_layer("web:x:1000:1000::/home:/bin/sh\n");
+    let config = json!({"Env": ["PATH=/bin"], "Cmd": ["sh"]});
+    write_archive(target, name, &layer.into_inner().unwrap(), &config);
+}
+
+/// As [`busybox`], with the running test itself as `/attack` and what it is linked to; the image's user is `user`, and
+/// an account of root's is called 1000.
+pub fn with_program(target: &Path, name: &str, user: &str) {
+    let mut layer = busybox_layer("1000:x:0:0::/:/bin/sh\n");
+    let mut program = File::open("/proc/self/exe").unwrap();
+    layer.append_file("attack", &mut program).unwrap();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mut libraries: Vec<&str> = maps
+        .lines()
+        .filter_map(|line| line.split_once('/').map(|(_, path)| path))
+        .filter(|path| path.contains(".so"))
+        .collect();
+    libraries.sort_unstable();
+    libraries.dedup();
+    for folder in ["lib", "lib64"] {
+        directory(&mut layer, folder);
+    }
+    for library in libraries {
+        let file = Path::new(library).file_name().unwrap().to_str().unwrap();
+        // The one that loads the others is looked for where the platform says.
+        for folder in ["lib", "lib64"] {
+            let mut from = File::open(Path::new("/").join(library)).unwrap();
+            layer
+                .append_file(format!("{folder}/{file}"), &mut from)
+                .unwrap();
+        }
+    }
+    let config = json!({
+        "Env": ["PATH=/bin", "LD_LIBRARY_PATH=/lib:/lib64"], "Cmd": ["sh"], "User": user,
+    });
+    write_archive(target, name, &layer.into_inner().unwrap(), &config);
+}
+
+fn busybox_layer(account: &str) -> tar::Builder<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
     for folder in ["bin", "tmp", "etc", "var", "home"] {
         directory(&mut layer, folder);
@@ -30,16 +69,10 @@ pub fn busybox(target: &Path, name: &str) {
     file(
         &mut layer,
         "etc/passwd",
-        b"root:x:0:0:root:/:/bin/sh\nweb:x:1000:1000::/home:/bin/sh\n",
+        format!("root:x:0:0:root:/:/bin/sh\n{account}").as_bytes(),
     );
     file(&mut layer, "etc/group", b"root:x:0:\nweb:x:1000:\n");
-    let layer = layer.into_inner().unwrap();
-    write_archive(
-        target,
-        name,
-        &layer,
-        &json!({"Env": ["PATH=/bin"], "Cmd": ["sh"]}),
-    );
+    layer
 }
 
 fn busybox_path() -> &'static str {

@@ -192,6 +192,15 @@ pub(crate) fn filter_to_bytes(program: &[sock_filter]) -> Vec<u8> {
         .collect()
 }
 
+/// Leaves the session's keys behind for a new, empty keyring, which children inherit.
+pub(crate) fn new_session_keyring() -> nix::Result<()> {
+    let no_name = std::ptr::null::<libc::c_char>();
+    // SAFETY: without a name the call takes no pointer.
+    let result =
+        unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, no_name) };
+    Errno::result(result).map(drop)
+}
+
 /// Sends this process SIGKILL when its parent dies.
 pub(crate) fn die_with_parent() -> nix::Result<()> {
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)

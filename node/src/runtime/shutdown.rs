@@ -29,8 +29,10 @@ impl Sandbox {
         }
         self.sweep().await?;
         let records = &self.inner.records;
-        // Where shared memory had to be mounted on the host and the shim was killed.
-        let _ = umount2(&records.dir().join("shm"), MntFlags::MNT_DETACH);
+        // What had to be mounted on the host where the shim was killed.
+        for kept in ["shm", "proc"] {
+            let _ = umount2(&records.dir().join(kept), MntFlags::MNT_DETACH);
+        }
         records.remove_all().map_err(|source| Error::File {
             path: records.dir().to_owned(),
             source,

@@ -20,6 +20,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         Some("look") => look(&args[1..]),
         Some("traceme") => trace_me(),
         Some("traced-program") => traced_program(),
+        Some("keyring") => println!("keyring {}", session_keyring()),
         Some("hold") => hold(&args[1]),
         other => panic!("no attack {other:?}"),
     }
@@ -278,6 +279,19 @@ fn trace_me() {
         unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
         // SAFETY: takes no pointer.
         unsafe { libc::pause() };
+    }
+}
+
+/// The session's keyring.
+pub(crate) fn session_keyring() -> i64 {
+    // SAFETY: takes integers.
+    unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_GET_KEYRING_ID,
+            libc::KEY_SPEC_SESSION_KEYRING,
+            1,
+        )
     }
 }
 

@@ -194,6 +194,19 @@ pub(crate) async fn a_container_lives_among_anothers_processes() {
     pod.end().await;
 }
 
+pub(crate) async fn the_hosts_keys_stay_there() {
+    let pod = Pod::new().await;
+    let mut config = attacker(&pod, &["keyring"], false);
+    config.security.seccomp = davit_node::runtime::Seccomp::Unconfined;
+    let (_, text) = pod.run_config(config).await;
+    let own = format!("keyring {}", crate::attack::session_keyring());
+    assert!(
+        text.starts_with("keyring ") && text.trim() != own,
+        "{text}{own}"
+    );
+    pod.end().await;
+}
+
 pub(crate) async fn failures_behind_the_gate_are_told() {
     for share in [false, true] {
         let pod = Pod::with(|config| config.share_pid = share).await;
