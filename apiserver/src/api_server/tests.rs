@@ -14,6 +14,7 @@ mod policies;
 mod quota;
 mod reading;
 mod reloading;
+mod rights;
 mod services;
 mod table_entry;
 mod token_secrets;

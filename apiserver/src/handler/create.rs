@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::write::{self, Draft, Outcome};
-use super::{Call, body, get, metadata, object_answer};
+use super::{Call, access, body, get, metadata, object_answer};
 use crate::error::StatusError;
 
 pub(super) async fn create(call: &Call, body: Bytes) -> Result<Response<Body>, StatusError> {
@@ -25,11 +25,18 @@ pub(super) async fn create(call: &Call, body: Bytes) -> Result<Response<Body>, S
     .await
 }
 
-/// Creates an object that is decoded already. A generated name that is taken is replaced by another.
-pub(super) async fn create_object(
+/// Creates an object that an update or an apply did not find. Whoever may only change what is there must not make it, so
+/// this takes the right to create beside that of the request.
+pub(super) async fn create_missing(
     call: &Call,
-    mut draft: Draft,
+    draft: Draft,
 ) -> Result<Response<Body>, StatusError> {
+    access::require(&call.server, &call.user, &call.path, "create").await?;
+    create_object(call, draft).await
+}
+
+/// Creates an object that is decoded already. A generated name that is taken is replaced by another.
+async fn create_object(call: &Call, mut draft: Draft) -> Result<Response<Body>, StatusError> {
     refuse_terminating(call)?;
     metadata::check_place(call, &mut draft.object)?;
     let generates = metadata::text(&draft.object, "name").is_empty();

@@ -68,7 +68,7 @@ pub(super) async fn patch(call: &Call, body: Bytes) -> Result<Response<Body>, St
             if kind == Kind::Apply && call.path.subresource.is_empty() {
                 let mut draft = draft(call, kind, None, &body)?;
                 metadata::check_place(call, &mut draft.object)?;
-                return create::create_object(call, draft).await;
+                return create::create_missing(call, draft).await;
             }
             return Err(call.not_found(name));
         };

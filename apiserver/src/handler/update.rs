@@ -22,7 +22,7 @@ pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, S
                 && call.path.subresource.is_empty()
                 && wanted.is_empty();
             if creates {
-                return create::create_object(
+                return create::create_missing(
                     call,
                     Draft {
                         object,
