@@ -118,7 +118,10 @@ impl Chain {
             Arc::new(namespace_lifecycle::NamespaceLifecycle::new(source.clone())),
             Arc::new(limit_range::LimitRanger::new(source.clone())),
             Arc::new(service_account::ServiceAccount::new(source.clone())),
-            Arc::new(node_restriction::NodeRestriction::new(source.clone())),
+            Arc::new(node_restriction::NodeRestriction::new(
+                source.clone(),
+                authorizer.clone(),
+            )),
             Arc::new(taint_nodes::TaintNodesByCondition),
             Arc::new(pod_security::PodSecurity::new(source.clone())),
             Arc::new(priority::Priority::new(source.clone())),

@@ -338,13 +338,14 @@ fn others(
     ))
 }
 
-/// A client for the nodes' own API, with a certificate that every node accepts.
+/// A client for the nodes' own API, with a certificate that every node accepts and that gives no rights elsewhere: where a node
+/// is called, and whom that leads to, is what the node says.
 fn node_client(
     authority: &Authority,
 ) -> Result<Client<HttpsConnector<HttpConnector>, Body>, Error> {
     let purpose = Purpose::Client {
         user: users::API_SERVER.to_owned(),
-        group: groups::MASTERS.to_owned(),
+        group: groups::NODE_CLIENTS.to_owned(),
     };
     let leaf = authority
         .leaf("apiserver-node-client", purpose)

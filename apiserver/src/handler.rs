@@ -138,6 +138,7 @@ async fn route(
             notes.labels.verb = verb.to_owned();
             let pinned = options.pinned_name(verb);
             let attributes = path.attributes(verb, pinned.as_deref());
+            let attributes = attributes.selected_by(&options.field_selector);
             let width = || access::width(&server, &path, verb, &options);
             let (user, _seat) =
                 access::enter(&server, &parts, sender, &attributes, width, notes).await?;

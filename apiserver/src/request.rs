@@ -144,6 +144,7 @@ impl ResourcePath {
                 subresource: &self.subresource,
                 namespace: &self.namespace,
                 name: own.or(pinned).unwrap_or_default(),
+                ..ResourceAttributes::default()
             },
         )
     }

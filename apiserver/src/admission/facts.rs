@@ -165,6 +165,7 @@ impl Access for Rights {
                     subresource: &question.subresource,
                     namespace: &question.namespace,
                     name: &question.name,
+                    ..ResourceAttributes::default()
                 },
             ),
         };

@@ -52,6 +52,7 @@ fn the_first_rule_that_matches_decides() {
         subresource,
         namespace,
         name,
+        ..Default::default()
     };
     let services = of("", "services", "", "a", "");
     assert_eq!(level("system:kube-proxy", "x", "watch", services), None);

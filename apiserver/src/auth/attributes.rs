@@ -36,6 +36,8 @@ pub struct ResourceAttributes<'a> {
     pub namespace: &'a str,
     /// Empty for create and for collections.
     pub name: &'a str,
+    /// The field selector of a request for a collection, as it was sent; empty otherwise.
+    pub field_selector: &'a str,
 }
 
 impl<'a> Attributes<'a> {
@@ -53,6 +55,17 @@ impl<'a> Attributes<'a> {
             verb,
             target: Target::Path(path),
         }
+    }
+
+    /// The same action on those objects of a collection that a field selector chooses. Verbs for single objects choose
+    /// nothing by it, so it is not told of them.
+    #[must_use]
+    pub fn selected_by(mut self, field_selector: &'a str) -> Self {
+        let chooses = matches!(self.verb, "list" | "watch" | "deletecollection");
+        if let (Target::Resource(target), true) = (&mut self.target, chooses) {
+            target.field_selector = field_selector;
+        }
+        self
     }
 
     /// Whether the action only reads.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use super::rbac::PolicyRule;
 use super::{Attributes, Decision, Kind, ObjectSource, ResourceAttributes, Target, UserInfo};
@@ -42,50 +43,142 @@ impl NodeAuthorizer {
         let Target::Resource(target) = attributes.target else {
             return no_opinion("");
         };
-        if let Some(kind) = followed(&target) {
-            return self.follow(node, kind, attributes.verb, &target);
-        }
+        let verb = attributes.verb;
         match (target.group, target.resource) {
-            ("", "serviceaccounts") => self.token(node, attributes.verb, &target),
-            ("coordination.k8s.io", "leases") => lease(node, attributes.verb, &target),
+            ("", "secrets") => self.read(node, Uses::Secret, verb, &target),
+            ("", "configmaps") => self.read(node, Uses::ConfigMap, verb, &target),
+            ("", "serviceaccounts") => self.service_account(node, verb, &target),
+            ("", "pods") => self.pods(node, verb, &target),
+            ("", "nodes") => own_node(node, verb, &target),
+            ("", "persistentvolumeclaims") if target.subresource == "status" => match verb {
+                "update" | "patch" => self.if_used(node, Uses::Claim, &target),
+                _ => no_opinion("can only get/update/patch this type"),
+            },
+            ("resource.k8s.io", "resourceclaims") => {
+                self.get(node, Uses::ResourceClaim, verb, &target)
+            }
+            ("resource.k8s.io", "resourceslices") => self.slices(node, verb, &target),
+            ("storage.k8s.io", "volumeattachments") => self.attachments(node, verb, &target),
+            ("storage.k8s.io", "csinodes") => own_csi_node(node, verb, &target),
+            ("coordination.k8s.io", "leases") => own_lease(node, verb, &target),
             _ if self.rules.iter().any(|rule| rule.allows(attributes)) => allow(),
             _ => no_opinion(""),
         }
     }
 
     /// Objects a node sees only if one of its pods uses them: read one by one, never changed.
-    fn follow(
+    fn read(
         &self,
         node: &str,
         kind: Uses,
         verb: &str,
         target: &ResourceAttributes<'_>,
     ) -> Decision {
-        if !(matches!(verb, "get" | "list" | "watch") && target.subresource.is_empty()) {
-            return no_opinion("can only read resources of this type");
+        match verb {
+            "get" | "list" | "watch" if !target.subresource.is_empty() => {
+                no_opinion("cannot read subresource")
+            }
+            "get" | "list" | "watch" if target.namespace.is_empty() => {
+                no_opinion("can only read namespaced object of this type")
+            }
+            "get" | "list" | "watch" => self.if_used(node, kind, target),
+            _ => no_opinion("can only read resources of this type"),
         }
-        if target.name.is_empty() {
-            return no_opinion("No Object name found");
-        }
-        self.if_used(node, kind, target)
     }
 
-    /// A node makes tokens for the accounts of its pods, bound to these pods.
-    fn token(&self, node: &str, verb: &str, target: &ResourceAttributes<'_>) -> Decision {
+    fn get(&self, node: &str, kind: Uses, verb: &str, target: &ResourceAttributes<'_>) -> Decision {
+        match verb {
+            "get" if !target.subresource.is_empty() => no_opinion("cannot get subresource"),
+            "get" => self.if_used(node, kind, target),
+            _ => no_opinion("can only get individual resources of this type"),
+        }
+    }
+
+    /// A node reads the accounts of its pods and makes tokens for them, which admission binds to these pods.
+    fn service_account(&self, node: &str, verb: &str, target: &ResourceAttributes<'_>) -> Decision {
         match (verb, target.subresource) {
-            ("create", "token") => self.if_used(node, Uses::ServiceAccount, target),
-            ("get", "") if !target.name.is_empty() => {
+            ("get", "") => self.read(node, Uses::ServiceAccount, verb, target),
+            ("create", "token") if !target.name.is_empty() => {
                 self.if_used(node, Uses::ServiceAccount, target)
+            }
+            ("create", _) if !target.name.is_empty() => {
+                no_opinion("can only create token subresource of serviceaccount")
             }
             _ => no_opinion("can only create tokens for individual service accounts"),
         }
     }
 
+    /// A node reads the pods that are bound to it. Which ones it writes is decided by admission, which sees them.
+    fn pods(&self, node: &str, verb: &str, target: &ResourceAttributes<'_>) -> Decision {
+        match (target.subresource, verb) {
+            ("", "get") => self.if_used(node, Uses::Pod, target),
+            ("", "list" | "watch") if selects(target, "spec.nodeName", node) => allow(),
+            ("", "list" | "watch") if !target.name.is_empty() => {
+                self.if_used(node, Uses::Pod, target)
+            }
+            ("", "list" | "watch") => {
+                no_opinion("can only list/watch pods with spec.nodeName field selector")
+            }
+            ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
+                allow()
+            }
+            _ => no_opinion(""),
+        }
+    }
+
+    /// Devices of the node. The name of a new slice says nothing, so admission looks at what is in it.
+    fn slices(&self, node: &str, verb: &str, target: &ResourceAttributes<'_>) -> Decision {
+        if !target.subresource.is_empty() {
+            return no_opinion("cannot authorize ResourceSlice subresources");
+        }
+        match verb {
+            "create" => allow(),
+            "get" | "update" | "patch" | "delete" => {
+                self.if_names(node, Kind::RESOURCE_SLICES, target)
+            }
+            "list" | "watch" | "deletecollection" if selects(target, "spec.nodeName", node) => {
+                allow()
+            }
+            "list" | "watch" | "deletecollection" => no_opinion(
+                "can only list/watch/deletecollection resourceslices with nodeName field selector",
+            ),
+            _ => no_opinion(
+                "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, \
+                 delete, deletecollection",
+            ),
+        }
+    }
+
+    fn attachments(&self, node: &str, verb: &str, target: &ResourceAttributes<'_>) -> Decision {
+        match verb {
+            "get" if target.subresource.is_empty() => {
+                self.if_names(node, Kind::VOLUME_ATTACHMENTS, target)
+            }
+            _ => no_opinion("can only get individual resources of this type"),
+        }
+    }
+
     fn if_used(&self, node: &str, kind: Uses, target: &ResourceAttributes<'_>) -> Decision {
+        if target.name.is_empty() {
+            return no_opinion("No Object name found");
+        }
         if self.graph().uses(node, kind, target.namespace, target.name) {
             return allow();
         }
-        no_opinion("no relationship found between node and this object")
+        unrelated(node)
+    }
+
+    /// Whether the stored object is one of this node.
+    fn if_names(&self, node: &str, kind: Kind, target: &ResourceAttributes<'_>) -> Decision {
+        if target.name.is_empty() {
+            return no_opinion("No Object name found");
+        }
+        let stored = self.source.get(kind, target.namespace, target.name);
+        let stored = stored.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        if stored.is_some_and(|object| object["spec"]["nodeName"] == node) {
+            return allow();
+        }
+        unrelated(node)
     }
 
     fn graph(&self) -> Arc<Graph> {
@@ -104,17 +197,45 @@ impl NodeAuthorizer {
     }
 }
 
-/// Which objects are visible only through pods.
-fn followed(target: &ResourceAttributes<'_>) -> Option<Uses> {
-    match (target.group, target.resource) {
-        ("", "secrets") => Some(Uses::Secret),
-        ("", "configmaps") => Some(Uses::ConfigMap),
-        _ => None,
+/// Whether a request for a collection is for the objects of this node only.
+fn selects(target: &ResourceAttributes<'_>, field: &str, node: &str) -> bool {
+    let selector = target.field_selector.parse::<davit_api::FieldSelector>();
+    selector.is_ok_and(|selector| selector.exact(field) == Some(node))
+}
+
+/// A node reads itself, also before it is there, and never the others. What it writes is checked by admission, which
+/// knows the name of a new object; it does not delete itself, for then it could come back as another.
+fn own_node(node: &str, verb: &str, target: &ResourceAttributes<'_>) -> Decision {
+    match (target.subresource, verb) {
+        ("", "create" | "update" | "patch") | ("status", "update" | "patch") => allow(),
+        ("", "get" | "list" | "watch") if target.name == node => allow(),
+        ("", "get" | "list" | "watch") if target.name.is_empty() => no_opinion(&format!(
+            "node '{node}' cannot read all nodes, only its own Node object"
+        )),
+        ("", "get" | "list" | "watch") => no_opinion(&format!(
+            "node '{node}' cannot read '{}', only its own Node object",
+            target.name
+        )),
+        _ => no_opinion(""),
+    }
+}
+
+fn own_csi_node(node: &str, verb: &str, target: &ResourceAttributes<'_>) -> Decision {
+    if !target.subresource.is_empty() {
+        return no_opinion("cannot authorize CSINode subresources");
+    }
+    match verb {
+        "create" => allow(),
+        "get" | "update" | "patch" | "delete" if target.name == node => allow(),
+        "get" | "update" | "patch" | "delete" => {
+            no_opinion("can only access CSINode with the same name as the requesting node")
+        }
+        _ => no_opinion("can only get, create, update, patch, or delete a CSINode"),
     }
 }
 
 /// A node keeps its own heartbeat lease and no other.
-fn lease(node: &str, verb: &str, target: &ResourceAttributes<'_>) -> Decision {
+fn own_lease(node: &str, verb: &str, target: &ResourceAttributes<'_>) -> Decision {
     const NAMESPACE: &str = "kube-node-lease";
     if target.namespace != NAMESPACE || !target.subresource.is_empty() {
         return no_opinion("can only access leases in the \"kube-node-lease\" system namespace");
@@ -127,6 +248,12 @@ fn lease(node: &str, verb: &str, target: &ResourceAttributes<'_>) -> Decision {
         }
         _ => no_opinion("can only get, create, update, patch, or delete a node lease"),
     }
+}
+
+fn unrelated(node: &str) -> Decision {
+    no_opinion(&format!(
+        "no relationship found between node '{node}' and this object"
+    ))
 }
 
 fn allow() -> Decision {
@@ -142,131 +269,4 @@ fn no_opinion(reason: &str) -> Decision {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::auth::memory::Memory;
-    use serde_json::json;
-
-    #[test]
-    fn a_node_sees_what_its_pods_use() {
-        let pod = |name: &str, node: &str, secret: &str| {
-            json!({
-                "metadata": {"namespace": "a", "name": name},
-                "spec": {
-                    "nodeName": node,
-                    "serviceAccountName": "web",
-                    "imagePullSecrets": [{"name": "pull"}],
-                    "volumes": [
-                        {"name": "v", "secret": {"secretName": secret}},
-                        {"name": "p", "projected": {"sources": [{"configMap": {"name": "ca"}}]}},
-                    ],
-                    "containers": [{"env": [
-                        {"name": "E", "valueFrom": {"configMapKeyRef": {"name": "env", "key": "k"}}},
-                    ]}],
-                    "initContainers": [{"envFrom": [{"secretRef": {"name": "from"}}]}],
-                },
-            })
-        };
-        let source = Memory::with([
-            (Kind::PODS, pod("one", "n1", "mine")),
-            (Kind::PODS, pod("two", "n2", "other")),
-        ]);
-        let nodes = NodeAuthorizer::new(source.clone());
-        let n1 = UserInfo::node("n1");
-        let cases = [
-            ("get", "secrets", "a", "mine", true),
-            ("watch", "secrets", "a", "pull", true),
-            ("list", "secrets", "a", "from", true),
-            ("get", "configmaps", "a", "ca", true),
-            ("get", "configmaps", "a", "env", true),
-            ("get", "secrets", "a", "other", false),
-            ("get", "secrets", "b", "mine", false),
-            ("list", "secrets", "a", "", false),
-            ("update", "secrets", "a", "mine", false),
-            ("create", "serviceaccounts/token", "a", "web", true),
-            ("create", "serviceaccounts/token", "a", "default", false),
-            ("list", "serviceaccounts", "a", "", false),
-            ("list", "pods", "", "", true),
-            ("update", "pods/status", "a", "one", true),
-            ("create", "pods/binding", "a", "one", false),
-            ("list", "namespaces", "", "", true),
-            ("create", "nodes", "", "n1", true),
-            ("delete", "namespaces", "", "a", false),
-        ];
-        for (verb, resource, namespace, name, expected) in cases {
-            let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-            let target = ResourceAttributes {
-                group: "",
-                version: "v1",
-                resource,
-                subresource,
-                namespace,
-                name,
-            };
-            let decision = nodes.authorize(&n1, &Attributes::resource(verb, target));
-            assert_eq!(
-                decision.is_allowed(),
-                expected,
-                "{verb} {target:?}: {decision:?}"
-            );
-        }
-        source.remove(Kind::PODS, "a", "one");
-        let target = ResourceAttributes {
-            resource: "secrets",
-            namespace: "a",
-            name: "mine",
-            ..Default::default()
-        };
-        assert!(
-            !nodes
-                .authorize(&n1, &Attributes::resource("get", target))
-                .is_allowed()
-        );
-    }
-
-    #[test]
-    fn only_nodes_and_only_their_own_lease() {
-        let nodes = NodeAuthorizer::new(Memory::with([]));
-        let lease = |namespace, name| ResourceAttributes {
-            group: "coordination.k8s.io",
-            version: "v1",
-            resource: "leases",
-            namespace,
-            name,
-            ..Default::default()
-        };
-        let impostor = UserInfo::new("system:node:n1", Vec::<String>::new());
-        let cases = [
-            (
-                UserInfo::node("n1"),
-                "update",
-                lease("kube-node-lease", "n1"),
-                true,
-            ),
-            (
-                UserInfo::node("n1"),
-                "update",
-                lease("kube-node-lease", "n2"),
-                false,
-            ),
-            (
-                UserInfo::node("n1"),
-                "create",
-                lease("kube-node-lease", ""),
-                true,
-            ),
-            (UserInfo::node("n1"), "create", lease("default", ""), false),
-            (
-                UserInfo::node("n1"),
-                "list",
-                lease("kube-node-lease", ""),
-                false,
-            ),
-            (impostor, "update", lease("kube-node-lease", "n1"), false),
-        ];
-        for (user, verb, target, expected) in cases {
-            let decision = nodes.authorize(&user, &Attributes::resource(verb, target));
-            assert_eq!(decision.is_allowed(), expected, "{verb} {target:?}");
-        }
-    }
-}
+mod tests;

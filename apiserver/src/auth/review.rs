@@ -216,8 +216,17 @@ fn of_resource(spec: &ResourceSpec) -> Attributes<'_> {
             subresource: spec.subresource.as_deref().unwrap_or_default(),
             namespace: spec.namespace.as_deref().unwrap_or_default(),
             name: spec.name.as_deref().unwrap_or_default(),
+            ..ResourceAttributes::default()
         },
     )
+    .selected_by(selector_of(spec))
+}
+
+/// As clients send it. A selector in parts is not taken up, so the answer may be no where the request itself is let in.
+fn selector_of(spec: &ResourceSpec) -> &str {
+    let selector = spec.field_selector.as_ref();
+    let raw = selector.and_then(|selector| selector.raw_selector.as_deref());
+    raw.unwrap_or_default()
 }
 
 fn of_path(spec: &NonResourceAttributes) -> Attributes<'_> {

@@ -38,6 +38,11 @@ impl Kind {
         group: "",
         plural: "persistentvolumes",
     };
+    /// `v1` `PersistentVolumeClaim`.
+    pub const PERSISTENT_VOLUME_CLAIMS: Self = Self {
+        group: "",
+        plural: "persistentvolumeclaims",
+    };
     /// `v1` `ResourceQuota`.
     pub const RESOURCE_QUOTAS: Self = Self {
         group: "",
@@ -77,6 +82,41 @@ impl Kind {
     pub const PRIORITY_CLASSES: Self = Self {
         group: "scheduling.k8s.io",
         plural: "priorityclasses",
+    };
+    /// `storage.k8s.io` `CSIDriver`.
+    pub const CSI_DRIVERS: Self = Self {
+        group: "storage.k8s.io",
+        plural: "csidrivers",
+    };
+    /// `storage.k8s.io` `VolumeAttachment`.
+    pub const VOLUME_ATTACHMENTS: Self = Self {
+        group: "storage.k8s.io",
+        plural: "volumeattachments",
+    };
+    /// `resource.k8s.io` `ResourceSlice`.
+    pub const RESOURCE_SLICES: Self = Self {
+        group: "resource.k8s.io",
+        plural: "resourceslices",
+    };
+    /// `networking.k8s.io` `IPAddress`.
+    pub const IP_ADDRESSES: Self = Self {
+        group: "networking.k8s.io",
+        plural: "ipaddresses",
+    };
+    /// `networking.k8s.io` `ServiceCIDR`.
+    pub const SERVICE_CIDRS: Self = Self {
+        group: "networking.k8s.io",
+        plural: "servicecidrs",
+    };
+    /// `davit.dev` `Network`.
+    pub const NETWORKS: Self = Self {
+        group: davit_api::GROUP,
+        plural: "networks",
+    };
+    /// `davit.dev` `NetworkNode`.
+    pub const NETWORK_NODES: Self = Self {
+        group: davit_api::GROUP,
+        plural: "networknodes",
     };
     /// `storage.k8s.io` `StorageClass`.
     pub const STORAGE_CLASSES: Self = Self {

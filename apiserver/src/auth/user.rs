@@ -54,6 +54,8 @@ pub mod groups {
     pub const NODES: &str = "system:nodes";
     /// All service accounts; with `:<namespace>` appended those of one namespace.
     pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+    /// Clients of the nodes' own API: this server. No role is bound to it.
+    pub const NODE_CLIENTS: &str = "davit:node-clients";
     /// Users of bootstrap tokens.
     pub const BOOTSTRAPPERS: &str = "system:bootstrappers";
 }

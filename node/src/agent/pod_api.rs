@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 
@@ -49,10 +49,15 @@ impl ApiServer {
         Api::namespaced(self.client.clone(), members::namespace(pod))
     }
 
-    /// Whether the pod of that name is still this one.
+    /// Whether the pod of that name is still this one. A node may list its own pods, also when there are none of the name any
+    /// more; a single one it may only read while it is there.
     async fn is_there(&self, pod: &Pod) -> Result<bool, kube::Error> {
-        let found = self.pods(pod).get_metadata_opt(members::name(pod)).await?;
-        Ok(found.is_some_and(|found| found.metadata.uid == pod.metadata.uid))
+        let node = members::spec(pod).node_name.as_deref().unwrap_or_default();
+        let this = format!("metadata.name={},spec.nodeName={node}", members::name(pod));
+        let params = ListParams::default().fields(&this);
+        let found = self.pods(pod).list_metadata(&params).await?;
+        let mut found = found.items.iter();
+        Ok(found.any(|found| found.metadata.uid == pod.metadata.uid))
     }
 }
 

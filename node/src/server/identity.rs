@@ -10,8 +10,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::agent::ServingIdentity;
 
-/// Clients of this group may read everything of the node; the API server is in it.
-const TRUSTED_GROUP: &str = "system:masters";
+/// Clients of these groups may read everything of the node. The API server is in the first, which has no rights but this: it
+/// calls the address that a node says is its own, and may be answered by somebody else, even by itself.
+const TRUSTED_GROUPS: [&str; 2] = ["davit:node-clients", "system:masters"];
 
 /// The node API's certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +89,7 @@ impl ServingIdentity {
     }
 }
 
-/// Whether the verified client is in the trusted group; other users of the cluster have no business here.
+/// Whether the verified client is in a trusted group; other users of the cluster have no business here.
 pub(super) fn is_trusted(chain: Option<&[CertificateDer<'_>]>) -> bool {
     let Some(leaf) = chain.and_then(<[CertificateDer<'_>]>::first) else {
         return false;
@@ -100,5 +101,5 @@ pub(super) fn is_trusted(chain: Option<&[CertificateDer<'_>]>) -> bool {
         .subject()
         .iter_organization()
         .filter_map(|group| group.as_str().ok());
-    groups.any(|group| group == TRUSTED_GROUP)
+    groups.any(|group| TRUSTED_GROUPS.contains(&group))
 }

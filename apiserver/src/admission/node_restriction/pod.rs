@@ -62,20 +62,15 @@ fn check_owner(node: &str, owners: &[Value], stored: Option<&[u8]>) -> Result<()
 }
 
 /// What of the cluster a pod refers to, in the order in which it is looked for.
-fn reference(pod: &Value) -> Option<&'static str> {
+fn reference(pod: &Value) -> Option<String> {
     let spec = &pod["spec"];
     if spec["serviceAccountName"]
         .as_str()
         .is_some_and(|name| !name.is_empty())
     {
-        return Some("a service account");
+        return Some("serviceaccounts".to_owned());
     }
     let volumes: Vec<&Value> = items(&spec["volumes"]).collect();
-    let projected = || {
-        volumes
-            .iter()
-            .flat_map(|volume| items(&volume["projected"]["sources"]))
-    };
     let in_env = |from: &str, key: &str| {
         let lists = ["initContainers", "containers", "ephemeralContainers"];
         let mut containers = lists.iter().flat_map(|list| items(&spec[list]));
@@ -86,34 +81,67 @@ fn reference(pod: &Value) -> Option<&'static str> {
     };
     let secrets = items(&spec["imagePullSecrets"]).next().is_some()
         || in_env("secretRef", "secretKeyRef")
-        || projected().any(|source| !source["secret"].is_null())
         || volumes.iter().any(|volume| uses_secret(volume));
     if secrets {
-        return Some("secrets");
+        return Some("secrets".to_owned());
     }
-    let config_maps = in_env("configMapRef", "configMapKeyRef")
-        || projected().any(|source| !source["configMap"].is_null())
-        || volumes.iter().any(|volume| !volume["configMap"].is_null());
-    if config_maps {
-        return Some("configmaps");
+    if in_env("configMapRef", "configMapKeyRef") {
+        return Some("configmaps".to_owned());
     }
-    if projected().any(|source| !source["clusterTrustBundle"].is_null()) {
-        return Some("clustertrustbundles");
+    if items(&spec["resourceClaims"]).next().is_some() {
+        return Some("resourceclaims".to_owned());
     }
-    let claims = volumes
-        .iter()
-        .any(|volume| !volume["persistentVolumeClaim"].is_null());
-    claims.then_some("persistentvolumeclaims")
+    volumes.into_iter().find_map(by_volume)
+}
+
+/// Volumes that are made without the cluster's help. Whatever else there is or will be may need it.
+const OF_THE_NODE: [&str; 5] = ["downwardAPI", "emptyDir", "hostPath", "image", "nfs"];
+
+/// What of the cluster a volume needs.
+fn by_volume(volume: &Value) -> Option<String> {
+    let sources = volume.as_object().into_iter().flatten();
+    let mut sources = sources.filter(|(name, source)| *name != "name" && !source.is_null());
+    sources.find_map(|(name, source)| {
+        let what = match name.as_str() {
+            known if OF_THE_NODE.contains(&known) => return None,
+            "projected" => return items(&source["sources"]).find_map(by_projection),
+            "configMap" => "configmaps (via configmap volumes)",
+            "secret" => "secrets (via secret volumes)",
+            "csi" => "csidrivers (via CSI volumes)",
+            "glusterfs" => "endpoints (via glusterFS volumes)",
+            "persistentVolumeClaim" => "persistentvolumeclaims",
+            "ephemeral" => "persistentvolumeclaims (via ephemeral volumes)",
+            "azureFile" => "secrets (via azureFile volumes)",
+            other => return Some(format!("{other} volumes")),
+        };
+        Some(what.to_owned())
+    })
+}
+
+/// What of the cluster a part of a projected volume needs.
+fn by_projection(source: &Value) -> Option<String> {
+    let kinds = source.as_object().into_iter().flatten();
+    let mut kinds = kinds.filter(|(_, kind)| !kind.is_null());
+    kinds.find_map(|(name, _)| {
+        let what = match name.as_str() {
+            "downwardAPI" => return None,
+            "configMap" => "configmaps (via projected volumes)",
+            "secret" => "secrets (via projected volumes)",
+            "serviceAccountToken" => "serviceaccounts (via projected volumes)",
+            "clusterTrustBundle" => "clustertrustbundles",
+            "podCertificate" => "podcertificates",
+            other => return Some(format!("{other} (via projected volumes)")),
+        };
+        Some(what.to_owned())
+    })
 }
 
 /// Volumes name secrets themselves or among the settings of their source.
 fn uses_secret(volume: &Value) -> bool {
     let sources = volume.as_object().into_iter().flatten();
     let mut sources = sources.filter(|(_, source)| !source.is_null());
-    sources.any(|(name, source)| {
-        matches!(name.as_str(), "secret" | "azureFile")
-            || !source["secretRef"].is_null()
-            || !source["nodePublishSecretRef"].is_null()
+    sources.any(|(_, source)| {
+        !source["secretRef"].is_null() || !source["nodePublishSecretRef"].is_null()
     })
 }
 
@@ -140,6 +168,12 @@ pub(super) fn check_status(node: &str, old: Option<&Value>, new: &Value) -> Resu
     if claims(old) != claims(new) {
         return Err(Error::forbidden(format!(
             "node {node:?} cannot update resource claim statues"
+        )));
+    }
+    let extended = |pod: &Value| pod["status"]["extendedResourceClaimStatus"].clone();
+    if extended(old) != extended(new) {
+        return Err(Error::forbidden(format!(
+            "node {node:?} cannot update extended resource claim status"
         )));
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! What node `n` may write.
 
+mod own_kinds;
+
 use serde_json::json;
 
 use super::*;
@@ -14,7 +16,15 @@ fn merged(mut base: Value, changes: &Value) -> Value {
 }
 
 fn pod(node: &str) -> Value {
-    json!({"metadata": {"namespace": "a", "name": "x", "uid": "u", "labels": {"l": "1"}}, "spec": {"nodeName": node}})
+    let token =
+        |audience: Value| json!({"serviceAccountToken": {"path": "t", "audience": audience}});
+    json!({
+        "metadata": {"namespace": "a", "name": "x", "uid": "u", "labels": {"l": "1"}},
+        "spec": {"nodeName": node, "volumes": [
+            {"name": "t", "projected": {"sources": [token(Value::Null), token("vault".into())]}},
+            {"name": "c", "persistentVolumeClaim": {"claimName": "c"}},
+        ]},
+    })
 }
 
 fn mirror(changes: &Value) -> Value {
@@ -30,7 +40,24 @@ fn mirror(changes: &Value) -> Value {
 
 fn plugin() -> NodeRestriction {
     let node = json!({"metadata": {"name": "n", "uid": "nu"}});
-    NodeRestriction::new(Memory::with([(Kind::NODES, node), (Kind::PODS, pod("n"))]))
+    let mut foreign = pod("m");
+    foreign["metadata"]["name"] = "foreign".into();
+    let objects = [
+        (Kind::NODES, node),
+        (Kind::PODS, pod("n")),
+        (Kind::PODS, foreign),
+    ];
+    let source = Memory::with(objects.into_iter().chain(own_kinds::objects()));
+    let authorizer = Arc::new(Authorizer::new(source.clone()));
+    NodeRestriction::new(source, authorizer)
+}
+
+fn check(got: Option<String>, expected: Option<&str>, what: &str) {
+    match (&got, expected) {
+        (None, None) => {}
+        (Some(got), Some(expected)) if got.contains(expected) => {}
+        _ => panic!("{what}: {got:?}, not {expected:?}"),
+    }
 }
 
 /// A write by node `n`; what it is refused with.
@@ -143,7 +170,7 @@ async fn pods() {
             "pods",
             None,
             with(json!({"serviceAccountName": "s"})),
-            Some("reference a service account"),
+            Some("reference serviceaccounts"),
         ),
         (
             Create,
@@ -224,6 +251,16 @@ async fn pods() {
             claims,
             Some("cannot update resource claim statues"),
         ),
+        (
+            Update,
+            "pods:status",
+            Some(&own),
+            merged(
+                own.clone(),
+                &json!({"status": {"extendedResourceClaimStatus": {}}}),
+            ),
+            Some("cannot update extended resource claim status"),
+        ),
         (Create, "pods:eviction", None, json!({}), None),
         (
             Create,
@@ -235,12 +272,177 @@ async fn pods() {
     ];
     for (operation, resource, old, object, expected) in cases {
         let got = refusal(operation, resource, "x", old, &object).await;
-        match (&got, expected) {
-            (None, None) => {}
-            (Some(got), Some(expected)) if got.contains(expected) => {}
-            _ => panic!("{operation:?} {resource} {object}: {got:?}, not {expected:?}"),
-        }
+        check(got, expected, &format!("{operation:?} {resource} {object}"));
     }
+}
+
+#[tokio::test]
+async fn mirror_pods_use_nothing_of_the_cluster() {
+    let projected = |source: Value| json!({"volumes": [{"projected": {"sources": [source]}}]});
+    let volume = |source: Value| json!({ "volumes": [source] });
+    let cases = [
+        (volume(json!({"hostPath": {"path": "/x"}})), None),
+        (volume(json!({"emptyDir": {}})), None),
+        (projected(json!({"downwardAPI": {}})), None),
+        (json!({"resourceClaims": []}), None),
+        (
+            json!({"resourceClaims": [{"name": "r", "resourceClaimName": "c"}]}),
+            Some("reference resourceclaims"),
+        ),
+        (
+            json!({"resourceClaims": [{"name": "r", "resourceClaimTemplateName": "t"}]}),
+            Some("reference resourceclaims"),
+        ),
+        (
+            projected(json!({"serviceAccountToken": {"path": "t"}})),
+            Some("serviceaccounts (via projected volumes)"),
+        ),
+        (
+            projected(json!({"podCertificate": {}})),
+            Some("podcertificates"),
+        ),
+        (projected(json!({"new": {}})), Some("new (via projected")),
+        (
+            volume(json!({"ephemeral": {"volumeClaimTemplate": {}}})),
+            Some("persistentvolumeclaims (via ephemeral volumes)"),
+        ),
+        (
+            volume(json!({"csi": {"driver": "d"}})),
+            Some("csidrivers (via CSI volumes)"),
+        ),
+        (volume(json!({"new": {}})), Some("reference new volumes")),
+    ];
+    for (spec, expected) in cases {
+        let object = mirror(&json!({ "spec": spec }));
+        let got = refusal(Operation::Create, "pods", "x", None, &object).await;
+        check(got, expected, &spec.to_string());
+    }
+    let gone = refusal(Operation::Create, "pods:eviction", "gone", None, &json!({})).await;
+    check(gone, Some("not found"), "eviction");
+    let foreign = refusal(
+        Operation::Create,
+        "pods:eviction",
+        "foreign",
+        None,
+        &json!({}),
+    )
+    .await;
+    check(foreign, Some("can only evict pods"), "eviction");
+}
+
+#[tokio::test]
+async fn a_node_neither_deletes_itself_nor_has_it_done() {
+    let node = json!({"metadata": {"name": "n"}, "spec": {}});
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "u"}]);
+    let owned = merged(
+        node.clone(),
+        &json!({"metadata": {"ownerReferences": owner}}),
+    );
+    use Operation::{Create, Delete, Update};
+    let cases = [
+        (Create, "nodes", None, &node, None),
+        (
+            Create,
+            "nodes",
+            None,
+            &owned,
+            Some("to set ownerReferences"),
+        ),
+        (
+            Update,
+            "nodes",
+            Some(&node),
+            &owned,
+            Some("to modify ownerReferences"),
+        ),
+        (
+            Update,
+            "nodes",
+            Some(&owned),
+            &node,
+            Some("to modify ownerReferences"),
+        ),
+        (
+            Update,
+            "nodes:status",
+            Some(&node),
+            &owned,
+            Some("to modify ownerReferences"),
+        ),
+        (Update, "nodes", Some(&owned), &owned, None),
+        (
+            Delete,
+            "nodes",
+            Some(&node),
+            &Value::Null,
+            Some("to delete itself"),
+        ),
+    ];
+    for (operation, resource, old, object, expected) in cases {
+        let got = refusal(operation, resource, "n", old, object).await;
+        check(got, expected, &format!("{operation:?} {resource} {object}"));
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_for_those_whom_the_pod_speaks_to() {
+    let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "u"});
+    let cases = [
+        (json!([]), None),
+        (json!(["vault"]), None),
+        // Of the driver behind the claim of the pod.
+        (json!(["disks"]), None),
+        (
+            json!(["vault", "disks"]),
+            Some("only request 0 or 1 audiences"),
+        ),
+        (
+            json!(["else"]),
+            Some("audience \"else\" not found in pod spec volume"),
+        ),
+    ];
+    for (audiences, expected) in cases {
+        let asked = json!({"spec": {"boundObjectRef": bound, "audiences": audiences}});
+        let got = refusal(
+            Operation::Create,
+            "serviceaccounts:token",
+            "s",
+            None,
+            &asked,
+        )
+        .await;
+        check(got, expected, &audiences.to_string());
+    }
+}
+
+#[tokio::test]
+async fn certificates_are_for_the_node_itself() {
+    let asked = |name: &str, signer: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+        json!({"spec": {"signerName": signer, "request": STANDARD.encode(pem)}})
+    };
+    let [serving, client] = NODE_SIGNERS;
+    let cases = [
+        ("system:node:n", client, None),
+        ("system:node:n", serving, None),
+        ("system:node:m", client, Some("with CN=system:node:n")),
+        ("system:node:m", serving, Some("with CN=system:node:n")),
+        ("bob", client, Some("with CN=system:node:n")),
+        ("bob", "example.com/people", None),
+    ];
+    let resource = "certificates.k8s.io/certificatesigningrequests";
+    for (name, signer, expected) in cases {
+        let got = refusal(Operation::Create, resource, "c", None, &asked(name, signer)).await;
+        check(got, expected, &format!("{name} {signer}"));
+    }
+    let broken = json!({"spec": {"signerName": client, "request": "eA=="}});
+    let got = refusal(Operation::Create, resource, "c", None, &broken).await;
+    check(got, Some("unable to parse csr"), "broken");
 }
 
 #[tokio::test]
@@ -400,11 +602,11 @@ async fn nodes_leases_slices_and_tokens() {
     ];
     for (operation, resource, name, old, object, expected) in cases {
         let got = refusal(operation, resource, name, old, &object).await;
-        match (&got, expected) {
-            (None, None) => {}
-            (Some(got), Some(expected)) if got.contains(expected) => {}
-            _ => panic!("{operation:?} {resource} {name} {object}: {got:?}, not {expected:?}"),
-        }
+        check(
+            got,
+            expected,
+            &format!("{operation:?} {resource} {name} {object}"),
+        );
     }
     let (user, notes) = (UserInfo::anonymous(), Notes::default());
     assert!(!plugin().handles(&request(&user, &notes, Create, "pods", "a")));

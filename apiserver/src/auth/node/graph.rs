@@ -3,16 +3,22 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::auth::snapshot::Snapshot;
 use crate::auth::{Kind, ObjectSource};
 
-/// Kinds of objects a pod can use.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Kinds of objects a pod can use; the pod itself is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Uses {
+    Pod,
     Secret,
     ConfigMap,
     ServiceAccount,
+    Claim,
+    ResourceClaim,
 }
 
 /// What pods use, by node.
@@ -32,10 +38,9 @@ impl Graph {
         let mut nodes: HashMap<String, HashSet<_>> = HashMap::new();
         for pod in pods.iter().filter(|pod| !pod.spec.node_name.is_empty()) {
             let used = nodes.entry(pod.spec.node_name.clone()).or_default();
-            used.extend(
-                pod.uses()
-                    .map(|(uses, name)| (uses, pod.metadata.namespace.clone(), name.to_owned())),
-            );
+            let namespace = &pod.metadata.namespace;
+            let uses = pod.uses().into_iter();
+            used.extend(uses.map(|(uses, name)| (uses, namespace.clone(), name)));
         }
         Self { pods, nodes }
     }
@@ -55,12 +60,32 @@ struct Pod {
     metadata: Meta,
     #[serde(default)]
     spec: Spec,
+    #[serde(default)]
+    status: Status,
 }
 
 #[derive(Deserialize)]
 struct Meta {
     #[serde(default)]
     namespace: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    annotations: HashMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    resource_claim_statuses: Vec<ResourceClaim>,
+    extended_resource_claim_status: Option<ResourceClaim>,
+}
+
+/// A claim that a pod names, or one that was made for it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ResourceClaim {
+    resource_claim_name: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -73,6 +98,7 @@ struct Spec {
     containers: Vec<Container>,
     init_containers: Vec<Container>,
     ephemeral_containers: Vec<Container>,
+    resource_claims: Vec<ResourceClaim>,
 }
 
 #[derive(Default, Deserialize)]
@@ -84,10 +110,19 @@ struct Named {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Volume {
+    name: String,
     secret: Option<SecretVolume>,
     config_map: Option<Named>,
     projected: Option<Projected>,
     csi: Option<Csi>,
+    persistent_volume_claim: Option<ClaimVolume>,
+    ephemeral: Option<IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimVolume {
+    claim_name: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -143,7 +178,22 @@ struct EnvFrom {
 }
 
 impl Pod {
-    fn uses(&self) -> impl Iterator<Item = (Uses, &str)> {
+    /// What the pod uses, itself included. A mirror of a static pod uses nothing else: nodes make those themselves, and
+    /// must never get at objects by it.
+    fn uses(&self) -> Vec<(Uses, String)> {
+        let mut all = vec![(Uses::Pod, self.metadata.name.clone())];
+        if !self.metadata.annotations.contains_key(MIRROR) {
+            let named = self.named().map(|(uses, name)| (uses, name.to_owned()));
+            all.extend(named);
+            // The claim of an ephemeral volume is called after pod and volume.
+            let ephemeral = self.spec.volumes.iter().filter(|v| v.ephemeral.is_some());
+            let claim = |v: &Volume| format!("{}-{}", self.metadata.name, v.name);
+            all.extend(ephemeral.map(|volume| (Uses::Claim, claim(volume))));
+        }
+        all
+    }
+
+    fn named(&self) -> impl Iterator<Item = (Uses, &str)> {
         let Spec {
             volumes,
             containers,
@@ -160,14 +210,19 @@ impl Pod {
             .image_pull_secrets
             .iter()
             .map(|s| (Uses::Secret, s.name.as_str()));
-        let volumes = volumes.iter().flat_map(Volume::uses);
+        let claims = self.spec.resource_claims.iter();
+        let claims = claims
+            .chain(&self.status.resource_claim_statuses)
+            .chain(&self.status.extended_resource_claim_status)
+            .map(|claim| (Uses::ResourceClaim, claim.resource_claim_name.as_str()));
         let containers = containers
             .iter()
             .chain(init_containers)
             .chain(ephemeral_containers);
         std::iter::once(account)
             .chain(pull)
-            .chain(volumes)
+            .chain(claims)
+            .chain(volumes.iter().flat_map(Volume::uses))
             .chain(containers.flat_map(Container::uses))
             .filter(|(_, name)| !name.is_empty())
     }
@@ -201,7 +256,11 @@ impl Volume {
                 .iter()
                 .flat_map(|s| [secret(&s.secret), config_map(&s.config_map)])
         });
-        [own, csi, config_map(&self.config_map)]
+        let claim = self
+            .persistent_volume_claim
+            .as_ref()
+            .map(|claim| (Uses::Claim, claim.claim_name.as_str()));
+        [own, csi, config_map(&self.config_map), claim]
             .into_iter()
             .chain(projected)
             .flatten()

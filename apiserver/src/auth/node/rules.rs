@@ -1,16 +1,12 @@
-//! What every node may do whatever its pods are.
+//! What every node may do whatever its pods are, and whatever it is called.
 
 use crate::auth::rbac::PolicyRule;
 
 /// Verbs to read.
 const READ: &[&str] = &["get", "list", "watch"];
-/// Verbs to write objects the node owns.
-const WRITE: &[&str] = &["create", "update", "patch", "delete"];
-/// Verbs to report through objects others own.
-const REPORT: &[&str] = &["update", "patch"];
 
-/// The rules of Kubernetes' `system:node`, and what davit's node does beyond a kubelet: it makes and
-/// deletes volumes itself, forwards services, and runs plugins.
+/// The rules of Kubernetes' `system:node` for kinds that are not decided object by object, and what davit's node does beyond
+/// a kubelet: it makes and deletes volumes itself, forwards services, and runs plugins.
 pub(super) fn node_rules() -> Vec<PolicyRule> {
     let mut rules = Vec::new();
     let mut add = |verbs: &[&str], group: &str, resources: &[&str]| {
@@ -27,14 +23,8 @@ pub(super) fn node_rules() -> Vec<PolicyRule> {
         "authorization.k8s.io",
         &["subjectaccessreviews", "localsubjectaccessreviews"],
     );
-    add(
-        READ,
-        "",
-        &["services", "namespaces", "nodes", "pods", "endpoints"],
-    );
-    add(&["create", "delete"], "", &["nodes", "pods"]);
-    add(REPORT, "", &["nodes", "nodes/status", "pods/status"]);
-    add(&["create"], "", &["pods/eviction"]);
+    // Names and Services are served by the node itself.
+    add(READ, "", &["services", "namespaces", "endpoints"]);
     add(&["create", "update", "patch"], "", &["events"]);
     add(&["create", "update", "patch"], "events.k8s.io", &["events"]);
     add(READ, "discovery.k8s.io", &["endpointslices"]);
@@ -44,45 +34,26 @@ pub(super) fn node_rules() -> Vec<PolicyRule> {
         "certificates.k8s.io",
         &["certificatesigningrequests"],
     );
-    // Volumes: the node of a volume creates, binds, grows and deletes it.
+    // Volumes: the node that the scheduler chose for a claim creates the volume, and deletes it when the claim is gone;
+    // which ones is decided by admission.
     add(READ, "", &["persistentvolumeclaims", "persistentvolumes"]);
-    add(WRITE, "", &["persistentvolumes"]);
     add(
-        REPORT,
+        &["create", "update", "patch", "delete"],
         "",
-        &[
-            "persistentvolumes/status",
-            "persistentvolumeclaims",
-            "persistentvolumeclaims/status",
-        ],
+        &["persistentvolumes"],
     );
+    add(READ, "storage.k8s.io", &["storageclasses", "csidrivers"]);
+    // davit's own kinds: the node reads what to load and what its peers have, and says what became of it here. Again
+    // admission sees to it that it speaks for itself only.
     add(
         READ,
-        "storage.k8s.io",
-        &["storageclasses", "volumeattachments", "csidrivers"],
-    );
-    add(
-        READ,
-        "storage.k8s.io",
-        &["csinodes", "csistoragecapacities"],
-    );
-    add(
-        WRITE,
-        "storage.k8s.io",
-        &["csinodes", "csistoragecapacities"],
-    );
-    add(REPORT, "storage.k8s.io", &["volumeattachments/status"]);
-    // davit's own kinds: the node reads what to load and says what became of it.
-    add(READ, davit_api::GROUP, &["*"]);
-    add(
-        REPORT,
         davit_api::GROUP,
-        &[
-            "plugins/status",
-            "networks/status",
-            "networknodes",
-            "networknodes/status",
-        ],
+        &["plugins", "networks", "networknodes"],
+    );
+    add(
+        &["update", "patch"],
+        davit_api::GROUP,
+        &["plugins/status", "networknodes", "networknodes/status"],
     );
     add(&["create", "delete"], davit_api::GROUP, &["networknodes"]);
     rules

@@ -26,6 +26,7 @@ fn on<'a>(
         subresource,
         namespace,
         name,
+        ..Default::default()
     }
 }
 
