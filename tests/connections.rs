@@ -32,7 +32,7 @@ spec:
 "#;
 
 fn cluster() -> Cluster {
-    let cluster = Cluster::start();
+    let cluster = Cluster::start_with(&["--allow-callouts", "127.0.0.0/8"]);
     let archive = cluster.dir.path().join("busybox.tar");
     image::busybox(&archive, "test.local/busybox:1");
     cluster.davit_ok(&["images", "import", archive.to_str().unwrap()]);

@@ -25,7 +25,7 @@ use crate::auth::{
     groups, users,
 };
 use crate::cache::Cache;
-use crate::callout::Callouts;
+use crate::callout::{Callouts, Reach};
 use crate::components::Components;
 use crate::fairness::Fairness;
 use crate::health::{Health, Part};
@@ -144,7 +144,11 @@ impl ApiServer {
         let source: Arc<dyn ObjectSource> = cache.clone();
         let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
         let identity: Arc<dyn ResolvesClientCert> = front_proxy(&authority)?;
-        let callouts = Arc::new(Callouts::new(source.clone(), Some(identity)));
+        let callouts = Arc::new(Callouts::new(
+            source.clone(),
+            Some(identity),
+            Reach::beyond(&config.callout_ranges),
+        ));
         let authenticator = Authenticator::new(
             AuthenticatorConfig {
                 issuer,

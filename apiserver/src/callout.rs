@@ -1,15 +1,18 @@
 //! Calls to servers that users configure: admission and conversion webhooks, extension API servers.
 //!
+//! An address of this machine or its link is called only where a file of the administrator names it (`reach.rs`).
 //! Only https is spoken, no redirect is followed, and time and sizes are bounded. A Service is called at one of
 //! its ready endpoints, since the API server may run where cluster addresses lead nowhere. Connections are kept
 //! and shared by all calls with the same address and trust.
 
 mod dial;
 mod place;
+mod reach;
 mod trust;
 mod tunnel;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +32,7 @@ use crate::auth::ObjectSource;
 use dial::Dial;
 pub(crate) use dial::{Resolved, Unresolved, cause, resolve};
 pub(crate) use place::Place;
+pub(crate) use reach::Reach;
 pub(crate) use trust::{Credential, Trust};
 pub(crate) use tunnel::tunnel;
 
@@ -47,6 +51,7 @@ pub(crate) struct Callouts {
     source: Arc<dyn ObjectSource>,
     /// Shown to those who ask for a certificate and are meant to see one.
     identity: Option<Arc<dyn ResolvesClientCert>>,
+    reach: Arc<Reach>,
     clients: Mutex<HashMap<(Place, Trust), Client>>,
     /// For whatever users run behind a proxy of this server.
     anywhere: Mutex<Option<AnyClient>>,
@@ -98,14 +103,17 @@ impl std::fmt::Debug for Callouts {
 }
 
 impl Callouts {
-    /// Reads Services and their endpoints from `source`; shows `identity` to targets that trust says so of.
+    /// Reads Services and their endpoints from `source`; shows `identity` to targets that trust says so of; calls what users
+    /// name only where `reach` lets it.
     pub(crate) fn new(
         source: Arc<dyn ObjectSource>,
         identity: Option<Arc<dyn ResolvesClientCert>>,
+        reach: Reach,
     ) -> Self {
         Self {
             source,
             identity,
+            reach: Arc::new(reach),
             clients: Mutex::default(),
             anywhere: Mutex::default(),
         }
@@ -167,17 +175,24 @@ impl Callouts {
             .map_err(|error| dial::cause(&error))
     }
 
-    /// Sends a request to a pod or another port of a node, over http or https. Certificates are not verified, as the
+    /// Sends a request to a pod or another port of a node, over http or https, whose address stands in it as a number.
+    /// Certificates are not verified, as the
     /// proxies of Kubernetes do not, for nobody could have certified an address of a pod.
     ///
     /// # Errors
-    /// What kept the other side from answering.
+    /// The address must not be called, or what kept the other side from answering.
     pub(crate) async fn send_anywhere(
         &self,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, String> {
         let client = self.any_client()?;
         let authority = request.uri().authority().map(ToString::to_string);
+        let host = request.uri().host().unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        let address = address.map_err(|_| format!("dial tcp: {host:?} is no address"))?;
+        self.reach
+            .check(address)
+            .map_err(|why| format!("dial tcp {host}: {why}"))?;
         client.request(request).await.map_err(|error| {
             let authority = authority.unwrap_or_default();
             format!("dial tcp {authority}: {}", dial::cause(&error))
@@ -212,7 +227,7 @@ impl Callouts {
             return Ok(client.clone());
         }
         let tls = target.trust.client_config(self.identity.as_ref())?;
-        let dial = Dial::new(&target.place, self.source.clone());
+        let dial = Dial::new(&target.place, self.source.clone(), self.reach.clone());
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_only()

@@ -44,6 +44,8 @@ pub struct Config {
     pub sealed: Vec<String>,
     /// A new key seals everything after this time.
     pub seal_key_age: Duration,
+    /// Ranges of this machine and its link that webhooks and extension API servers of users may be called in nevertheless.
+    pub callout_ranges: Vec<IpNet>,
     /// How many requests are served at once, those of exempt levels and streams not counted.
     pub max_requests: u32,
     /// The audit log; `None` logs nothing.
@@ -110,6 +112,7 @@ impl Config {
             store_options: storage::Options::default(),
             sealed: vec!["/registry/core/secrets/".to_owned()],
             seal_key_age: Duration::from_secs(90 * 24 * 3600),
+            callout_ranges: Vec::new(),
             max_requests: 600,
             audit: None,
             authentication: None,

@@ -16,6 +16,7 @@ mod get;
 mod list;
 mod metadata;
 pub(crate) mod page;
+mod past;
 mod patch;
 mod proxy;
 mod review;

@@ -17,6 +17,7 @@
     )
 )]
 
+pub mod address;
 mod condition;
 mod definitions;
 mod network;
@@ -25,6 +26,7 @@ mod quantity;
 pub mod quota;
 mod selector;
 
+pub use address::SpecialAddress;
 pub use definitions::{crds, to_yaml};
 pub use network::{
     Network, NetworkIpam, NetworkNode, NetworkNodeSpec, NetworkNodeStatus, NetworkSpec,

@@ -88,11 +88,18 @@ pub struct Cluster {
     pub port: u16,
     child: Option<Child>,
     before: leaks::Machine,
+    /// More of the command line of `davit up`.
+    more: Vec<String>,
 }
 
 impl Cluster {
     /// Starts davit on a fresh data directory and waits until it is ready.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`Cluster::start`], with more on the command line.
+    pub fn start_with(more: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("davit-e2e-")
             .tempdir()
@@ -106,6 +113,7 @@ impl Cluster {
             port,
             child: None,
             before,
+            more: more.iter().map(ToString::to_string).collect(),
         };
         cluster.up();
         cluster
@@ -131,6 +139,7 @@ impl Cluster {
                 "--data-dir",
             ])
             .arg(self.data_dir())
+            .args(&self.more)
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

@@ -15,7 +15,7 @@ use rustls::CertificateError;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use super::Place;
+use super::{Place, Reach};
 use crate::auth::{Kind, ObjectSource};
 
 /// Opens connections to one place.
@@ -23,12 +23,17 @@ use crate::auth::{Kind, ObjectSource};
 pub(super) struct Dial {
     place: Place,
     source: Arc<dyn ObjectSource>,
+    reach: Arc<Reach>,
 }
 
 impl Dial {
-    pub(super) fn new(place: &Place, source: Arc<dyn ObjectSource>) -> Self {
+    pub(super) fn new(place: &Place, source: Arc<dyn ObjectSource>, reach: Arc<Reach>) -> Self {
         let place = place.clone();
-        Self { place, source }
+        Self {
+            place,
+            source,
+            reach,
+        }
     }
 }
 
@@ -61,9 +66,20 @@ impl tower::Service<Uri> for Dial {
 }
 
 impl Dial {
+    /// What the place is at this moment, as far as it may be called.
     async fn addresses(&self, uri: &Uri) -> io::Result<Vec<SocketAddr>> {
+        let found = self.resolved(uri).await?;
+        if matches!(self.place, Place::Configured(_)) {
+            return Ok(found);
+        }
+        self.reach
+            .choose(found)
+            .map_err(|why| io::Error::other(format!("dial tcp: {why}")))
+    }
+
+    async fn resolved(&self, uri: &Uri) -> io::Result<Vec<SocketAddr>> {
         let (host, port) = match &self.place {
-            Place::Url(_) => {
+            Place::Url(_) | Place::Configured(_) => {
                 let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
                 (host.to_owned(), uri.port_u16().unwrap_or(443))
             }

@@ -6,8 +6,10 @@ use serde_json::Value;
 /// An address as users write it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
-    /// An https URL.
+    /// An https URL of an object, which any user may have written who may write such objects.
     Url(String),
+    /// An https URL of a file that the administrator of this machine wrote.
+    Configured(String),
     /// A port of a Service.
     Service {
         namespace: String,
@@ -25,15 +27,17 @@ impl Place {
     /// Text for the user: neither form, or a URL that is not https.
     pub(crate) fn from_client_config(config: &Value) -> Result<Self, String> {
         if let Some(url) = config["url"].as_str() {
-            let uri: Uri = url
-                .parse()
-                .map_err(|e| format!("invalid URL {url:?}: {e}"))?;
-            if uri.scheme_str() != Some("https") || uri.host().is_none_or(str::is_empty) {
-                return Err(format!("the URL {url:?} is not an https URL"));
-            }
-            return Ok(Self::Url(url.to_owned()));
+            return https(url).map(Self::Url);
         }
         Self::from_service(&config["service"], "namespace")
+    }
+
+    /// From a URL in a file of the administrator.
+    ///
+    /// # Errors
+    /// It is not an https URL.
+    pub(crate) fn configured(url: &str) -> Result<Self, String> {
+        https(url).map(Self::Configured)
     }
 
     /// From a reference to a Service, as webhooks and API services have them.
@@ -54,7 +58,7 @@ impl Place {
     /// The name its certificate must have, with the port.
     fn authority(&self) -> String {
         match self {
-            Self::Url(url) => {
+            Self::Url(url) | Self::Configured(url) => {
                 let uri: Option<Uri> = url.parse().ok();
                 let authority = uri.and_then(|uri| Some(uri.authority()?.to_string()));
                 authority.unwrap_or_default()
@@ -71,7 +75,7 @@ impl Place {
     /// The whole address.
     pub(crate) fn url(&self) -> String {
         match self {
-            Self::Url(url) => url.clone(),
+            Self::Url(url) | Self::Configured(url) => url.clone(),
             Self::Service { path, .. } => format!("https://{}{path}", self.authority()),
         }
     }
@@ -80,7 +84,9 @@ impl Place {
     pub(super) fn origin(&self) -> Self {
         let mut origin = self.clone();
         match &mut origin {
-            Self::Url(url) => *url = format!("https://{}/", self.authority()),
+            Self::Url(url) | Self::Configured(url) => {
+                *url = format!("https://{}/", self.authority())
+            }
             Self::Service { path, .. } => "/".clone_into(path),
         }
         origin
@@ -90,6 +96,16 @@ impl Place {
     pub(crate) fn at(&self, path_and_query: &str) -> String {
         format!("https://{}{path_and_query}", self.authority())
     }
+}
+
+fn https(url: &str) -> Result<String, String> {
+    let uri: Uri = url
+        .parse()
+        .map_err(|e| format!("invalid URL {url:?}: {e}"))?;
+    if uri.scheme_str() != Some("https") || uri.host().is_none_or(str::is_empty) {
+        return Err(format!("the URL {url:?} is not an https URL"));
+    }
+    Ok(url.to_owned())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(super) async fn delete_collection(
 ) -> Result<Response<Body>, StatusError> {
     let options = DeleteOptions::read(call, &body)?;
     let selection = list::selection(call)?;
-    let page = page::page(call, &selection).await?;
+    let page = page::page(call, "deletecollection", &selection).await?;
     let revision = page.revision.to_string();
     let prefix: Arc<str> = call.resource.prefix.clone();
     let deletions = page.objects.into_iter().map(|object| {

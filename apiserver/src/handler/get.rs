@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::{Response, StatusCode};
 
-use super::{Call, object_answer, page};
+use super::{Call, object_answer, page, past};
 use crate::error::StatusError;
 use crate::request::Match;
 use crate::storage::KeyValue;
@@ -15,6 +15,7 @@ pub(super) async fn get(call: &Call) -> Result<Response<Body>, StatusError> {
         // The past, as far as it is kept. Ordinary clients send no match with a get.
         Some(revision) if call.options.version_match == Some(Match::Exact) => {
             page::reach(call, revision).await?;
+            past::require(call, "get", revision).await?;
             let kv = call.server.store.get(&key, Some(revision)).await?;
             kv.map(|kv| kv.value)
         }

@@ -20,7 +20,7 @@ const FRAME: usize = 64 << 10;
 
 pub(super) async fn list(call: &Call) -> Result<Response<Body>, StatusError> {
     let selection = selection(call)?;
-    let page = page::page(call, &selection).await?;
+    let page = page::page(call, "list", &selection).await?;
     answer(call, page, &selection.prefix).await
 }
 

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::Call;
+use super::{Call, past};
 use crate::cache::{self, Page};
 use crate::error::StatusError;
 use crate::object::Object;
@@ -54,8 +54,12 @@ pub(super) async fn reach(call: &Call, revision: Revision) -> Result<(), StatusE
     Err(StatusError::future_revision(revision, cache.revision()))
 }
 
-/// The page that the options of a list ask for.
-pub(super) async fn page(call: &Call, selection: &Selection) -> Result<Page, StatusError> {
+/// The page that the options of a list, or of another verb for a collection, ask for.
+pub(super) async fn page(
+    call: &Call,
+    verb: &str,
+    selection: &Selection,
+) -> Result<Page, StatusError> {
     let options = &call.options;
     if !options.continue_token.is_empty() {
         if options
@@ -66,13 +70,14 @@ pub(super) async fn page(call: &Call, selection: &Selection) -> Result<Page, Sta
             let message = "specifying resource version is not allowed when using continue";
             return Err(StatusError::bad_request(message));
         }
-        return continued(call, selection).await;
+        return continued(call, verb, selection).await;
     }
     let cache = &call.server.cache;
     match not_older_than(call)? {
         Some(at) if options.version_match == Some(crate::request::Match::Exact) => {
             reach(call, at).await?;
-            return past(call, selection, None, at).await;
+            past::require(call, verb, at).await?;
+            return stored(call, selection, None, at).await;
         }
         Some(at) => reach(call, at).await?,
         None => {}
@@ -84,7 +89,7 @@ pub(super) async fn page(call: &Call, selection: &Selection) -> Result<Page, Sta
         .page(selection, None, options.limit, cache.revision()))
 }
 
-async fn continued(call: &Call, selection: &Selection) -> Result<Page, StatusError> {
+async fn continued(call: &Call, verb: &str, selection: &Selection) -> Result<Page, StatusError> {
     let (at, start) = decode(&call.options.continue_token, &selection.prefix)?;
     let kind = call.kind();
     call.server.cache.catch_up();
@@ -99,18 +104,18 @@ async fn continued(call: &Call, selection: &Selection) -> Result<Page, StatusErr
             return Ok(page);
         }
     }
-    match past(call, selection, Some(start.clone()), at).await {
-        Err(error) if error.code() == 410 => Err(StatusError::expired_continue(encode(
-            -1,
-            &selection.prefix,
-            &start,
-        ))),
+    let expired = || StatusError::expired_continue(encode(-1, &selection.prefix, &start));
+    if past::require(call, verb, at).await.is_err() {
+        return Err(expired());
+    }
+    match stored(call, selection, Some(start.clone()), at).await {
+        Err(error) if error.code() == 410 => Err(expired()),
         result => result,
     }
 }
 
 /// A page from the store's history.
-async fn past(
+async fn stored(
     call: &Call,
     selection: &Selection,
     mut start_after: Option<String>,

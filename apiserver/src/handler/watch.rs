@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::answer::parse;
-use super::{Call, list, page};
+use super::{Call, list, page, past};
 use crate::cache::{Change, EventType, Start, Watcher};
 use crate::error::{Reason, StatusError};
 use crate::object::Object;
@@ -38,8 +38,13 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
     }
     let selection = list::selection(call)?;
     let cache = call.server.cache.clone();
-    let opened = Watcher::open(cache, call.kind(), selection, plan.start);
-    let (watcher, objects) = match opened.map_err(StatusError::from) {
+    let may = match plan.start {
+        Start::After(revision) => past::require_since(call, revision).await,
+        Start::Now => Ok(()),
+    };
+    let open = || Watcher::open(cache, call.kind(), selection, plan.start);
+    let opened = may.and_then(|()| open().map_err(StatusError::from));
+    let (watcher, objects) = match opened {
         Ok(opened) => opened,
         // As in Kubernetes, a watch tells of this itself: some clients ask again for ever after a plain 410.
         Err(error) if error.reason() == Some(Reason::Expired) => {

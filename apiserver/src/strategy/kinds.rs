@@ -163,6 +163,7 @@ const CORE: &[Behavior] = &[
         ..namespaced("", "Event")
     },
     Behavior {
+        check: Some(networking::endpoints),
         create_on_update: true,
         ..namespaced("", "Endpoints")
     },

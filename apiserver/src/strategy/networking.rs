@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use super::access::{Fields, default_absent};
+use super::service::special;
 use super::{Context, Errors, immutable, names};
 use crate::schema::{FieldError, Path};
 
@@ -308,8 +309,28 @@ pub(super) fn slice(_: &Context<'_>, slice: &Value, out: &mut Errors) {
                 "FQDN" => names::dns_subdomain(text),
                 _ => None,
             };
+            let fault = fault.or_else(|| special(text));
             if let Some(fault) = fault {
                 out.push(FieldError::invalid(at.index(index), text, fault));
+            }
+        }
+    }
+}
+
+/// The addresses of endpoints are those of other machines: what a node, the API server or a proxy takes for itself or its link
+/// would be a way into it.
+pub(super) fn endpoints(_: &Context<'_>, endpoints: &Value, out: &mut Errors) {
+    let root = Path::new("subsets");
+    for (index, subset) in endpoints.items("subsets").iter().enumerate() {
+        let at = root.index(index);
+        for list in ["addresses", "notReadyAddresses"] {
+            let at = at.field(list);
+            for (index, address) in subset.items(list).iter().enumerate() {
+                let text = address.text("ip");
+                if let Some(fault) = names::ip(text).or_else(|| special(text)) {
+                    let at = at.index(index);
+                    out.push(FieldError::invalid(at.field("ip"), text, fault));
+                }
             }
         }
     }

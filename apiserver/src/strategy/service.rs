@@ -1,8 +1,8 @@
 //! Services: defaults, what an update carries over, and checks.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
+use davit_api::SpecialAddress;
 use serde_json::{Map, Value, json};
 
 use super::access::{Fields, default, default_absent, ensure, object};
@@ -303,22 +303,13 @@ fn addresses(spec: &Value, at: &Path<'_>, out: &mut Errors) {
     }
 }
 
-/// Addresses that would lead to the node itself or nowhere.
-fn special(address: &str) -> Option<std::borrow::Cow<'static, str>> {
-    let parsed: IpAddr = address.parse().ok()?;
-    let link_local = match parsed {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 == 0xfe80,
-    };
-    match () {
-        () if parsed.is_unspecified() => Some(format!("may not be unspecified ({address})").into()),
-        () if parsed.is_loopback() => {
-            Some("may not be in the loopback range (127.0.0.0/8, ::1/128)".into())
+/// Addresses that would lead to whoever uses them, to their link, or nowhere.
+pub(super) fn special(address: &str) -> Option<std::borrow::Cow<'static, str>> {
+    match SpecialAddress::of(address.parse().ok()?)? {
+        special @ SpecialAddress::Unspecified => {
+            Some(format!("{} ({address})", special.fault()).into())
         }
-        () if link_local => {
-            Some("may not be in the link-local range (169.254.0.0/16, fe80::/10)".into())
-        }
-        () => None,
+        special => Some(special.fault().into()),
     }
 }
 

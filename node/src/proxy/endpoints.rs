@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use davit_api::SpecialAddress;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
@@ -49,7 +50,9 @@ pub(super) fn of_port(
         for endpoint in slice.endpoints.iter().flatten() {
             // All addresses of an endpoint lead to the same; the first is the one to use.
             let ip = endpoint.addresses.first();
-            if let Some(ip) = ip.and_then(|ip| ip.parse::<IpAddr>().ok()) {
+            let ip = ip.and_then(|ip| ip.parse::<IpAddr>().ok());
+            // On every node it would be another: the node itself, or something on its link.
+            if let Some(ip) = ip.filter(|ip| SpecialAddress::of(*ip).is_none()) {
                 found.push((SocketAddr::new(ip, number), endpoint));
             }
         }

@@ -113,7 +113,7 @@ impl Keys {
             return Err(failed("it is no https URL".to_owned()));
         }
         let target = Target {
-            place: Place::Url(url.to_owned()),
+            place: Place::Configured(url.to_owned()),
             trust: self.trust.clone(),
         };
         let request = Request::get(url)

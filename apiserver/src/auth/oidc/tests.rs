@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::config::AuthenticationConfiguration;
 use super::*;
 use crate::auth::memory::Memory;
+use crate::callout::Reach;
 use crate::callout::testing::Server;
 
 const NOW: i64 = 1_800_000_000;
@@ -165,7 +166,7 @@ async fn rig() -> (Server, EncodingKey, Issuers) {
         (200, Vec::new(), body.to_string())
     })
     .await;
-    let callouts = Arc::new(Callouts::new(Memory::with([]), None));
+    let callouts = Arc::new(Callouts::new(Memory::with([]), None, Reach::default()));
     let text = config(&server.url(""), &server.pem, MAPPINGS);
     let issuers = Issuers::parse(&text, &callouts).unwrap();
     (

@@ -86,7 +86,7 @@ fn parse(text: &str, files: &mut Files) -> Result<(Target, Option<HeaderValue>),
         }
     }
     let url = cluster["server"].as_str().unwrap_or_default();
-    let place = Place::from_client_config(&serde_json::json!({ "url": url }))?;
+    let place = Place::configured(url)?;
     let mut trust = Trust::bundle(&files.data(cluster, "certificate-authority")?);
     trust.blindly = cluster["insecure-skip-tls-verify"] == true;
     let certificate = files.data(user, "client-certificate")?;

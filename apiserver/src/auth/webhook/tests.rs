@@ -10,10 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use super::*;
 use crate::auth::memory::Memory;
 use crate::auth::{Attributes, Authorizer, Decision, ResourceAttributes, UserInfo};
+use crate::callout::Reach;
 use crate::callout::testing::{Asked, Server};
 
 fn callouts() -> Arc<Callouts> {
-    Arc::new(Callouts::new(Memory::with([]), None))
+    Arc::new(Callouts::new(Memory::with([]), None, Reach::default()))
 }
 
 /// A kubeconfig for a server.

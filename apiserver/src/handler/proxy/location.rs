@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use davit_api::SpecialAddress;
 use rand::seq::IndexedRandom;
 use serde_json::Value;
 
@@ -90,12 +91,8 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 /// An address that users may have called: not of this machine alone, and not of a cloud's metadata.
 fn allowed(address: &str) -> Result<IpAddr, StatusError> {
     let parsed = address.parse::<IpAddr>().ok();
-    let global = |ip: &IpAddr| match ip {
-        IpAddr::V4(v4) => !(v4.is_link_local() || v4.is_broadcast()),
-        IpAddr::V6(v6) => !v6.is_unicast_link_local() && v6.to_ipv4_mapped().is_none(),
-    };
     parsed
-        .filter(|ip| !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast() && global(ip))
+        .filter(|ip| SpecialAddress::of(*ip).is_none())
         .ok_or_else(|| StatusError::bad_request("address not allowed"))
 }
 
