@@ -8,6 +8,7 @@ use std::sync::Arc;
 use davit_apiserver::auth::{groups, users};
 use davit_apiserver::pki::{Authority, Leaf, Purpose};
 use davit_node::{Agent, AgentConfig, ServingIdentity};
+use ipnet::IpNet;
 use nix::unistd::Uid;
 
 use crate::connect::DEFAULT_DATA_DIR;
@@ -44,6 +45,9 @@ pub(crate) struct Settings {
     /// DNS domain of Services
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
+    /// Addresses outside of the cluster that Services may take (externalIPs); may be repeated [default: none]
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) external_ips: Vec<IpNet>,
     /// Most pods this node takes
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     max_pods: u32,
@@ -124,6 +128,7 @@ impl Settings {
             program,
             cluster_dns: self.cluster_dns.clone(),
             cluster_domain: self.cluster_domain.clone(),
+            external_ips: self.external_ips.clone(),
             max_pods: self.max_pods,
             labels: self.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         };

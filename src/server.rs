@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use davit_api::SpecialAddress;
 use davit_apiserver::auth::{StaticTokens, UserInfo, groups, users};
 use davit_apiserver::pki::Purpose;
 use davit_apiserver::{ApiServer, Build, Config};
@@ -31,6 +32,9 @@ pub(crate) struct Settings {
     /// More names or addresses for the server's certificate; may be repeated
     #[arg(long = "tls-san", value_name = "NAME")]
     tls_names: Vec<String>,
+    /// Addresses of the server's own machine or link at which webhooks may be called; may be repeated [default: none]
+    #[arg(long = "allow-callouts", value_name = "CIDR")]
+    callout_ranges: Vec<IpNet>,
     /// Addresses of Services
     #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
     service_cidr: IpNet,
@@ -48,6 +52,15 @@ pub(crate) struct Settings {
     /// File of static tokens: lines of token,user,uid,"group1,group2"
     #[arg(long, value_name = "FILE")]
     token_auth_file: Option<PathBuf>,
+}
+
+/// What nodes are told too.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared<'a> {
+    /// DNS domain of Services.
+    pub(crate) domain: &'a str,
+    /// Ranges outside of the cluster that Services may take addresses from.
+    pub(crate) external_ips: &'a [IpNet],
 }
 
 /// A running API server, with its controllers.
@@ -75,7 +88,7 @@ impl Settings {
     pub(crate) async fn start(
         &self,
         data_dir: &Path,
-        cluster_domain: &str,
+        shared: Shared<'_>,
         parts: &mut Parts,
         progress: &Progress,
     ) -> Result<Running, Fault> {
@@ -85,7 +98,7 @@ impl Settings {
         let address = listener
             .local_addr()
             .map_err(|error| Fault::new("listening", error, ""))?;
-        let config = self.config(data_dir, address, cluster_domain)?;
+        let config = self.config(data_dir, address, shared)?;
         let server = ApiServer::open(config).await.map_err(failed)?;
         let url = listen::local_url(address);
         write_kubeconfig(&server, data_dir, &url)?;
@@ -108,15 +121,24 @@ impl Settings {
         &self,
         data_dir: &Path,
         address: SocketAddr,
-        cluster_domain: &str,
+        shared: Shared<'_>,
     ) -> Result<Config, Fault> {
+        if let Some(special) = self.advertise.and_then(SpecialAddress::of) {
+            return Err(Fault::told(
+                "",
+                format!("the address to advertise {}", special.fault()),
+                "give --advertise an address of this machine that pods can reach",
+            ));
+        }
         let mut config = Config::new(data_dir.to_owned(), address);
         config.advertise = self.advertise.or_else(|| reachable(address.ip()));
         config.tls_names.clone_from(&self.tls_names);
         config
             .tls_names
             .extend(config.advertise.map(|ip| ip.to_string()));
-        config.cluster_domain = cluster_domain.to_owned();
+        config.cluster_domain = shared.domain.to_owned();
+        config.external_ips = shared.external_ips.to_vec();
+        config.callout_ranges.clone_from(&self.callout_ranges);
         config.build = Build {
             commit: env!("DAVIT_COMMIT"),
             tree: env!("DAVIT_TREE"),
@@ -177,14 +199,12 @@ fn write_kubeconfig(server: &ApiServer, data_dir: &Path, url: &str) -> Result<()
 
 /// The address under which others reach a server that listens on `ip`; `None` for loopback.
 fn reachable(ip: IpAddr) -> Option<IpAddr> {
-    if ip.is_loopback() {
-        return None;
-    }
-    if ip.is_unspecified() {
-        default_route_address()
+    let ip = if ip.is_unspecified() {
+        default_route_address()?
     } else {
-        Some(ip)
-    }
+        ip
+    };
+    SpecialAddress::of(ip).is_none().then_some(ip)
 }
 
 /// The address this machine uses towards the world. Connecting a datagram socket sends nothing; it only
@@ -193,7 +213,7 @@ fn default_route_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;
     let ip = socket.local_addr().ok()?.ip();
-    (!ip.is_unspecified() && !ip.is_loopback()).then_some(ip)
+    Some(ip)
 }
 
 fn hostname() -> String {
@@ -209,7 +229,9 @@ mod tests {
 
     #[test]
     fn only_addresses_others_can_use_are_advertised() {
-        assert_eq!(reachable("127.0.0.1".parse().unwrap()), None);
+        for special in ["127.0.0.1", "169.254.1.1", "fe80::1"] {
+            assert_eq!(reachable(special.parse().unwrap()), None);
+        }
         let ip = "10.1.2.3".parse().unwrap();
         assert_eq!(reachable(ip), Some(ip));
     }

@@ -44,10 +44,13 @@ impl Plan<'_> {
     /// Brings everything up, then waits for a part to fail.
     async fn work(&self, parts: &mut Parts) -> Result<(), Fault> {
         let progress = Progress::new();
-        let domain = &self.agent.cluster_domain;
+        let shared = server::Shared {
+            domain: &self.agent.cluster_domain,
+            external_ips: &self.agent.external_ips,
+        };
         let running = self
             .server
-            .start(self.data_dir, domain, parts, &progress)
+            .start(self.data_dir, shared, parts, &progress)
             .await?;
         progress.step("starting the node");
         self.start_agent(&running, parts).await?;

@@ -20,6 +20,7 @@ mod default_class;
 mod default_ingress_class;
 mod default_storage_class;
 mod error;
+mod external_addresses;
 mod facts;
 mod limit_range;
 mod matching;
@@ -45,6 +46,7 @@ mod versions;
 mod webhook;
 
 pub use error::{Cause, Error};
+pub(crate) use external_addresses::Known;
 pub use notes::Notes;
 pub(crate) use policy::TypeChecked;
 pub use request::{Operation, Request};
@@ -105,6 +107,7 @@ impl Chain {
         authorizer: Arc<Authorizer>,
         registry: Arc<Registry>,
         callouts: Arc<Callouts>,
+        known: Known,
     ) -> Self {
         // A transaction's later items see its earlier ones.
         let source: Arc<dyn ObjectSource> = Arc::new(Overlaid(source));
@@ -139,6 +142,10 @@ impl Chain {
             )),
             Arc::new(default_ingress_class::DefaultIngressClass::new(
                 source.clone(),
+            )),
+            Arc::new(external_addresses::ExternalAddresses::new(
+                source.clone(),
+                known,
             )),
             Arc::new(topology_labels::PodTopologyLabels::new(source.clone())),
             Arc::new(rbac_escalation::RbacEscalation::new(authorizer.clone())),

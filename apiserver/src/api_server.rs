@@ -174,6 +174,7 @@ impl ApiServer {
                 authorizer.clone(),
                 registry.clone(),
                 callouts.clone(),
+                known_addresses(&config),
             ),
             aggregation: Aggregation::default(),
             callouts,
@@ -313,6 +314,22 @@ impl ApiServer {
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         (code, value.unwrap_or_default())
+    }
+}
+
+/// What the settings say of addresses that Services must not take, and may.
+fn known_addresses(config: &Config) -> admission::Known {
+    let listens = Some(config.listen.ip()).filter(|ip| !ip.is_unspecified());
+    let first = addresses::nth(config.service_cidr, 1);
+    admission::Known {
+        open: config.external_ips.clone(),
+        services: Some(config.service_cidr.trunc()),
+        own: config
+            .advertise
+            .into_iter()
+            .chain(listens)
+            .chain(first)
+            .collect(),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Config {
     pub seal_key_age: Duration,
     /// Ranges of this machine and its link that webhooks and extension API servers of users may be called in nevertheless.
     pub callout_ranges: Vec<IpNet>,
+    /// Ranges outside of the cluster whose addresses Services may take (`externalIPs`).
+    pub external_ips: Vec<IpNet>,
     /// How many requests are served at once, those of exempt levels and streams not counted.
     pub max_requests: u32,
     /// The audit log; `None` logs nothing.
@@ -113,6 +115,7 @@ impl Config {
             sealed: vec!["/registry/core/secrets/".to_owned()],
             seal_key_age: Duration::from_secs(90 * 24 * 3600),
             callout_ranges: Vec::new(),
+            external_ips: Vec::new(),
             max_requests: 600,
             audit: None,
             authentication: None,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use davit_plugins::PluginHost;
 use davit_plugins::capabilities::DriverEvent;
 use davit_plugins::executor::Host;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -89,6 +90,8 @@ pub struct AgentConfig {
     pub cluster_dns: Vec<IpAddr>,
     /// Domain of Services, `cluster.local` by default.
     pub cluster_domain: String,
+    /// Ranges outside of the cluster that Services may take addresses from (`externalIPs`); none leads nobody to them.
+    pub external_ips: Vec<IpNet>,
     /// Most pods this node accepts.
     pub max_pods: u32,
     /// Labels added to the Node beside the ones every node has.
@@ -464,6 +467,9 @@ impl Agent {
             services,
             slices,
             networks: cache(Api::all(client.clone()), config(), tasks, shutdown),
+            addresses: self.addresses.clone(),
+            up: Arc::clone(up),
+            open: self.config.external_ips.clone(),
             table: self.layout.services_table(),
             relays: relays.collect(),
             touched,

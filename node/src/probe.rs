@@ -145,6 +145,8 @@ impl Tally {
 pub struct Target {
     /// The pod's address; of the node for `hostNetwork`.
     pub ip: IpAddr,
+    /// Whether the pod has the node's own network: only then may the host that a probe names be the node itself.
+    pub on_host: bool,
     /// The pod's UID.
     pub pod_uid: String,
     /// The container's id.

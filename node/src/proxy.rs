@@ -6,8 +6,10 @@
 //! endpoint as long as the endpoints stay the same, by a hash of its address instead of a memory with a timeout.
 
 mod endpoints;
+mod outside;
 mod plan;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use plan::{Relay, View, plan};
+pub(crate) use outside::Refused;
+pub(crate) use plan::{Relay, View, plan, refused};

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use crate::connect::DEFAULT_DATA_DIR;
 use crate::fault::Fault;
 use crate::lock::{self, Role};
@@ -19,6 +21,10 @@ pub(super) struct Args {
     /// DNS domain of Services
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
+    /// Addresses outside of the cluster that Services may take (externalIPs); may be repeated, and agents are told the same
+    /// [default: none]
+    #[arg(long, value_name = "CIDR")]
+    external_ips: Vec<IpNet>,
     #[command(flatten)]
     server: server::Settings,
 }
@@ -31,10 +37,13 @@ impl Args {
         let mut parts = Parts::new();
         let work = async {
             let progress = Progress::new();
-            let domain = &self.cluster_domain;
+            let shared = server::Shared {
+                domain: &self.cluster_domain,
+                external_ips: &self.external_ips,
+            };
             let running = self
                 .server
-                .start(&data_dir, domain, &mut parts, &progress)
+                .start(&data_dir, shared, &mut parts, &progress)
                 .await?;
             progress.finish();
             Output::new().line(&format!("davit server is ready at {}", running.url))?;

@@ -1,10 +1,12 @@
 //! Services and EndpointSlices followed: the packet rules of this node lead where they say.
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use davit_api::Network;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
@@ -12,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::caches::Cache;
 use super::events::Recorder;
+use super::networks::UpNetworks;
 use crate::network::nft::conntrack::forget_stale;
 use crate::network::nft::services::{Door, is_intact, replace};
 use crate::pod::backoff::{Backoff, SETUP};
 use crate::pod::services::{Severity, chain};
-use crate::proxy::{Relay, View, plan};
+use crate::proxy::{Refused, Relay, View, plan, refused};
 
 /// Whether the kernel shows packets that stay on a bridge to the rules, in this network namespace.
 const BRIDGES_SEEN: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
@@ -30,6 +33,12 @@ pub(super) struct ServiceObjects {
     pub(super) services: Cache<Service>,
     pub(super) slices: Cache<EndpointSlice>,
     pub(super) networks: Cache<Network>,
+    /// Addresses of this node.
+    pub(super) addresses: Vec<IpAddr>,
+    /// The networks as they are here, which know the addresses of other nodes.
+    pub(super) up: UpNetworks,
+    /// Ranges outside of the cluster that Services may take addresses from.
+    pub(super) open: Vec<IpNet>,
     /// The table of this agent.
     pub(super) table: String,
     /// What this node serves by itself.
@@ -50,6 +59,7 @@ impl ServiceObjects {
     /// Follows the objects until shutdown. The rules stay in force afterwards, as the pods do.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut done: Option<Vec<Door>> = None;
+        let mut told: HashSet<Refused> = HashSet::new();
         let mut backoff = Backoff::default();
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -57,7 +67,8 @@ impl ServiceObjects {
             () = self.first() => {}
         }
         loop {
-            let wanted = self.doors();
+            let (wanted, refused) = self.doors();
+            self.tell(&mut told, refused);
             if done.as_ref() != Some(&wanted) {
                 match replace(&self.table, wanted.clone()).await {
                     Ok(()) => {
@@ -120,7 +131,25 @@ impl ServiceObjects {
         self.networks.listed().await;
     }
 
-    fn doors(&self) -> Vec<Door> {
+    /// Says on each Service what is not done for it, once.
+    fn tell(&self, told: &mut HashSet<Refused>, refused: Vec<Refused>) {
+        for one in refused.iter().filter(|one| !told.contains(one)) {
+            let service = ObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Service".into()),
+                namespace: Some(one.namespace.clone()),
+                name: Some(one.name.clone()),
+                uid: Some(one.uid.clone()),
+                ..ObjectReference::default()
+            };
+            let (reason, message) = ("ExternalAddressRefused", one.message.clone());
+            self.recorder
+                .about(service, Severity::Warning, reason, message);
+        }
+        *told = refused.into_iter().collect();
+    }
+
+    fn doors(&self) -> (Vec<Door>, Vec<Refused>) {
         let mut services = self.services.store.state();
         services.sort_by(|a, b| {
             let key = |service: &Service| {
@@ -133,14 +162,21 @@ impl ServiceObjects {
         let networks = self.networks.store.state();
         let subnets = networks.iter().flat_map(|network| &network.spec.subnets);
         let pods: Vec<IpNet> = subnets.filter_map(|net| net.parse().ok()).collect();
-        plan(&View {
+        let up = self.up.read().clone();
+        let peers = up.values().flat_map(|up| &up.peers);
+        let peers = peers.flat_map(|peer| peer.addresses.iter().copied());
+        let nodes: Vec<IpAddr> = self.addresses.iter().copied().chain(peers).collect();
+        let view = View {
             node: &self.node,
             services: &services.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
             slices: &slices.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
             pods: &pods,
+            nodes: &nodes,
+            open: &self.open,
             bridges_are_seen: bridges_are_seen(),
             relays: &self.relays,
-        })
+        };
+        (plan(&view), refused(&view))
     }
 }
 

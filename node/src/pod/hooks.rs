@@ -125,6 +125,7 @@ fn target(act: &Act, member: Member<'_>, subject: &Subject) -> Target {
         .copied();
     Target {
         ip: ip.unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+        on_host: members::spec(&act.pod).host_network == Some(true),
         pod_uid: members::uid(&act.pod).to_owned(),
         id: subject.id.clone(),
         container: member.container.clone(),

@@ -45,7 +45,7 @@ fn name(status: u64) -> &'static str {
 }
 
 async fn ask(address: SocketAddr, service: &str, timeout: Duration) -> Result<u64, String> {
-    let stream = tcp::connect(None, address.ip(), address.port(), timeout).await?;
+    let stream = tcp::connect(None, address.ip(), address.port(), false, timeout).await?;
     let failed = |error: hyper::Error| {
         format!(
             "rpc to {address} failed: {}",

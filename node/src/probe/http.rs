@@ -51,6 +51,7 @@ struct Place {
     https: bool,
     host: Option<String>,
     ip: IpAddr,
+    on_host: bool,
     port: u16,
     path: String,
 }
@@ -111,6 +112,7 @@ pub(crate) async fn get(
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
         host: action.host.clone().filter(|host| !host.is_empty()),
         ip: target.ip,
+        on_host: target.on_host,
         port: target.port(&action.port).map_err(Failure::Request)?,
         path: if path.starts_with('/') {
             path
@@ -152,9 +154,15 @@ async fn exchange(
     timeout: Duration,
 ) -> Result<(u16, Option<String>), Failure> {
     let request = request(place, headers)?;
-    let stream = tcp::connect(place.host.as_deref(), place.ip, place.port, timeout)
-        .await
-        .map_err(Failure::Exchange)?;
+    let stream = tcp::connect(
+        place.host.as_deref(),
+        place.ip,
+        place.port,
+        place.on_host,
+        timeout,
+    )
+    .await
+    .map_err(Failure::Exchange)?;
     if !place.https {
         return send(stream, request).await;
     }

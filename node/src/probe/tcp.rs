@@ -2,6 +2,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use davit_api::SpecialAddress;
 use k8s_openapi::api::core::v1::TCPSocketAction;
 use tokio::net::{TcpStream, lookup_host};
 
@@ -12,17 +13,27 @@ pub(super) async fn check(target: &Target, action: &TCPSocketAction, timeout: Du
         Ok(port) => port,
         Err(message) => return Verdict::Error(message),
     };
-    match connect(action.host.as_deref(), target.ip, port, timeout).await {
+    match connect(
+        action.host.as_deref(),
+        target.ip,
+        port,
+        target.on_host,
+        timeout,
+    )
+    .await
+    {
         Ok(_) => Verdict::Pass,
         Err(message) => Verdict::Fail(message),
     }
 }
 
-/// Connects to `host`, the pod itself when it is empty.
+/// Connects to `host`, the pod itself when it is empty. The agent does it in the node's own network, so what a pod without that
+/// network names is never the node's loopback or link.
 pub(super) async fn connect(
     host: Option<&str>,
     ip: IpAddr,
     port: u16,
+    on_host: bool,
     timeout: Duration,
 ) -> Result<TcpStream, String> {
     let host = host.filter(|host| !host.is_empty());
@@ -35,9 +46,14 @@ pub(super) async fn connect(
             None => SocketAddr::new(ip, port),
             Some(host) => {
                 let mut found = lookup_host((host, port)).await?;
-                found
+                let found = found
                     .next()
-                    .ok_or_else(|| std::io::Error::other("no address for this name"))?
+                    .ok_or_else(|| std::io::Error::other("no address for this name"))?;
+                if let Some(special) = SpecialAddress::of(found.ip()).filter(|_| !on_host) {
+                    let why = format!("the host of a probe {}", special.fault());
+                    return Err(std::io::Error::other(why));
+                }
+                found
             }
         };
         TcpStream::connect(address).await

@@ -109,6 +109,7 @@ fn startup_holds_the_others_back_and_a_stop_ends_all_but_readiness() {
 fn target(ports: Value) -> Target {
     Target {
         ip: Ipv4Addr::LOCALHOST.into(),
+        on_host: false,
         pod_uid: "u".into(),
         id: "1".into(),
         container: serde_json::from_value(json!({ "name": "a", "ports": ports })).unwrap(),
@@ -275,4 +276,27 @@ async fn commands_decide_by_exit_code_and_cannot_write_to_terminals() {
         check(&target, &probe).await,
         Verdict::Fail("[31mred".into())
     );
+}
+
+#[tokio::test]
+async fn a_host_that_a_pod_names_is_not_the_node_itself() {
+    let (port, asked) = server(vec![answer("200 OK", ""); 4]).await;
+    let probes = [
+        json!({ "httpGet": { "host": "127.0.0.1", "port": port } }),
+        json!({ "httpGet": { "host": "localhost", "port": port } }),
+        json!({ "tcpSocket": { "host": "127.0.0.1", "port": port } }),
+        json!({ "tcpSocket": { "host": "::ffff:127.0.0.1", "port": port } }),
+    ];
+    for probe in &probes {
+        let verdict = check(&target(json!([])), &declared(probe.clone())).await;
+        let refused = matches!(&verdict, Verdict::Fail(why) if why.contains("may not be in the loopback range"));
+        assert!(refused, "{probe}: {verdict:?}");
+    }
+    assert_eq!(asked.lock().len(), 0);
+    let own = Target {
+        on_host: true,
+        ..target(json!([]))
+    };
+    let verdict = check(&own, &declared(probes[0].clone())).await;
+    assert_eq!(verdict, Verdict::Pass, "a pod of the node's network");
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::endpoints::{Endpoints, of_port, slices_of};
+use super::outside::{Outside, Refused};
 use crate::network::nft::services::{Door, Masquerade, Target};
 
 /// Services with this label are served by somebody else.
@@ -23,6 +24,10 @@ pub(crate) struct View<'a> {
     pub(crate) slices: &'a [&'a EndpointSlice],
     /// Ranges of the pod networks.
     pub(crate) pods: &'a [IpNet],
+    /// Addresses of nodes.
+    pub(crate) nodes: &'a [IpAddr],
+    /// Ranges outside of the cluster that Services may take addresses from.
+    pub(crate) open: &'a [IpNet],
     /// Whether packets between pods of one bridge pass the rules in both directions. Where they do not, an answer
     /// would come past the rules, so every client is masqueraded.
     pub(crate) bridges_are_seen: bool,
@@ -61,11 +66,23 @@ impl Relay {
 
 /// All doors of this node, in the order of the Services.
 pub(crate) fn plan(view: &View<'_>) -> Vec<Door> {
+    let outside = Outside::of(view);
     let served = view.services.iter().filter(|service| is_served(service));
-    served.flat_map(|service| doors_of(view, service)).collect()
+    served
+        .flat_map(|service| doors_of(view, &outside, service))
+        .collect()
 }
 
-fn is_served(service: &Service) -> bool {
+/// Addresses that Services name and have no doors at.
+pub(crate) fn refused(view: &View<'_>) -> Vec<Refused> {
+    let outside = Outside::of(view);
+    let served = view.services.iter().filter(|service| is_served(service));
+    served
+        .flat_map(|service| outside.refused(service))
+        .collect()
+}
+
+pub(super) fn is_served(service: &Service) -> bool {
     let labels = service.metadata.labels.as_ref();
     let elsewhere = labels.is_some_and(|labels| labels.contains_key(OTHER_PROXY));
     let spec = service.spec.as_ref();
@@ -76,11 +93,12 @@ fn is_served(service: &Service) -> bool {
     has_address && !elsewhere
 }
 
-fn doors_of(view: &View<'_>, service: &Service) -> Vec<Door> {
+fn doors_of(view: &View<'_>, outside: &Outside<'_>, service: &Service) -> Vec<Door> {
     let Some(spec) = &service.spec else {
         return Vec::new();
     };
     let slices: Vec<&EndpointSlice> = slices_of(service, view.slices).collect();
+    let led = outside.led(service);
     let mut doors = Vec::new();
     for port in spec.ports.iter().flatten() {
         let Some(protocol) = protocol(port) else {
@@ -97,7 +115,7 @@ fn doors_of(view: &View<'_>, service: &Service) -> Vec<Door> {
                 endpoints: of_port(&slices, port, is_v4, view.node),
             };
             doors.extend(maker.cluster_doors());
-            doors.extend(maker.outside_doors());
+            doors.extend(maker.outside_doors(&led));
         }
     }
     doors
@@ -150,7 +168,7 @@ impl Maker<'_> {
     }
 
     /// Node ports, external addresses and those of load balancers.
-    fn outside_doors(&self) -> Vec<Door> {
+    fn outside_doors(&self, led: &[IpAddr]) -> Vec<Door> {
         let local = self.spec.external_traffic_policy.as_deref() == Some("Local");
         let (target, masquerade) = if local {
             (self.of_this_node(), Masquerade::Nobody)
@@ -158,21 +176,10 @@ impl Maker<'_> {
             let all = Target::Endpoints(self.endpoints.all.clone());
             (all, Masquerade::Everybody)
         };
-        let status = self.service.status.as_ref();
-        let ingress = status
-            .and_then(|status| status.load_balancer.as_ref())
-            .and_then(|balancer| balancer.ingress.as_ref());
-        // Others route these to their own balancer.
-        let routed = ingress
-            .into_iter()
-            .flatten()
-            .filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
-        let balancers = routed.filter_map(|ingress| ingress.ip.as_ref());
-        let external = self.spec.external_ips.iter().flatten().chain(balancers);
-        let mut doors: Vec<Door> = self
-            .own_family(external)
-            .into_iter()
-            .filter_map(|ip| self.door(Some(ip), self.port.port, &target, &masquerade))
+        let mut doors: Vec<Door> = led
+            .iter()
+            .filter(|ip| ip.is_ipv4() == self.is_v4)
+            .filter_map(|ip| self.door(Some(*ip), self.port.port, &target, &masquerade))
             .collect();
         if let Some(port) = self.port.node_port.filter(|port| *port != 0)
             && self.has_family()

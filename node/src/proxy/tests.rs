@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
-use super::{Relay, View, plan};
+use super::{Relay, View, plan, refused};
 use crate::network::nft::services::{Door, Masquerade, Target};
 
 fn line(door: &Door) -> String {
@@ -53,16 +53,27 @@ fn lines_of(
         .iter()
         .map(|slice| serde_json::from_value(slice.clone()).unwrap())
         .collect();
-    let pods: [IpNet; 1] = ["10.42.0.0/16".parse().unwrap()];
+    let (pods, open) = nets();
     let view = View {
         node: "here",
         services: &[&service],
         slices: &slices.iter().collect::<Vec<_>>(),
         pods: &pods,
+        nodes: &["192.0.2.10".parse().unwrap()],
+        open: &open,
         bridges_are_seen,
         relays,
     };
     plan(&view).iter().map(line).collect()
+}
+
+/// The networks of pods, and ranges that Services may take addresses from.
+fn nets() -> ([IpNet; 1], [IpNet; 2]) {
+    let net = |text: &str| text.parse().unwrap();
+    (
+        [net("10.42.0.0/16")],
+        [net("192.0.2.0/24"), net("2001:db8::/64")],
+    )
 }
 
 /// A slice of `default/web` with an endpoint for each (address, node, conditions).
@@ -217,5 +228,128 @@ fn names_are_answered_by_the_node_until_somebody_else_does() {
     assert_eq!(
         lines_of("kube-system/kube-dns", dns, &[other], true, &relays)[0],
         "kube-system/kube-dns:dns 10.96.0.9 53/17 -> 10.42.0.5:1053 masq others"
+    );
+}
+
+/// The doors of Services at addresses outside, and what is said of those there are none at. In the order in which the Services
+/// were made.
+fn outside(services: &[(&str, Value, Value)]) -> (Vec<String>, Vec<String>) {
+    let services: Vec<Service> = (10..)
+        .zip(services)
+        .map(|(minute, (id, external, status))| {
+            let (namespace, name) = id.split_once('/').unwrap();
+            let made = format!("2026-01-01T00:{minute}:00Z");
+            let metadata = json!({ "namespace": namespace, "name": name, "uid": id, "creationTimestamp": made });
+            let service = json!({
+                "metadata": metadata,
+                "spec": spec(json!({ "externalIPs": external })),
+                "status": { "loadBalancer": { "ingress": status } },
+            });
+            serde_json::from_value(service).unwrap()
+        })
+        .collect();
+    let (pods, open) = nets();
+    let view = View {
+        node: "here",
+        services: &services.iter().rev().collect::<Vec<_>>(),
+        slices: &[],
+        pods: &pods,
+        nodes: &["192.0.2.10".parse().unwrap()],
+        open: &open,
+        bridges_are_seen: true,
+        relays: &[],
+    };
+    let own = |door: &&Door| door.address != Some("10.96.0.9".parse().unwrap());
+    let doors = plan(&view);
+    let doors = doors.iter().filter(own);
+    let doors = doors.map(|door| format!("{} {}", door.label, door.address.unwrap()));
+    let said = refused(&view).into_iter();
+    let said = said.map(|refused| format!("{} {}", refused.uid, refused.message));
+    (doors.collect(), said.collect())
+}
+
+#[test]
+fn addresses_in_use_lead_to_nobody_else() {
+    let ingress = |ip: &str| json!([{ "ip": ip }]);
+    let cases = [
+        (json!(["192.0.2.7"]), json!([]), None),
+        (json!([]), ingress("198.51.100.7"), None),
+        (json!(["198.51.100.7"]), json!([]), Some("in no range")),
+        (
+            json!(["10.96.0.9"]),
+            json!([]),
+            Some("the address of a Service"),
+        ),
+        (
+            json!([]),
+            ingress("10.96.0.9"),
+            Some("the address of a Service"),
+        ),
+        (json!(["10.42.3.3"]), json!([]), Some("a network of pods")),
+        (json!([]), ingress("10.42.3.3"), Some("a network of pods")),
+        (
+            json!(["192.0.2.10"]),
+            json!([]),
+            Some("the address of a node"),
+        ),
+        (
+            json!([]),
+            ingress("192.0.2.10"),
+            Some("the address of a node"),
+        ),
+        (json!([]), ingress("127.0.0.1"), Some("loopback")),
+        (json!([]), ingress("169.254.169.254"), Some("link-local")),
+        (
+            json!(["::ffff:10.96.0.9"]),
+            json!([]),
+            Some("the address of a Service"),
+        ),
+    ];
+    for (external, status, fault) in cases {
+        let what = format!("{external} {status}");
+        let (doors, said) = outside(&[("a/s", external, status)]);
+        match fault {
+            None => assert!(
+                doors.len() == 1 && said.is_empty(),
+                "{what}: {doors:?} {said:?}"
+            ),
+            Some(fault) => {
+                assert!(doors.is_empty(), "{what}: {doors:?}");
+                assert!(
+                    said.len() == 1 && said[0].contains(fault),
+                    "{what}: {said:?}"
+                );
+            }
+        }
+    }
+    let proxied = json!([{ "ip": "192.0.2.10", "ipMode": "Proxy" }]);
+    assert_eq!(outside(&[("a/s", json!([]), proxied)]), (vec![], vec![]));
+}
+
+#[test]
+fn the_first_namespace_keeps_an_outside_address() {
+    let shared = || json!(["192.0.2.7"]);
+    let (doors, said) = outside(&[
+        ("b/first", shared(), json!([])),
+        ("a/thief", shared(), json!([])),
+        ("b/other", shared(), json!([])),
+    ]);
+    assert_eq!(doors, ["b/other:http 192.0.2.7", "b/first:http 192.0.2.7"]);
+    assert_eq!(
+        said,
+        ["a/thief the Service is not reached at 192.0.2.7: a Service of another namespace has it"]
+    );
+}
+
+#[test]
+fn endpoints_of_this_machine_or_link_are_not_led_to() {
+    let slices = [slice(&[
+        ("127.0.0.1", "here", json!({})),
+        ("169.254.169.254", "here", json!({})),
+        ("10.42.0.5", "here", json!({})),
+    ])];
+    assert_eq!(
+        lines(spec(json!({})), &slices),
+        ["default/web:http 10.96.0.9 80/6 -> 10.42.0.5:8080 masq others"]
     );
 }

@@ -185,7 +185,7 @@ impl Served {
     }
 
     async fn trusted(&self, path: &str) -> (u16, String) {
-        self.get(Some(self.authority.certify("system:masters")), path)
+        self.get(Some(self.authority.certify("davit:node-clients")), path)
             .await
             .unwrap()
     }
@@ -195,6 +195,8 @@ impl Served {
 async fn only_the_cluster_is_let_in() {
     let served = Served::new();
     assert_eq!(served.trusted("/healthz").await, (200, "ok".to_owned()));
+    let administrator = Some(served.authority.certify("system:masters"));
+    assert_eq!(served.get(administrator, "/healthz").await.unwrap().0, 200);
     let other_user = Some(served.authority.certify("system:nodes"));
     assert_eq!(served.get(other_user, "/healthz").await.unwrap().0, 403);
     assert!(

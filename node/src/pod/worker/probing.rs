@@ -74,6 +74,7 @@ impl Worker {
             .copied();
         let target = Target {
             ip: ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            on_host: members::spec(&self.pod).host_network == Some(true),
             pod_uid: members::uid(&self.pod).to_owned(),
             id: key.id.clone(),
             container,

@@ -252,6 +252,8 @@ fn doors(more: Value, pods: &[(usize, &str)]) -> Vec<Door> {
         services: &[&service],
         slices: &[&slice],
         pods: &["10.9.0.0/24".parse().unwrap()],
+        nodes: &[],
+        open: &[],
         bridges_are_seen: false,
         relays: &[],
     })
