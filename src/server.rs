@@ -111,6 +111,15 @@ impl Settings {
         });
         progress.done(&format!("API server at {url}"));
         let running = Running { server, url };
+        if let Some(wrong) = running.server.clock().wrong() {
+            // Controllers would take every lease for lost, and delete what has a time to live.
+            progress.step(&format!("waiting: {wrong}"));
+            let right = async {
+                running.server.clock().is_right().await;
+                Ok(())
+            };
+            parts.during(right).await?;
+        }
         defaults::create(&running.admin(), self.pod_cidr, self.service_cidr).await?;
         running.start_controllers(parts);
         progress.done("controllers and scheduler");

@@ -26,6 +26,7 @@ use crate::auth::{
 };
 use crate::cache::Cache;
 use crate::callout::{Callouts, Reach};
+use crate::clock::Clock;
 use crate::components::Components;
 use crate::fairness::Fairness;
 use crate::health::{Health, Part};
@@ -36,8 +37,8 @@ use crate::request::Lean;
 use crate::resource::Registry;
 use crate::storage::{Keyring, Store};
 use crate::{
-    Config, Error, addresses, admission, auth, bootstrap, certificates, crd, expiry, fairness,
-    handler, reload, sealing,
+    Config, Error, StoreKind, addresses, admission, auth, bootstrap, certificates, crd, expiry,
+    fairness, handler, reload, sealing,
 };
 
 /// The API server of one process.
@@ -93,7 +94,11 @@ impl ApiServer {
     pub(crate) async fn open_with(config: Config, registry: Registry) -> Result<Arc<Self>, Error> {
         let (store, keyring) = sealing::open_store(&config).map_err(Error::Store)?;
         let pki = config.data_dir.join("pki");
-        let authority = Authority::load_or_create(&pki).map_err(Error::Pki)?;
+        let clock = config.store_options.clock.clone();
+        if config.store == StoreKind::Sled {
+            clock.start(&config.data_dir, store.status().newest_time);
+        }
+        let authority = Authority::load_or_create(&pki, clock).map_err(Error::Pki)?;
         let registry = Arc::new(registry);
         let cache = Cache::load(store.clone(), registry.clone())
             .await
@@ -120,6 +125,8 @@ impl ApiServer {
     /// Starts what runs until [`ApiServer::stop_streams`].
     fn start_tasks(self: &Arc<Self>) {
         let (cache, shutdown) = (self.cache.clone(), self.shutdown.clone());
+        let (aging, stop) = (cache.clone(), shutdown.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(aging.age()).await });
         let (authority, stop) = (self.authority.clone(), shutdown.clone());
         let health = &self.health;
         // The chain reads its configuration from the cache as it goes.
@@ -132,6 +139,7 @@ impl ApiServer {
         health.run(Part::Certificates, authority.maintain(stop));
         tokio::spawn(expiry::run(self.clone()));
         tokio::spawn(sealing::run(self.clone()));
+        tokio::spawn(self.clock().clone().keep(self.shutdown.clone()));
     }
 
     fn assemble(
@@ -241,6 +249,11 @@ impl ApiServer {
     /// The store beneath the cache.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The time that decides what is due.
+    pub fn clock(&self) -> &Clock {
+        &self.config.store_options.clock
     }
 
     /// The certificate authority of the cluster.

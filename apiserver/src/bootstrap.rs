@@ -2,7 +2,7 @@
 //! under which pods reach the API server.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use futures::StreamExt;
 use http::{Method, StatusCode};
@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::auth::bootstrap::{self, BootstrapObject};
 use crate::auth::users;
-use crate::{ApiServer, Error, addresses, fairness};
+use crate::health::Part;
+use crate::{ApiServer, Error, addresses, crd, fairness};
 
 /// Objects written at once; they share the store's group commits.
 const PARALLEL: usize = 32;
@@ -25,21 +26,52 @@ pub(crate) async fn run(server: &Arc<ApiServer>) -> Result<(), Error> {
         .partition(|object| object.plural == "namespaces");
     apply(server, first).await?;
     let mut rest = rest;
-    for definition in davit_api::crds() {
+    rest.extend(own_definitions()?);
+    rest.extend(service(server));
+    rest.extend(fairness::objects());
+    apply(server, rest).await
+}
+
+/// Whether a definition is one of davit's own kinds.
+pub(crate) fn is_own(name: &str) -> bool {
+    OWN.iter().any(|own| own == name)
+}
+
+/// Brings back davit's own kinds that somebody deleted. Their objects are where they were.
+///
+/// # Errors
+/// The first that the server itself refuses.
+pub(crate) async fn definitions(server: &Arc<ApiServer>) -> Result<(), Error> {
+    let kind = server.cache.kind(crd::PREFIX);
+    let missing = |name: &String| kind.get(&format!("{}{name}", crd::PREFIX)).is_none();
+    // Until the start has made them, none is missing.
+    if !server.health.is_up(Part::Objects) || !OWN.iter().any(missing) {
+        return Ok(());
+    }
+    apply(server, own_definitions()?).await
+}
+
+/// The names of the definitions of davit's own kinds.
+static OWN: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let names = davit_api::crds().into_iter();
+    names.filter_map(|one| one.metadata.name).collect()
+});
+
+fn own_definitions() -> Result<Vec<BootstrapObject>, Error> {
+    let definitions = davit_api::crds().into_iter();
+    let objects = definitions.map(|definition| {
         let object = serde_json::to_value(definition).map_err(|error| Error::Bootstrap {
             object: "a definition of davit's own kinds".to_owned(),
             cause: error.to_string(),
         })?;
-        rest.push(BootstrapObject {
+        Ok(BootstrapObject {
             group: "apiextensions.k8s.io",
             version: "v1",
             plural: "customresourcedefinitions",
             object,
-        });
-    }
-    rest.extend(service(server));
-    rest.extend(fairness::objects());
-    apply(server, rest).await
+        })
+    });
+    objects.collect()
 }
 
 async fn apply(server: &Arc<ApiServer>, objects: Vec<BootstrapObject>) -> Result<(), Error> {

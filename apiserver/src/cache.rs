@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::Stream;
 use parking_lot::{Mutex, RwLock};
@@ -27,6 +27,9 @@ pub(crate) use watch::{Start, Watcher};
 use crate::object::{Object, Paths};
 use crate::resource::Registry;
 use crate::storage::{Error, Event, KeyValue, Range, Revision, Store, WatchStream};
+
+/// How long changes are kept for watchers at most.
+const CHANGES_KEPT: Duration = Duration::from_secs(240);
 
 /// Everything under here is an object.
 const ROOT: &str = "/registry/";
@@ -89,6 +92,22 @@ impl Cache {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+    }
+
+    /// Forgets changes that every watcher with a pulse has seen, every now and then; one that was away for longer reads the
+    /// store's history. Run it in one task.
+    pub(crate) async fn age(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(CHANGES_KEPT / 4).await;
+            if let Some(before) = Instant::now().checked_sub(CHANGES_KEPT) {
+                self.forget(before);
+            }
+        }
+    }
+
+    fn forget(&self, before: Instant) {
+        let kinds: Vec<_> = self.kinds.read().values().cloned().collect();
+        kinds.iter().for_each(|kind| kind.forget(before));
     }
 
     /// Every change up to here is in the cache.

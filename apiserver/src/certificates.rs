@@ -39,9 +39,16 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 /// Follows the requests until the server stops.
 pub(crate) async fn run(server: Arc<ApiServer>) {
     loop {
+        // Nothing is signed by a clock that is not believed; requests wait.
+        let right = server
+            .shutdown
+            .run_until_cancelled(server.clock().is_right());
+        if right.await.is_none() {
+            return;
+        }
         let cache = &*server.cache;
         let seen = cache.version(REQUESTS);
-        let now = Timestamp::now();
+        let now = server.clock().timestamp();
         let mut next = LONGEST_SLEEP;
         for bytes in cache.list(REQUESTS, "") {
             let Ok(object) = object::parse(&bytes) else {

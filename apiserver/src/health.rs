@@ -78,6 +78,11 @@ impl Health {
         self.0.iter().all(|part| part.load(Ordering::Acquire) == UP)
     }
 
+    /// Whether a part has come up and runs.
+    pub(crate) fn is_up(&self, part: Part) -> bool {
+        self.of(part).is_ok()
+    }
+
     fn set(&self, part: Part, state: u8) {
         if let Some(have) = self.0.get(part as usize) {
             have.store(state, Ordering::Release);
@@ -156,7 +161,7 @@ pub(crate) fn paths() -> Vec<String> {
         .iter()
         .map(|(name, _)| format!("poststarthook/{name}"));
     let common: Vec<String> = common.into_iter().chain(hooks).collect();
-    let ready = ["etcd-readiness", "informer-sync", "shutdown"];
+    let ready = ["etcd-readiness", "clock", "informer-sync", "shutdown"];
     let mut paths: Vec<String> = ready.map(|name| format!("/readyz/{name}")).into();
     for endpoint in ["healthz", "livez", "readyz"] {
         paths.push(format!("/{endpoint}"));
@@ -195,6 +200,11 @@ impl ApiServer {
         ];
         if ready {
             checks.push(check("etcd-readiness", self.store_is_writable()));
+            let clock = self.clock().wrong();
+            checks.push(check(
+                "clock",
+                clock.map_or(Ok(()), |wrong| Err(wrong.to_string())),
+            ));
             checks.push(check("informer-sync", self.cache_is_current()));
         }
         let hooks = HOOKS.iter().map(|(name, part)| Check {

@@ -23,6 +23,7 @@ mod bootstrap;
 pub mod cache;
 mod callout;
 mod certificates;
+pub mod clock;
 mod components;
 mod compress;
 mod config;

@@ -110,6 +110,7 @@ mod tests {
             revision: 30,
             oldest: 20,
             oldest_time: Some(time("2026-01-01T10:00:00Z").into()),
+            newest_time: None,
             keys: 0,
             value_bytes: 0,
             history_bytes: 0,

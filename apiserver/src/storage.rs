@@ -14,6 +14,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::clock::Clock;
+
 mod amend;
 mod backup;
 mod clock;
@@ -137,6 +139,15 @@ pub struct Txn {
     pub compares: Vec<Compare>,
     /// What is then written.
     pub ops: Vec<Op>,
+    /// Whether it is a step of deleting something, such as noting that an object is to go. A full store takes those still.
+    pub deletion: bool,
+}
+
+impl Txn {
+    /// Whether it may use the room that is kept for deletions.
+    fn is_deletion(&self) -> bool {
+        self.deletion || !self.ops.iter().any(|op| matches!(op, Op::Put { .. }))
+    }
 }
 
 /// How a transaction ended.
@@ -232,6 +243,8 @@ pub struct Status {
     pub keys: usize,
     /// When that revision was made; `None` if it was made by a davit that did not note times, or restored from a backup.
     pub oldest_time: Option<SystemTime>,
+    /// When the newest revision was made, if that is known.
+    pub newest_time: Option<SystemTime>,
     /// Bytes of all current values.
     pub value_bytes: u64,
     /// Bytes of superseded values kept for reads and watches in the past.
@@ -317,10 +330,13 @@ pub struct Options {
     pub cache_bytes: u64,
     /// The size of each of the two files of the log in front of the database.
     pub log_bytes: u64,
-    /// Writes are refused while the file system has less room than this.
+    /// Writes are refused while the file system has less room than this. Half of it is kept in a file that is given back for
+    /// deletions and for opening.
     pub reserve_bytes: u64,
     /// Seals confidential values on disk; `None` seals nothing.
     pub seal: Option<Arc<Keyring>>,
+    /// Says when revisions are made.
+    pub clock: Clock,
 }
 
 impl Default for Options {
@@ -332,6 +348,7 @@ impl Default for Options {
             log_bytes: 4 << 20,
             reserve_bytes: 64 << 20,
             seal: None,
+            clock: Clock::default(),
         }
     }
 }

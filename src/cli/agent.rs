@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use davit_apiserver::clock::Clock;
 use davit_apiserver::pki::{Authority, Leaf};
 use davit_node::ServingIdentity;
 use hyper_util::client::legacy::Client;
@@ -117,7 +118,9 @@ impl Args {
             ));
         }
         let server = server_url(&read(&path)?)?;
-        let authority = Authority::load_or_create(&data_dir.join("pki"))
+        let clock = Clock::default();
+        clock.start_beside(data_dir);
+        let authority = Authority::load_or_create(&data_dir.join("pki"), clock)
             .map_err(|error| Fault::new("opening the certificate authority", error, ""))?;
         let name = self.agent.node_name()?;
         let Identities {

@@ -162,6 +162,7 @@ async fn mend(server: &Arc<ApiServer>, fault: &Fault) {
 async fn commit(server: &ApiServer, key: Arc<str>, mod_revision: u64, op: Op) {
     let txn = Txn {
         compares: vec![Compare { key, mod_revision }],
+        deletion: false,
         ops: vec![op],
     };
     if let Err(error) = server.store.txn(txn).await {

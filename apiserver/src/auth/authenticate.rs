@@ -56,7 +56,11 @@ impl Authenticator {
             audiences.push(config.issuer.clone());
         }
         Self {
-            issuer: TokenIssuer::new(config.issuer, authority.service_account_key()),
+            issuer: TokenIssuer::new(
+                config.issuer,
+                authority.service_account_key(),
+                authority.clock().clone(),
+            ),
             audiences,
             static_tokens: config.static_tokens,
             issuers: ArcSwap::default(),
@@ -102,7 +106,8 @@ impl Authenticator {
             return Ok(Some(user.clone()));
         }
         let peer = parts.extensions.get::<Peer>();
-        let by_certificate = peer.map(|peer| of_peer(peer, Timestamp::now().as_second()));
+        let by_certificate =
+            peer.map(|peer| of_peer(peer, self.issuer.clock.timestamp().as_second()));
         if let Some(Ok(user)) = by_certificate {
             return Ok(Some(user));
         }
@@ -127,7 +132,7 @@ impl Authenticator {
         token: &str,
         audiences: &[String],
     ) -> Result<TokenUser, Error> {
-        let now = Timestamp::now();
+        let now = self.issuer.clock.timestamp();
         if let Some(claims) = self.issuer.verify(token).map_err(Error::unauthorized)? {
             let user = check_binding(&claims, audiences, now.as_second(), &*self.source)
                 .map_err(Error::unauthorized)?;
@@ -256,7 +261,9 @@ mod tests {
             static_tokens: StaticTokens::read(&file).unwrap(),
             ..AuthenticatorConfig::default()
         };
-        let authority = Authority::load_or_create(&dir.path().join("pki")).unwrap();
+        let authority =
+            Authority::load_or_create(&dir.path().join("pki"), crate::clock::Clock::default())
+                .unwrap();
         let source: Arc<Memory> = Memory::with([]);
         (Authenticator::new(config, &authority, source), dir)
     }

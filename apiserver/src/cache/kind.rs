@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::RwLock;
 use tokio::sync::Notify;
@@ -43,7 +44,7 @@ pub(crate) struct KindCache {
 struct State {
     paths: Arc<Paths>,
     objects: BTreeMap<Arc<str>, Object>,
-    log: VecDeque<Arc<Change>>,
+    log: VecDeque<(Instant, Arc<Change>)>,
     log_bytes: usize,
     /// Sequence number of the first change in the log.
     first: u64,
@@ -171,7 +172,7 @@ impl KindCache {
         }
         let skip = state
             .log
-            .partition_point(|change| change.revision <= revision);
+            .partition_point(|(_, change)| change.revision <= revision);
         Some(state.first + skip as u64)
     }
 
@@ -179,7 +180,8 @@ impl KindCache {
     pub(super) fn read_log(&self, from: u64, most: usize) -> Option<Vec<Arc<Change>>> {
         let state = self.state.read();
         let skip = usize::try_from(from.checked_sub(state.first)?).ok()?;
-        Some(state.log.iter().skip(skip).take(most).cloned().collect())
+        let changes = state.log.iter().map(|(_, change)| change);
+        Some(changes.skip(skip).take(most).cloned().collect())
     }
 
     pub(super) fn apply(&self, events: &[Event]) {
@@ -190,6 +192,18 @@ impl KindCache {
         state.trim();
         drop(state);
         self.notify();
+    }
+
+    /// Forgets changes from before some time, and gives their room back.
+    pub(super) fn forget(&self, before: Instant) {
+        let mut state = self.state.write();
+        while state.log.front().is_some_and(|(at, _)| *at < before) {
+            state.forget_first();
+        }
+        let spare = state.log.capacity() / 2;
+        if state.log.len() < spare / 2 {
+            state.log.shrink_to(spare);
+        }
     }
 
     /// Replaces everything by what the store holds at `revision`.
@@ -256,18 +270,22 @@ impl State {
         };
         self.newest = change.revision;
         self.log_bytes += change.weight();
-        self.log.push_back(Arc::new(change));
+        self.log.push_back((Instant::now(), Arc::new(change)));
     }
 
     fn trim(&mut self) {
         while self.log_bytes > LOG_BYTES || self.log.len() > LOG_CHANGES {
-            let Some(change) = self.log.pop_front() else {
-                return;
-            };
-            self.log_bytes -= change.weight();
-            self.first += 1;
-            self.since = change.revision;
+            self.forget_first();
         }
+    }
+
+    fn forget_first(&mut self) {
+        let Some((_, change)) = self.log.pop_front() else {
+            return;
+        };
+        self.log_bytes -= change.weight();
+        self.first += 1;
+        self.since = change.revision;
     }
 
     /// Objects whose keys start with `prefix`, after `start_after`.

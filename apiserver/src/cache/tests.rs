@@ -44,6 +44,7 @@ async fn commit(cache: &Cache, ops: Vec<Op>) -> Revision {
         .store
         .txn(Txn {
             compares: Vec::new(),
+            deletion: false,
             ops,
         })
         .await
@@ -188,4 +189,24 @@ async fn a_task_without_budget_still_sees_what_was_acknowledged() {
     })
     .await;
     assert_eq!(cache.revision(), revision);
+}
+
+#[tokio::test]
+async fn old_changes_are_forgotten_by_quiet_kinds_too() {
+    let cache = cache().await;
+    for n in 0..2000 {
+        put(&cache, &format!("p{}", n % 7), "n").await;
+    }
+    cache.catch_up();
+    let kind = cache.kind(PODS);
+    let newest = kind.newest();
+    assert!(kind.seek(newest - 1000).is_some());
+    let place = kind.seek(newest).unwrap();
+    cache.forget(Instant::now());
+    assert_eq!(kind.seek(newest - 1), None);
+    // Who has seen everything goes on where it was.
+    assert_eq!(kind.seek(newest), Some(place));
+    put(&cache, "p0", "n").await;
+    cache.catch_up();
+    assert_eq!(kind.read_log(place, 10).unwrap().len(), 1);
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::{UserInfo, groups};
+use crate::clock::Clock;
 use crate::pki::{Authority, Peer};
 
 fn csr(name: &str, organization: &str, names: &[&str]) -> String {
@@ -35,7 +36,10 @@ fn object(signer: &str, pem: &str, usages: &[&str]) -> Value {
 
 fn authority() -> (Arc<Authority>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    (Authority::load_or_create(dir.path()).unwrap(), dir)
+    (
+        Authority::load_or_create(dir.path(), Clock::default()).unwrap(),
+        dir,
+    )
 }
 
 #[test]

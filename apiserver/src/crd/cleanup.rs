@@ -6,11 +6,11 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{FINALIZER, PREFIX, sync};
-use crate::ApiServer;
 use crate::cache::KindCache;
 use crate::object;
 use crate::resource::Resource;
 use crate::selection::Selection;
+use crate::{ApiServer, bootstrap};
 
 /// Follows the definitions until shutdown: serves what other servers wrote, and cleans up after those that
 /// are being deleted.
@@ -21,6 +21,12 @@ pub(crate) async fn follow(server: Arc<ApiServer>) {
         tokio::pin!(changed);
         changed.as_mut().enable();
         sync(&server);
+        if let Err(error) = bootstrap::definitions(&server).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a kind of davit's own is not there"
+            );
+        }
         let terminating = terminating(&server);
         let kinds = instance_kinds(&server, &terminating);
         let mut instances: Vec<_> = kinds.iter().map(|kind| Box::pin(kind.changed())).collect();
@@ -73,10 +79,17 @@ fn resources_of(server: &ApiServer, definition: &Value) -> Option<Arc<Resource>>
     .cloned()
 }
 
-/// Deletes the instances; when none is left, lets the definition go.
+/// Deletes the instances; when none is left, lets the definition go. A kind of davit's own goes without its instances: it comes
+/// back at once, and nothing works without them.
 async fn clean(server: &Arc<ApiServer>, definition: &Value) {
     let name = definition["metadata"]["name"].as_str().unwrap_or_default();
-    if let Some(resource) = resources_of(server, definition) {
+    let own = bootstrap::is_own(name);
+    if own {
+        tracing::warn!(
+            name,
+            "a kind of davit's own was deleted; it comes back with all its objects"
+        );
+    } else if let Some(resource) = resources_of(server, definition) {
         let path = format!(
             "/apis/{}/{}/{}",
             resource.group, resource.version, resource.plural

@@ -194,6 +194,8 @@ pub(super) async fn replace(
         return Ok(Outcome::Stored(stored.to_string().into()));
     }
     txn.compares.push(unchanged(current));
+    // A full store still takes what an object needs to be able to go.
+    txn.deletion = metadata::is_deleting(&stored);
     txn.ops.insert(
         0,
         Op::Put {

@@ -13,9 +13,10 @@ use rustls::{ClientConfig, ServerConfig};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::issue::{self, Facts};
+use super::issue::{self, Facts, Validity};
 use super::tls::{Peer, Trust};
 use super::{CertificateRequest, Error, KeyPairPem, Kubeconfig, Leaf, Purpose, SigningKey, file};
+use crate::clock::Clock;
 
 /// How long the CA certificate lasts.
 const CA_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -29,6 +30,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 /// # Guarantees
 /// - The CA's key never changes, so whatever it issued stays valid until its own end, even after the
 ///   CA certificate was renewed.
+/// - Nothing is renewed by a clock that is not believed ([`Clock::wrong`]), and what is issued then is dated by the time that is known.
 /// - [`Authority::maintain`] renews every [`Leaf`], kubeconfig file and the CA certificate after two
 ///   thirds of their life, without a restart.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ pub struct Authority {
     trust: Trust,
     service_account: Arc<SigningKey>,
     kept: Mutex<Kept>,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -67,10 +70,11 @@ impl Authority {
     ///
     /// # Errors
     /// A file that cannot be read or written, or a damaged key. A damaged key is never replaced.
-    pub fn load_or_create(dir: &Path) -> Result<Arc<Self>, Error> {
+    pub fn load_or_create(dir: &Path, clock: Clock) -> Result<Arc<Self>, Error> {
         file::make_private_dir(dir)?;
         let key = load_or_create_key(&dir.join("ca.key"))?;
-        let certificate = CaCertificate::load_or_create(&dir.join("ca.crt"), &key)?;
+        let now = clock.now().into();
+        let certificate = CaCertificate::load_or_create(&dir.join("ca.crt"), &key, now)?;
         let trust = Trust::new(certificate.der.clone())?;
         Ok(Arc::new(Self {
             dir: dir.to_owned(),
@@ -81,7 +85,17 @@ impl Authority {
                 &dir.join("service-account.key"),
             )?),
             kept: Mutex::default(),
+            clock,
         }))
+    }
+
+    /// The time that decides what is due.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.clock.now().into()
     }
 
     /// The CA certificate, PEM.
@@ -138,16 +152,17 @@ impl Authority {
     ) -> Result<String, String> {
         let ca = self.certificate.load();
         let issuer = Issuer::from_ca_cert_der(&ca.der, &self.key).map_err(|e| e.to_string())?;
-        request.sign(&issuer, &self.key, ca.facts.not_after, usages, ttl)
+        let validity = Validity::new(self.now(), ttl, ca.facts.not_after);
+        request.sign(&issuer, &self.key, validity, usages)
     }
 
     /// The identity kept in `<dir>/<file>.pem`: the one found there if it is still good for `purpose`,
     /// else a new one. It is renewed from now on.
     pub fn leaf(&self, file: &str, purpose: Purpose) -> Result<Arc<Leaf>, Error> {
         let path = self.dir.join(format!("{file}.pem"));
-        let own_key = self.certificate.load().facts.own_key.clone();
-        let now = OffsetDateTime::now_utc();
-        let leaf = match Leaf::load(&path, &purpose, own_key.as_deref(), now)? {
+        let ca = self.certificate.load();
+        let now = self.now();
+        let leaf = match Leaf::load(&path, &purpose, &ca.facts, now)? {
             Some(leaf) => leaf,
             None => {
                 let pem = self.issue(&purpose, LEAF_TTL)?;
@@ -173,7 +188,7 @@ impl Authority {
     /// Who is at the other end, by the certificates of a finished handshake
     /// (`ServerConnection::peer_certificates`); `None` without a certificate.
     pub fn judge_peer(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<Peer> {
-        self.trust.judge(chain)
+        self.trust.judge(chain, self.clock.now())
     }
 
     /// Writes a kubeconfig with this identity to `path` (mode 0600), and again at every renewal.
@@ -197,7 +212,7 @@ impl Authority {
     /// what is in use stays in use.
     pub async fn maintain(self: Arc<Self>, shutdown: CancellationToken) {
         loop {
-            let now = OffsetDateTime::now_utc();
+            let now = self.now();
             if let Err(error) = self.renew_due(now) {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -220,12 +235,12 @@ impl Authority {
     pub(super) fn renew_due(&self, now: OffsetDateTime) -> Result<(), Error> {
         let mut renewed = false;
         if self.certificate.load().is_due(now) {
-            let fresh = CaCertificate::create(&self.dir.join("ca.crt"), &self.key)?;
+            let fresh = CaCertificate::create(&self.dir.join("ca.crt"), &self.key, now)?;
             self.certificate.store(Arc::new(fresh));
             renewed = true;
         }
         let kept = self.kept.lock();
-        for leaf in kept.leaves.iter().filter(|leaf| leaf.renew_at() <= now) {
+        for leaf in kept.leaves.iter().filter(|leaf| !leaf.is_good(now)) {
             leaf.renew(self.issue(&leaf.purpose, LEAF_TTL)?)?;
             tracing::info!(subject = leaf.purpose.subject(), "renewed a certificate");
             renewed = true;
@@ -252,7 +267,10 @@ impl Authority {
     fn issue(&self, purpose: &Purpose, ttl: Duration) -> Result<KeyPairPem, Error> {
         let ca = self.certificate.load();
         Issuer::from_ca_cert_der(&ca.der, &self.key)
-            .and_then(|issuer| issue::leaf(purpose, &issuer, ca.facts.not_after, ttl))
+            .and_then(|issuer| {
+                let validity = Validity::new(self.now(), ttl, ca.facts.not_after);
+                issue::leaf(purpose, &issuer, validity)
+            })
             .map_err(|source| Error::Issue {
                 subject: purpose.subject().to_owned(),
                 source,
@@ -292,9 +310,9 @@ fn ca_failed(source: rcgen::Error) -> Error {
 }
 
 impl CaCertificate {
-    fn load_or_create(path: &Path, key: &KeyPair) -> Result<Self, Error> {
+    fn load_or_create(path: &Path, key: &KeyPair, now: OffsetDateTime) -> Result<Self, Error> {
         let Some(pem) = file::read(path)? else {
-            return Self::create(path, key);
+            return Self::create(path, key, now);
         };
         let loaded = Self::parse(pem).map_err(|what| Error::Damaged {
             path: path.to_owned(),
@@ -307,21 +325,22 @@ impl CaCertificate {
                 what,
             });
         }
-        if loaded.is_due(OffsetDateTime::now_utc()) {
-            Self::create(path, key)
+        if loaded.is_due(now) {
+            Self::create(path, key, now)
         } else {
             Ok(loaded)
         }
     }
 
-    /// Whether it is time to renew it. A CA the user brought keeps its name and extensions, so only the
+    /// Whether it is time to renew it, or it was made by a clock that was ahead. A CA the user brought keeps its name and extensions, so only the
     /// user can renew it.
     fn is_due(&self, now: OffsetDateTime) -> bool {
-        self.facts.renew_at <= now && self.facts.is_own_authority()
+        !self.facts.is_good(now) && self.facts.is_own_authority()
     }
 
-    fn create(path: &Path, key: &KeyPair) -> Result<Self, Error> {
-        let pem = issue::authority(key, CA_TTL).map_err(ca_failed)?;
+    fn create(path: &Path, key: &KeyPair, now: OffsetDateTime) -> Result<Self, Error> {
+        let validity = Validity::new(now, CA_TTL, now + CA_TTL);
+        let pem = issue::authority(key, validity).map_err(ca_failed)?;
         file::replace(path, &pem)?;
         Self::parse(pem).map_err(|what| Error::Damaged {
             path: path.to_owned(),

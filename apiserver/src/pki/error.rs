@@ -1,6 +1,6 @@
 //! What can go wrong with keys and certificates.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A failure of the certificate authority. None of them heals by itself.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub enum Error {
     },
     /// A key or the CA certificate on disk cannot be used. It is never replaced silently, because
     /// everything issued with it would become invalid.
-    #[error("{} is damaged ({what}); restore it from a backup, or remove the directory to start with a new certificate authority", path.display())]
+    #[error("{} is damaged ({what}); put your copy of it back, or {}", path.display(), without(path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -58,4 +58,21 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// How to go on without a copy of a file. Nothing is to be deleted, and nothing else moved: the directory also holds the keys that
+/// sealed values in the store are opened with.
+fn without(path: &Path) -> &'static str {
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some("ca.crt") => {
+            "move this one file out of its directory: a new one is made with ca.key, and what was issued stays valid"
+        }
+        Some("service-account.key") => {
+            "move this one file out of its directory: a new key is made, and pods get new tokens"
+        }
+        _ => {
+            "move this file and ca.crt, and nothing else, out of their directory: a new certificate authority is made, and \
+             clients and nodes elsewhere need new kubeconfigs"
+        }
+    }
 }

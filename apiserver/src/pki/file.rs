@@ -21,10 +21,10 @@ pub(crate) fn make_private_dir(dir: &Path) -> Result<(), Error> {
     fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)
 }
 
-/// The content of `path`; `None` when there is no such file.
+/// The content of `path`; `None` when there is no such file. Bytes that are no text are replaced, for whoever parses it to refuse.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::Read {
             path: path.to_owned(),

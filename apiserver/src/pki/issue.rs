@@ -8,6 +8,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
@@ -89,17 +90,15 @@ impl Purpose {
     }
 }
 
-/// Issues a certificate with a fresh key. It ends after `ttl`, but never after its issuer.
+/// Issues a certificate with a fresh key.
 pub(super) fn leaf(
     purpose: &Purpose,
     issuer: &Issuer<'_, &KeyPair>,
-    issuer_end: OffsetDateTime,
-    ttl: Duration,
+    validity: Validity,
 ) -> Result<KeyPairPem, rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = purpose.params()?;
-    set_validity(&mut params, ttl);
-    params.not_after = params.not_after.min(issuer_end);
+    validity.set(&mut params);
     let certificate = params.signed_by(&key, issuer)?;
     Ok(KeyPairPem {
         certificate: certificate.pem(),
@@ -108,7 +107,7 @@ pub(super) fn leaf(
 }
 
 /// A self-signed CA certificate for `key`.
-pub(super) fn authority(key: &KeyPair, ttl: Duration) -> Result<String, rcgen::Error> {
+pub(super) fn authority(key: &KeyPair, validity: Validity) -> Result<String, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params
@@ -120,14 +119,34 @@ pub(super) fn authority(key: &KeyPair, ttl: Duration) -> Result<String, rcgen::E
         KeyUsagePurpose::CrlSign,
         KeyUsagePurpose::DigitalSignature,
     ];
-    set_validity(&mut params, ttl);
+    validity.set(&mut params);
     Ok(params.self_signed(key)?.pem())
 }
 
-pub(super) fn set_validity(params: &mut CertificateParams, ttl: Duration) {
-    let now = OffsetDateTime::now_utc();
-    params.not_before = now - CLOCK_SKEW;
-    params.not_after = now + ttl;
+/// When a certificate begins and ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Validity {
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+}
+
+impl Validity {
+    /// From now on for so long, but not after its issuer.
+    pub(super) fn new(now: OffsetDateTime, ttl: Duration, issuer_end: OffsetDateTime) -> Self {
+        Self {
+            not_before: now - CLOCK_SKEW,
+            not_after: (now + ttl).min(issuer_end),
+        }
+    }
+
+    pub(super) fn set(self, params: &mut CertificateParams) {
+        params.not_before = self.not_before;
+        params.not_after = self.not_after;
+        set_serial(params);
+    }
+}
+
+fn set_serial(params: &mut CertificateParams) {
     // A renewed CA certificate has the old key; only the serial number tells the two apart.
     let mut serial: [u8; 16] = rand::random();
     serial[0] = serial[0] & 0x7f | 0x40;
@@ -137,6 +156,7 @@ pub(super) fn set_validity(params: &mut CertificateParams, ttl: Duration) {
 /// The facts of a certificate that decide whether it can be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
+    not_before: OffsetDateTime,
     /// When it should be replaced: after two thirds of its life.
     pub(super) renew_at: OffsetDateTime,
     /// When it ends.
@@ -147,6 +167,8 @@ pub(super) struct Facts {
     pub(super) own_key: Option<Vec<u8>>,
     /// Its public key, as the certificate spells it.
     pub(super) public_key: Vec<u8>,
+    /// What was signed, and the signature.
+    signed: (Vec<u8>, Vec<u8>),
     common_name: String,
     organizations: Vec<String>,
     names: Vec<String>,
@@ -167,11 +189,16 @@ impl Facts {
                 .collect::<Vec<_>>()
         };
         let mut facts = Self {
+            not_before: start,
             renew_at: start + (not_after - start) * 2 / 3,
             not_after,
             issuer_key: None,
             own_key: None,
             public_key: certificate.public_key().subject_public_key.data.to_vec(),
+            signed: (
+                certificate.tbs_certificate.as_ref().to_vec(),
+                certificate.signature_value.data.to_vec(),
+            ),
             common_name: text(subject.iter_common_name().collect()).concat(),
             organizations: text(subject.iter_organization().collect()),
             names: Vec::new(),
@@ -189,6 +216,20 @@ impl Facts {
             }
         }
         Ok(facts)
+    }
+
+    /// Whether it can be used and is not yet to be renewed.
+    pub(super) fn is_good(&self, now: OffsetDateTime) -> bool {
+        self.not_before <= now && now < self.renew_at
+    }
+
+    /// Whether the key of another certificate signed this one, and nothing was changed since. A key of another kind than davit makes
+    /// is known by its identifier only.
+    pub(super) fn is_issued_by(&self, issuer: &Self) -> bool {
+        let (content, signature) = &self.signed;
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &issuer.public_key);
+        let made_here = issuer.is_own_authority();
+        self.issuer_key == issuer.own_key && (!made_here || key.verify(content, signature).is_ok())
     }
 
     /// Whether davit made this CA certificate, so that it may renew it under the same name.

@@ -44,12 +44,12 @@ impl Leaf {
         })
     }
 
-    /// The leaf of a file, if it is there, intact, for `purpose`, of the CA with key `issuer`, and not
+    /// The leaf of a file, if it is there, intact, for `purpose`, signed by `issuer`, and not
     /// due. Anything else is no error: the file is then replaced.
     pub(super) fn load(
         path: &std::path::Path,
         purpose: &Purpose,
-        issuer: Option<&[u8]>,
+        issuer: &Facts,
         now: OffsetDateTime,
     ) -> Result<Option<Self>, Error> {
         let Some(text) = file::read(path)? else {
@@ -67,8 +67,7 @@ impl Leaf {
             return Ok(None);
         };
         let facts = &current.facts;
-        let usable =
-            facts.serves(purpose) && facts.issuer_key.as_deref() == issuer && now < facts.renew_at;
+        let usable = facts.serves(purpose) && facts.is_issued_by(issuer) && facts.is_good(now);
         Ok(usable.then(|| Self {
             path: path.to_owned(),
             purpose: purpose.clone(),
@@ -92,6 +91,11 @@ impl Leaf {
     /// When the certificate ends.
     pub fn not_after(&self) -> OffsetDateTime {
         self.current.load().facts.not_after
+    }
+
+    /// Whether it can be used and is not yet to be renewed.
+    pub(super) fn is_good(&self, now: OffsetDateTime) -> bool {
+        self.current.load().facts.is_good(now)
     }
 
     /// When it should be renewed.

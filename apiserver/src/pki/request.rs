@@ -1,18 +1,15 @@
 //! Certificates for keys that others made: reading a request, and signing it.
 
-use std::time::Duration;
-
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType, SigningKey as _,
 };
 use rustls::pki_types::CertificateSigningRequestDer;
 use rustls::pki_types::pem::PemObject;
-use time::OffsetDateTime;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::issue::set_validity;
+use super::issue::Validity;
 
 /// A request for a certificate (PKCS #10) whose signature was checked.
 #[derive(Debug)]
@@ -81,15 +78,13 @@ impl CertificateRequest {
         self.subject = subject;
     }
 
-    /// The certificate in PEM: subject and alternative names as asked for, never a CA, ending after `ttl` but
-    /// not after its issuer. `usages` are Kubernetes' names; those it does not know are left out.
+    /// The certificate in PEM: subject and alternative names as asked for, never a CA. `usages` are Kubernetes' names; those it does not know are left out.
     pub(super) fn sign(
         &self,
         issuer: &Issuer<'_, &KeyPair>,
         key: &KeyPair,
-        issuer_end: OffsetDateTime,
+        validity: Validity,
         usages: &[String],
-        ttl: Duration,
     ) -> Result<String, String> {
         let mut params = CertificateParams::default();
         params
@@ -99,8 +94,7 @@ impl CertificateRequest {
         params.key_usages = usages.iter().filter_map(|usage| key_usage(usage)).collect();
         params.extended_key_usages = usages.iter().filter_map(|u| extended_usage(u)).collect();
         params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, ttl);
-        params.not_after = params.not_after.min(issuer_end);
+        validity.set(&mut params);
         let certificate = params
             .signed_by(&self.params.public_key, issuer)
             .map_err(|error| error.to_string())?;

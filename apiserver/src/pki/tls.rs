@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -69,13 +70,16 @@ impl Trust {
     }
 
     /// Judges the certificates a client showed; `None` when it showed none.
-    pub(super) fn judge(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<Peer> {
+    pub(super) fn judge(
+        &self,
+        chain: Option<&[CertificateDer<'_>]>,
+        now: SystemTime,
+    ) -> Option<Peer> {
         let (end, intermediates) = chain?.split_first()?;
         let rejected = |reason: String| Some(Peer::Rejected { reason });
-        if let Err(error) = self
-            .verifier
-            .verify_client_cert(end, intermediates, UnixTime::now())
-        {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(now);
+        if let Err(error) = self.verifier.verify_client_cert(end, intermediates, now) {
             return rejected(error.to_string());
         }
         match X509Certificate::from_der(end) {

@@ -4,11 +4,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Milliseconds since 1970; 0 if that is not known.
 pub(super) type Millis = u64;
 
-/// The time of this machine.
-pub(super) fn now() -> Millis {
-    millis(SystemTime::now())
-}
-
 /// A time in whole milliseconds.
 pub(super) fn millis(time: SystemTime) -> Millis {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::engine::Engine;
 use super::history::Retention;
-use super::journal::{CommitError, Journal};
+use super::journal::{CommitError, Journal, Shrink};
 use super::waiting::{First, Waiting};
 use super::{Error, Op, Revision, Txn, TxnOutcome};
 
@@ -20,6 +20,8 @@ const GROUP_TXNS: usize = 256;
 const GROUP_BYTES: usize = 4 << 20;
 /// How long after a failed rebuild the next one is tried.
 const REBUILD_PAUSE: Duration = Duration::from_secs(2);
+/// How long after the store could not be made smaller that is tried again.
+const SHRINK_PAUSE: Duration = Duration::from_secs(10);
 
 /// What is asked of the committer.
 #[derive(Debug)]
@@ -44,6 +46,9 @@ pub(super) enum Request {
         answer: oneshot::Sender<Result<(), Error>>,
     },
 }
+
+/// A transaction and who waits for its outcome.
+type Waiter = (Txn, oneshot::Sender<Result<TxnOutcome, Error>>);
 
 /// The state of the committer thread.
 pub(super) struct Committer {
@@ -123,8 +128,7 @@ impl Committer {
 
     /// Serves a request and those that wait behind it.
     fn serve(&mut self, first: Request) {
-        let mut txns = Vec::new();
-        let mut answers = Vec::new();
+        let mut waiters: Vec<Waiter> = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
         let mut patience = None;
@@ -132,8 +136,7 @@ impl Committer {
             match request {
                 Request::Txn { txn, answer } => {
                     bytes += txn.ops.iter().map(op_bytes).sum::<usize>();
-                    txns.push(txn);
-                    answers.push(answer);
+                    waiters.push((txn, answer));
                 }
                 Request::Compact { upto, answer } => {
                     // Nobody is left to hear of it if the receiver is gone.
@@ -143,18 +146,43 @@ impl Committer {
                     let _ = answer.send(self.rewrite());
                 }
             }
-            let full = txns.len() >= GROUP_TXNS || bytes >= GROUP_BYTES;
+            let full = waiters.len() >= GROUP_TXNS || bytes >= GROUP_BYTES;
             next = if full {
                 None
             } else {
-                self.requests.next(txns.len(), &mut patience)
+                self.requests.next(waiters.len(), &mut patience)
             };
         }
-        self.answer(&txns, answers);
+        let admitted = self.admit(waiters);
+        if !admitted.is_empty() {
+            self.answer(admitted);
+        }
     }
 
-    fn answer(&mut self, txns: &[Txn], answers: Vec<oneshot::Sender<Result<TxnOutcome, Error>>>) {
-        match self.commit(txns) {
+    /// Answers those that there is no room for, and gives back the others. Deletions have more room than the rest.
+    fn admit(&mut self, waiters: Vec<Waiter>) -> Vec<Waiter> {
+        if waiters.is_empty() {
+            return waiters;
+        }
+        let Err(full) = self.journal.admit(false) else {
+            return waiters;
+        };
+        let deletions = self.journal.admit(true);
+        let mut admitted = Vec::new();
+        for (txn, answer) in waiters {
+            match (txn.is_deletion(), &deletions) {
+                (true, Ok(())) => admitted.push((txn, answer)),
+                // Nobody is left to hear of it if the receiver is gone.
+                (true, Err(full)) => drop(answer.send(Err(full.clone()))),
+                (false, _) => drop(answer.send(Err(full.clone()))),
+            }
+        }
+        admitted
+    }
+
+    fn answer(&mut self, waiters: Vec<Waiter>) {
+        let (txns, answers): (Vec<_>, Vec<_>) = waiters.into_iter().unzip();
+        match self.commit(&txns) {
             Ok(outcomes) => {
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     let _ = answer.send(Ok(outcome));
@@ -177,7 +205,15 @@ impl Committer {
         self.recover()?;
         let trim = self.engine.due_trim(self.keep);
         let written = self.journal.commit(&group.changes, trim.as_ref());
-        self.check(written)?;
+        if let Err(error) = self.check(written) {
+            if self.fault.is_none() {
+                return Err(error);
+            }
+            // Nothing is left after a rebuild of what may have been written, so the group can be written once more.
+            self.recover().map_err(|_| error)?;
+            let written = self.journal.commit(&group.changes, trim.as_ref());
+            self.check(written)?;
+        }
         Ok(self.engine.publish(group, trim.as_ref()))
     }
 
@@ -186,6 +222,7 @@ impl Committer {
             return Ok(());
         };
         self.recover()?;
+        self.journal.admit(true)?;
         let written = self.journal.commit(&[], Some(&trim));
         self.check(written)?;
         self.engine.publish(Default::default(), Some(&trim));
@@ -194,7 +231,8 @@ impl Committer {
 
     fn rewrite(&mut self) -> Result<(), Error> {
         self.recover()?;
-        self.engine.inspect(|state| self.journal.rebuild(state))
+        let written = self.engine.inspect(|state| self.journal.rebuild(state));
+        self.check(written)
     }
 
     /// After a failed commit, tries to write what is in memory to a new database before anything else is written.
@@ -211,7 +249,11 @@ impl Committer {
                     return Ok(());
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the store still cannot write");
+                    let error = Error::from(error);
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the store still cannot write"
+                    );
                     fault.retry = Instant::now() + REBUILD_PAUSE;
                 }
             }
@@ -245,15 +287,18 @@ impl Committer {
         if self.fault.is_some() || Instant::now() < self.next_shrink {
             return;
         }
-        let live = self
+        let (values, history) = self
             .engine
-            .inspect(|state| state.value_bytes() + state.history_bytes() as u64);
-        if !self.journal.bloated(live) {
-            return;
-        }
-        if let Err(error) = self.engine.inspect(|state| self.journal.rebuild(state)) {
+            .inspect(|state| (state.value_bytes(), state.history_bytes() as u64));
+        let forgotten = match self.journal.shrink(values, history) {
+            Shrink::Nothing => return,
+            Shrink::Rebuild => Ok(()),
+            Shrink::Forget => self.compact(self.engine.revision()),
+        };
+        let shrunk = forgotten.and_then(|()| self.rewrite());
+        if let Err(error) = shrunk {
             tracing::warn!(%error, "the store could not be rewritten to shrink");
-            self.next_shrink = Instant::now() + Duration::from_secs(60);
+            self.next_shrink = Instant::now() + SHRINK_PAUSE;
         }
     }
 }

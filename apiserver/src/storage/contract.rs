@@ -92,6 +92,7 @@ pub(super) async fn write(store: &dyn Store, ops: Vec<Op>) -> Revision {
     match store
         .txn(Txn {
             compares: vec![],
+            deletion: false,
             ops,
         })
         .await
@@ -110,6 +111,7 @@ async fn compare_and(store: &dyn Store, compares: &[(&str, Revision)], ops: Vec<
     store
         .txn(Txn {
             compares: compares.collect(),
+            deletion: false,
             ops,
         })
         .await
@@ -193,6 +195,7 @@ async fn impossible_transactions_are_refused(store: Arc<dyn Store>) {
         store
             .txn(Txn {
                 compares: vec![],
+                deletion: false,
                 ops,
             })
             .await
@@ -414,7 +417,14 @@ async fn changes_see_what_was_committed_before(store: Arc<dyn Store>) {
         async move {
             let ops = vec![put(&format!("/taken/{n}"), "x"), Op::Amend { key, amend }];
             let compares = vec![];
-            store.txn(Txn { compares, ops }).await.unwrap()
+            store
+                .txn(Txn {
+                    compares,
+                    ops,
+                    deletion: false,
+                })
+                .await
+                .unwrap()
         }
     });
     let outcomes = futures::future::join_all(takers).await;

@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nix::sys::statvfs::statvfs;
-
-use super::journal::{CommitError, Journal};
+use super::journal::{CommitError, Journal, Shrink};
 use super::local::LocalStore;
 use super::record::Record;
 use super::state::{Change, State, Trim};
-use super::{Error, Event, Keyring, Options};
+use super::{Error, Keyring, Options};
 
 mod database;
 mod fold;
@@ -21,6 +19,8 @@ mod lock;
 mod log;
 mod logged;
 mod mark;
+mod room;
+mod snapshot;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -31,11 +31,14 @@ use format::Format;
 use lock::DirLock;
 use logged::Logged;
 use mark::Mark;
+use room::Room;
 use writes::Writes;
 
 /// A file is worth rewriting when it has grown over this many times what lives in it, and some more.
 const BLOAT_FACTOR: u64 = 6;
 const BLOAT_BYTES: u64 = 256 << 20;
+/// Without room for writes it is worth it for less: for so many bytes, and an eighth of the file.
+const GAIN_BYTES: u64 = 4 << 20;
 
 /// Opens the store of a directory, or makes an empty one there.
 pub(super) fn open(dir: &Path, options: &Options) -> Result<LocalStore, Error> {
@@ -92,6 +95,9 @@ struct DiskJournal {
     database: Option<Logged>,
     number: u64,
     mark: Mark,
+    room: Room,
+    /// Bytes of the file and of what lived in it when it was last made by this process.
+    made: Option<(u64, u64)>,
     _lock: DirLock,
 }
 
@@ -106,12 +112,16 @@ impl DiskJournal {
         Format::newest(number).write(dir)?;
         note(&mut mark, state.revision());
         let database = Some(database);
+        let mut room = Room::of(dir, options.reserve_bytes);
+        room.restock();
         Ok(Self {
             dir: dir.to_owned(),
             options: options.clone(),
             database,
             number,
             mark,
+            room,
+            made: None,
             _lock: lock,
         })
     }
@@ -131,7 +141,12 @@ impl DiskJournal {
         if !path.join("db").is_file() {
             return Err(missing("database"));
         }
-        let (database, Loaded { state, unsealed }) = Logged::open(&path, format.format, options)?;
+        let mut room = Room::of(dir, options.reserve_bytes);
+        let needed = Logged::opening_bytes(&path);
+        room.clear(needed)?;
+        let opened = Logged::open(&path, format.format, options);
+        let (database, Loaded { state, unsealed }) =
+            opened.map_err(|error| room.blame(error, needed))?;
         if state.revision() < mark.revision() {
             let (found, expected) = (state.revision(), mark.revision());
             if !accept_loss(dir)? {
@@ -155,12 +170,15 @@ impl DiskJournal {
         if format.format < format::NEWEST {
             Format::newest(number).write(dir)?;
         }
+        room.restock();
         let mut journal = Self {
             dir: dir.to_owned(),
             options: options.clone(),
             database,
             number,
             mark,
+            room,
+            made: None,
             _lock: lock,
         };
         if unsealed > 0 {
@@ -174,36 +192,26 @@ impl DiskJournal {
         match self.rebuild(state) {
             Ok(()) => tracing::info!(unsealed, "values were sealed with the newest key"),
             Err(error) => {
+                let error = Error::from(error);
                 tracing::warn!(%error, unsealed, "values are not yet sealed with the newest key");
             }
         }
     }
+}
 
-    /// Refuses writes while there is little room, before they touch anything. Deletions may use half of the reserve.
-    fn check_room(&self, puts: bool) -> Result<(), Error> {
-        let needed = if puts {
-            self.options.reserve_bytes
-        } else {
-            self.options.reserve_bytes / 2
-        };
-        let free = free_bytes(&self.dir)?;
-        if free < needed {
-            return Err(Error::Full {
-                dir: self.dir.clone(),
-                free,
-                needed,
-            });
-        }
-        Ok(())
+impl DiskJournal {
+    /// Room that a database made anew for so many bytes needs.
+    fn copy_bytes(&self, live: u64) -> u64 {
+        Logged::new_bytes(live) + Logged::log_bytes(&self.options)
     }
 }
 
 impl Journal for DiskJournal {
+    fn admit(&mut self, deletion: bool) -> Result<(), Error> {
+        self.room.admit(deletion)
+    }
+
     fn commit(&mut self, changes: &[Change], trim: Option<&Trim>) -> Result<(), CommitError> {
-        let puts = changes
-            .iter()
-            .any(|change| matches!(change.event, Event::Put { .. }));
-        self.check_room(puts).map_err(CommitError::Refused)?;
         let Some(database) = &mut self.database else {
             return Err(CommitError::Failed(Error::Closed));
         };
@@ -229,26 +237,27 @@ impl Journal for DiskJournal {
         Ok(())
     }
 
-    fn rebuild(&mut self, state: &State) -> Result<(), Error> {
+    fn rebuild(&mut self, state: &State) -> Result<(), CommitError> {
         let live = state.value_bytes() + state.history_bytes() as u64;
-        let needed = 2 * live + self.options.reserve_bytes;
-        let free = free_bytes(&self.dir)?;
-        if free < needed {
-            return Err(Error::Full {
-                dir: self.dir.clone(),
-                free,
-                needed,
-            });
-        }
         let number = self.number + 1;
-        remove_database(&self.dir, number)?;
-        let database = Logged::create(&database_dir(&self.dir, number), state, &self.options)?;
+        remove_database(&self.dir, number).map_err(CommitError::Refused)?;
+        // The old one gives its room back, so this may use what is kept for deletions.
+        let needed = self.copy_bytes(live);
+        self.room.clear(needed).map_err(CommitError::Refused)?;
+        let made = Logged::create(&database_dir(&self.dir, number), state, &self.options);
+        let database = made.map_err(|error| {
+            // Half of a copy would only take the room that is missing.
+            if let Err(error) = remove_database(&self.dir, number) {
+                tracing::debug!(%error, "an unfinished database is left behind");
+            }
+            CommitError::Refused(error)
+        })?;
         self.number = number;
         if let Err(error) = Format::newest(number).write(&self.dir) {
             // It is unknown which database a restart would open, so neither may be written to.
             database.abandon();
             self.database.take().into_iter().for_each(Logged::abandon);
-            return Err(error);
+            return Err(CommitError::Failed(error));
         }
         self.database
             .replace(database)
@@ -257,12 +266,31 @@ impl Journal for DiskJournal {
         if let Err(error) = remove_databases(&self.dir, Some(number)) {
             tracing::warn!(%error, "an old database of the store is left behind until the next start");
         }
+        self.made = self
+            .database
+            .as_ref()
+            .map(|database| (database.file_bytes(), live));
+        self.room.restock();
         Ok(())
     }
 
-    fn bloated(&self, live_bytes: u64) -> bool {
+    fn shrink(&self, values: u64, history: u64) -> Shrink {
         let file = self.database.as_ref().map_or(0, Logged::file_bytes);
-        file > BLOAT_FACTOR * live_bytes + BLOAT_BYTES
+        if file > BLOAT_FACTOR * (values + history) + BLOAT_BYTES {
+            return Shrink::Rebuild;
+        }
+        if !self.room.is_short() {
+            return Shrink::Nothing;
+        }
+        let pays = |live: u64| {
+            gain(file, self.made, live) >= GAIN_BYTES.max(file / 8)
+                && self.room.can_clear(self.copy_bytes(live))
+        };
+        match (pays(values + history), pays(values)) {
+            (true, _) => Shrink::Rebuild,
+            (_, true) => Shrink::Forget,
+            _ => Shrink::Nothing,
+        }
     }
 
     fn unsettled(&self) -> Option<Instant> {
@@ -273,7 +301,17 @@ impl Journal for DiskJournal {
         if let Err(error) = self.mark.sync() {
             tracing::warn!(%error, "the mark of the highest revision could not be synced");
         }
+        self.room.restock();
     }
+}
+
+/// Bytes that a file of so many would lose if it were made anew for `live` bytes. What was learnt when it was last made counts
+/// more than what is usual, so that nothing is made anew over and over.
+fn gain(file: u64, made: Option<(u64, u64)>, live: u64) -> u64 {
+    let learnt = made.map_or(0, |(file, lived)| {
+        file.saturating_sub(lived.saturating_sub(live))
+    });
+    file.saturating_sub(Logged::new_bytes(live).max(learnt))
 }
 
 impl Drop for DiskJournal {
@@ -307,16 +345,6 @@ fn accept_loss(dir: &Path) -> Result<bool, Error> {
 
 fn database_dir(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("sled-{number}"))
-}
-
-fn free_bytes(dir: &Path) -> Result<u64, Error> {
-    let stat = statvfs(dir).map_err(|errno| {
-        Error::io(
-            format!("ask for the room in {}", dir.display()),
-            errno.into(),
-        )
-    })?;
-    Ok(stat.blocks_available() as u64 * stat.fragment_size() as u64)
 }
 
 /// Removes all databases but one.

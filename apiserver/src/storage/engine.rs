@@ -13,6 +13,7 @@ use super::watch::Watchers;
 use super::{
     Error, Event, KeyValue, Range, RangeResponse, Revision, Status, Txn, TxnOutcome, WatchStream,
 };
+use crate::clock::Clock;
 
 /// What readers and the committer share. Locks are taken in the order of the fields.
 #[derive(Debug)]
@@ -21,11 +22,13 @@ pub(super) struct Engine {
     state: RwLock<State>,
     write_fault: Mutex<Option<Error>>,
     revision: Arc<AtomicU64>,
+    clock: Clock,
 }
 
 impl Engine {
-    pub(super) fn new(state: State) -> Self {
+    pub(super) fn new(state: State, clock: Clock) -> Self {
         Self {
+            clock,
             watchers: Mutex::default(),
             revision: Arc::new(AtomicU64::new(state.revision())),
             state: RwLock::new(state),
@@ -53,7 +56,8 @@ impl Engine {
     }
 
     pub(super) fn plan<'a>(&self, txns: impl IntoIterator<Item = &'a Txn>) -> Group {
-        plan(&self.state.read(), txns, clock::now())
+        let now = clock::millis(self.clock.now());
+        plan(&self.state.read(), txns, now)
     }
 
     /// The newest revision that there was at a time, if that is still known.
@@ -120,6 +124,7 @@ impl Engine {
             revision: state.revision(),
             oldest: state.floor(),
             oldest_time: clock::time(state.floor_time()),
+            newest_time: clock::time(state.time()),
             keys: state.keys(),
             value_bytes: state.value_bytes(),
             history_bytes: state.history_bytes() as u64,

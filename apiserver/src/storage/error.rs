@@ -67,7 +67,7 @@ pub enum Error {
     /// The database is older than what was acknowledged: writes were lost beneath the store.
     #[error(
         "the store in {} ends at revision {found}, but revision {expected} was acknowledged; \
-         restore a backup, or make an empty file named accept-loss there to go on without the rest",
+         put a newer copy in its place, or make an empty file named accept-loss there to go on without the revisions in between",
         dir.display()
     )]
     Stale {
@@ -80,7 +80,8 @@ pub enum Error {
     },
     /// What is on disk cannot be what was written.
     #[error(
-        "the store in {} is damaged: {detail}; restore a backup, or move the directory away to start empty",
+        "the store in {} is damaged: {detail}; nothing in it was changed. Put a copy from a backup in its place, or move it aside \
+         and keep it, to start without objects, which ends all pods",
         dir.display()
     )]
     Corrupt {
@@ -119,7 +120,7 @@ pub enum Error {
         detail: String,
     },
     /// The file system is nearly full; nothing was touched. Trying again helps once there is room.
-    #[error("no room for writes in {}: {free} bytes are free, {needed} are needed", dir.display())]
+    #[error("no room for the store in {}: {free} bytes are free, {needed} are needed; free some on its file system", dir.display())]
     Full {
         /// The store's directory.
         dir: PathBuf,

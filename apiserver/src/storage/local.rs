@@ -37,7 +37,7 @@ impl LocalStore {
         journal: Box<dyn Journal>,
         options: &Options,
     ) -> Result<Self, Error> {
-        let engine = Arc::new(Engine::new(state));
+        let engine = Arc::new(Engine::new(state, options.clock.clone()));
         let (requests, receiver) = channel();
         let keep = Retention {
             bytes: options.history_bytes,

@@ -115,6 +115,7 @@ async fn carry_out(store: &dyn Store, model: &mut Model, step: &Step) {
                 .txn(Txn {
                     compares,
                     ops: writes.collect(),
+                    deletion: false,
                 })
                 .await
                 .unwrap();

@@ -89,7 +89,7 @@ pub(super) struct State {
 impl State {
     /// A new store.
     pub(super) fn empty() -> Self {
-        Self::at(1, clock::now())
+        Self::at(1, clock::millis(std::time::SystemTime::now()))
     }
 
     /// A store without keys whose history begins at `floor`, which was made at a time (0: not known).

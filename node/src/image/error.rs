@@ -187,7 +187,7 @@ pub enum Error {
         known: u32,
     },
     /// A file of the image store is not readable as what it is. A retry does not help.
-    #[error("{} is damaged ({reason}); remove it, and images are pulled again", path.display())]
+    #[error("{} is damaged ({reason}); move it aside, and images are pulled again; those that were imported are to be imported again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

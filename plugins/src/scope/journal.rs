@@ -188,8 +188,8 @@ fn read(bytes: &[u8], boot: &str, path: &Path) -> io::Result<(Vec<Entry>, u64)> 
         io::Error::new(
             io::ErrorKind::InvalidData,
             format!(
-                "{} is damaged at byte {at} ({what}): restore it from a backup, or move it away to \
-                 start with no records; data of volumes is not touched",
+                "{} is damaged at byte {at} ({what}): put a copy from a backup in its place or, once no pod of this node uses \
+                 the driver, move it aside to start with no records; data of volumes is not touched",
                 path.display()
             ),
         )

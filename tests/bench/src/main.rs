@@ -11,6 +11,7 @@ mod client;
 mod containers;
 mod pods;
 mod process;
+mod soak;
 mod table;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 
+use crate::client::Target;
 use crate::process::Server;
 use crate::table::Table;
 
@@ -30,6 +32,12 @@ struct Options {
     /// Objects in the API rows.
     #[arg(long, default_value_t = 5000)]
     objects: usize,
+    /// Pods in the rows of the soak.
+    #[arg(long, default_value_t = 10_000)]
+    soak: usize,
+    /// Only measure the soak.
+    #[arg(long)]
+    only_soak: bool,
     /// Leave out the rows that run containers.
     #[arg(long)]
     no_pods: bool,
@@ -59,6 +67,11 @@ async fn run(options: &Options) -> Result<()> {
     let mut table = Table::default();
     let size = std::fs::metadata(&options.davit)?.len();
     table.add("binary, stripped", mebibytes(size), "MiB", "≤ 45");
+    if options.only_soak {
+        soak(options, &mut table).await?;
+        println!("{table}");
+        return Ok(());
+    }
     let mut server = Server::start(&options.davit, "server")?;
     table.add(
         "start to ready, empty",
@@ -82,6 +95,7 @@ async fn run(options: &Options) -> Result<()> {
         "≤ 1000 (10,000)",
     );
     drop(server);
+    soak(options, &mut table).await?;
     if !options.no_pods {
         containers::measure(&options.davit, &mut table).await?;
         pods::measure(&options.davit, &mut table).await?;
@@ -90,6 +104,14 @@ async fn run(options: &Options) -> Result<()> {
     table.write(&options.json)?;
     println!("written to {}", options.json.display());
     Ok(())
+}
+
+/// On a server of its own, so that nothing else is in its memory.
+async fn soak(options: &Options, table: &mut Table) -> Result<()> {
+    let server = Server::start(&options.davit, "server")?;
+    let target = Target::new(server.port, &server.kubeconfig()?)?;
+    let pool = target.pool(soak::CONNECTIONS).await?;
+    soak::measure(&server, &pool, options.soak, table).await
 }
 
 #[allow(

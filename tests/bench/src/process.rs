@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +10,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a process holds on to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    /// Resident bytes.
+    pub(crate) memory: u64,
+    pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
+    /// Bytes of its store on disk.
+    pub(crate) store: u64,
+}
 
 /// A running `davit server` or `davit up`.
 #[derive(Debug)]
@@ -64,6 +76,17 @@ impl Server {
         Ok(kibibytes.context("no VmRSS")?.parse::<u64>()? * 1024)
     }
 
+    /// What the process holds on to.
+    pub(crate) fn kept(&self) -> Result<Kept> {
+        let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
+        Ok(Kept {
+            memory: self.rss()?,
+            descriptors: fs::read_dir(proc.join("fd"))?.count(),
+            threads: fs::read_dir(proc.join("task"))?.count(),
+            store: bytes_in(&self.data_dir().join("store"))?,
+        })
+    }
+
     /// Processor time used so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
@@ -111,6 +134,19 @@ impl Drop for Server {
             let _ = self.davit(&["down"]);
         }
     }
+}
+
+fn bytes_in(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += match metadata.is_dir() {
+            true => bytes_in(&entry.path())?,
+            false => metadata.blocks() * 512,
+        };
+    }
+    Ok(bytes)
 }
 
 fn spawn(davit: &Path, mode: &str, folder: &Path, port: u16) -> Result<(Child, Duration)> {

@@ -80,6 +80,7 @@ async fn write(
         store
             .txn(Txn {
                 compares: Vec::new(),
+                deletion: false,
                 ops: vec![Op::Put { key, value }],
             })
             .await?;

@@ -26,6 +26,38 @@ impl Image {
         out
     }
 
+    /// How many blocks were ever written.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether all blocks of a stretch were.
+    pub fn has(&self, offset: u64, length: usize) -> bool {
+        pieces(offset, length).all(|(block, ..)| self.blocks.contains_key(&block))
+    }
+
+    /// Makes the blocks of a stretch that are missing, without changing what is read.
+    pub fn allocate(&mut self, offset: u64, length: usize) {
+        for (block, ..) in pieces(offset, length) {
+            let empty = || Arc::new([0; BLOCK_BYTES]);
+            self.blocks.entry(block).or_insert_with(empty);
+        }
+    }
+
+    /// Forgets everything from an offset on.
+    pub fn truncate(&mut self, length: u64) {
+        let last = length / BLOCK_BYTES as u64;
+        self.blocks.retain(|&block, _| block <= last);
+        if let Some(content) = self.blocks.get_mut(&last) {
+            let kept = (length % BLOCK_BYTES as u64) as usize;
+            if kept == 0 {
+                self.blocks.remove(&last);
+            } else {
+                Arc::make_mut(content)[kept..].fill(0);
+            }
+        }
+    }
+
     /// Writes bytes at an offset.
     pub fn write(&mut self, offset: u64, data: &[u8]) {
         for (block, start, range) in pieces(offset, data.len()) {

@@ -4,8 +4,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use davit_apiserver::storage::{Error, Options, Store, open_sled};
+use davit_apiserver::storage::{Error, Op, Options, Store, Txn, open_sled};
 
+use crate::block_log::Chance;
 use crate::machine::Tmpfs;
 use crate::workload;
 
@@ -108,4 +109,74 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Values until the disk is full, and what remains of them.
+const BYTES: usize = 100_000;
+const KEPT: usize = 3;
+
+/// Fills a store until it takes no more, deletes most of it, and goes on, on a disk that nobody gave more room.
+pub fn free_by_deleting() -> anyhow::Result<()> {
+    let dir = tempfile::Builder::new()
+        .prefix("davit-powercut-")
+        .tempdir()?;
+    let _disk = Tmpfs::new(dir.path(), "64m")?;
+    let options = Options {
+        reserve_bytes: 16 << 20,
+        log_bytes: 1 << 20,
+        ..Options::default()
+    };
+    let store_dir = dir.path().join("store");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let put = |store: &Arc<dyn Store>, number: usize| {
+        // Bytes that cannot be compressed.
+        let mut chance = Chance(number as u64);
+        let words = std::iter::repeat_with(|| chance.draw().to_le_bytes());
+        let value: Vec<u8> = words.flatten().take(BYTES).collect();
+        let op = Op::Put {
+            key: format!("/k/{number:05}").into(),
+            value: bytes::Bytes::from(value).into(),
+        };
+        let txn = Txn {
+            ops: vec![op],
+            ..Txn::default()
+        };
+        runtime.block_on(store.txn(txn)).map(drop)
+    };
+    let store = open_sled(&store_dir, &options)?;
+    let full = (0..).find(|&number| put(&store, number).is_err());
+    let full = full.context("the disk never filled")?;
+    drop(store);
+    // A start on a full disk changes nothing about that.
+    let store = open_sled(&store_dir, &options).context("open the full store")?;
+    ensure!(
+        matches!(put(&store, full), Err(Error::Full { .. })),
+        "it is not full"
+    );
+    for number in KEPT..full {
+        let op = Op::Delete {
+            key: format!("/k/{number:05}").into(),
+        };
+        let txn = Txn {
+            ops: vec![op],
+            ..Txn::default()
+        };
+        let deleted = runtime.block_on(store.txn(txn));
+        deleted.with_context(|| format!("delete {number} of {full}"))?;
+    }
+    ensure!(full > 50, "only {full} values filled it");
+    for number in full..full + full / 2 {
+        put(&store, number).with_context(|| format!("write {number} after {full} were deleted"))?;
+    }
+    drop(store);
+    let store = open_sled(&store_dir, &options)?;
+    let keys = store.status().keys;
+    ensure!(
+        keys == KEPT + full / 2,
+        "{keys} keys are left of {}",
+        KEPT + full / 2
+    );
+    Ok(())
 }

@@ -8,13 +8,17 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use davit_apiserver::storage::{Options, open_sled};
 use davit_powercut::block_log::Unflushed;
+use davit_powercut::files::Fault;
 use davit_powercut::rig::Load;
-use davit_powercut::{bench, full, machine, rig, workload};
+use davit_powercut::{bench, faults, full, life, machine, rig, workload};
 
 const USAGE: &str = "usage:
   davit-powercut cut dropped|random|kept WRITERS STEPS CUTS SEED [lying]
                                             cut the power of a store (needs root)
-  davit-powercut full reserve|none          fill the disk of a store (needs root)
+  davit-powercut full reserve|none|delete   fill the disk of a store (needs root)
+  davit-powercut faults kill|full|broken|once LIVES SEED
+                                            let the disk of a store fail at each step (needs root)
+  davit-powercut life DIR                   the life that is cut short there
   davit-powercut write DIR WRITERS STEPS    let each writer go on, printing each acknowledgement
   davit-powercut bench DIR WRITERS OBJECTS SECONDS
                                             measure acknowledged writes";
@@ -36,6 +40,12 @@ fn main() -> anyhow::Result<()> {
                 lying == ["lying"],
             )
         }
+        ["full", "delete"] => {
+            machine::private_mounts()?;
+            full::free_by_deleting()
+        }
+        ["faults", fault, lives, seed] => faults(fault, lives.parse()?, seed.parse()?),
+        ["life", dir] => life::run(Path::new(dir)),
         ["full", how @ ("reserve" | "none")] => {
             machine::private_mounts()?;
             full::run(how == "reserve")
@@ -74,6 +84,31 @@ fn cut(unflushed: &str, load: Load, cuts: usize, seed: u64, lying: bool) -> anyh
         report.operations,
         report.acknowledged,
         report.took.as_secs_f64()
+    );
+    report
+        .failures
+        .iter()
+        .for_each(|failure| println!("  {failure}"));
+    if !report.failures.is_empty() {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn faults(fault: &str, lives: usize, seed: u64) -> anyhow::Result<()> {
+    let fault = match fault {
+        "kill" => Fault::Kill,
+        "full" => Fault::Full,
+        "broken" => Fault::Broken,
+        "once" => Fault::Once,
+        _ => bail!("{USAGE}"),
+    };
+    machine::private_mounts()?;
+    let report = faults::run(fault, lives, seed)?;
+    let whole = report.lives - report.failures.len();
+    println!(
+        "{fault:?}: {whole} of {} stores open again; {} acknowledged, {} went on in the same process; steps: {:?}",
+        report.lives, report.acknowledged, report.recovered, report.operations
     );
     report
         .failures

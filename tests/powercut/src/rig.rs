@@ -21,7 +21,7 @@ const REACH: u64 = 40;
 pub struct Load {
     /// How many write at once.
     pub writers: usize,
-    /// Steps of all writers together; after half of them the store is closed and opened again.
+    /// Steps of all writers together; after each third of them the store is closed and opened again, the second time also rewritten.
     pub steps: u64,
 }
 
@@ -57,7 +57,7 @@ pub fn run(
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
     let rig = Rig::new(writers)?;
-    let log = rig.record(steps).context("the run before the cuts")?;
+    let (log, made) = rig.record(steps).context("the run before the cuts")?;
     let is_ack = |entry: &Entry| matches!(entry, Entry::Ack { .. });
     let acknowledged = log.iter().filter(|entry| is_ack(entry)).count();
     let first = log
@@ -67,7 +67,9 @@ pub fn run(
     let mut chance = Chance(seed);
     let mut replay = Replay::new(&log, writers, lying.then_some(first));
     let mut failures = Vec::new();
-    for at in moments(&log, first, cuts, &mut chance) {
+    // A disk that lies from the first acknowledgement on is only interesting after it.
+    let from = if lying { first } else { made };
+    for at in moments(&log, (from, first), cuts, &mut chance) {
         replay.advance(at);
         let image = replay.cut(unflushed, &mut chance);
         let disk = rig.disks.insert(image);
@@ -89,10 +91,16 @@ pub fn run(
 }
 
 /// Where to cut, in order: half of the cuts soon after some acknowledgement, half at some operation of the disk, among which
-/// are those of closing and opening the store. All come after the first acknowledgement.
-fn moments(log: &[Entry], first: usize, cuts: usize, chance: &mut Chance) -> Vec<usize> {
-    let (acks, operations): (Vec<usize>, Vec<usize>) =
-        (first..log.len()).partition(|&at| matches!(log[at], Entry::Ack { .. }));
+/// are those of making, opening, rewriting and closing the store.
+fn moments(
+    log: &[Entry],
+    (from, first): (usize, usize),
+    cuts: usize,
+    chance: &mut Chance,
+) -> Vec<usize> {
+    let is_ack = |&at: &usize| matches!(log[at], Entry::Ack { .. });
+    let acks: Vec<usize> = (first..log.len()).filter(is_ack).collect();
+    let operations: Vec<usize> = (from..log.len()).filter(|at| !is_ack(at)).collect();
     let mut pick = |from: &[usize]| from[chance.below(from.len() as u64) as usize] + 1;
     let mut moments: Vec<usize> = (0..cuts)
         .map(|n| pick(if n % 2 == 0 { &acks } else { &operations }))
@@ -144,20 +152,32 @@ impl Rig {
         })
     }
 
-    /// Makes a file system, runs the store on it twice, and answers what the disk saw.
-    fn record(&self, steps: u64) -> anyhow::Result<Vec<Entry>> {
+    /// Makes a file system, runs the store on it three times, and answers what the disk saw, and with which entry the file system
+    /// was there.
+    fn record(&self, steps: u64) -> anyhow::Result<(Vec<Entry>, usize)> {
         let disk = self.dir.path().join("disks").join(Disks::logged());
         make_ext4(&disk)?;
+        let made = self.disks.log_length();
         self.mounted(&disk, |store_dir| {
-            let steps = steps / 2 / self.writers as u64;
-            self.write(store_dir, 1..=steps)?;
-            self.write(store_dir, steps + 1..=2 * steps)
+            let steps = steps / 3 / self.writers as u64;
+            for turn in 0..3 {
+                self.write(store_dir, turn * steps + 1..=(turn + 1) * steps, turn == 1)?;
+            }
+            Ok(())
         })?;
-        Ok(self.disks.take_log())
+        Ok((self.disks.take_log(), made))
     }
 
-    fn write(&self, store_dir: &Path, steps: std::ops::RangeInclusive<u64>) -> anyhow::Result<()> {
+    fn write(
+        &self,
+        store_dir: &Path,
+        steps: std::ops::RangeInclusive<u64>,
+        rewrite: bool,
+    ) -> anyhow::Result<()> {
         let store = open_sled(store_dir, &options())?;
+        if rewrite {
+            self.runtime.block_on(store.rewrite())?;
+        }
         let disks = self.disks.clone();
         let acknowledged = move |writer, step| disks.acknowledge(writer, step);
         self.runtime.block_on(workload::write(

@@ -65,6 +65,7 @@ fn txn(writer: usize, number: u64) -> Txn {
     };
     Txn {
         compares: Vec::new(),
+        deletion: false,
         ops: vec![count, write],
     }
 }

@@ -28,3 +28,8 @@ fn the_store_stops_before_the_disk_is_full_and_goes_on_with_room() {
 fn a_disk_that_fills_under_a_commit_stops_writing_until_there_is_room() {
     fill("none");
 }
+
+#[test]
+fn a_full_store_is_freed_by_deleting() {
+    fill("delete");
+}

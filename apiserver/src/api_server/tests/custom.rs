@@ -187,3 +187,40 @@ async fn davits_own_kinds_are_there_from_the_start() {
             .any(|r| r["kind"] == "Plugin")
     );
 }
+
+#[tokio::test]
+async fn davits_own_kinds_come_back_with_their_objects() {
+    let rig = Rig::new().await;
+    let class = json!({"apiVersion": "davit.dev/v1alpha1", "kind": "Network", "metadata": {"name": "keep"},
+        "spec": {"driver": "bridge.davit.dev", "subnets": ["10.9.0.0/16"]}});
+    let networks = "/apis/davit.dev/v1alpha1/networks";
+    let made = rig.make(networks, class).await;
+    let before = rig.get(DEFINITIONS).await.ok();
+    let own = before["items"].as_array().unwrap();
+    assert!(!own.is_empty());
+    rig.make(DEFINITIONS, definition()).await;
+    rig.make(WIDGETS, widget("a", json!({"size": 3}))).await;
+    rig.send("DELETE", DEFINITIONS, &[], "").await.ok();
+    for definition in own {
+        let name = definition["metadata"]["name"].as_str().unwrap();
+        let path = format!("{DEFINITIONS}/{name}");
+        loop {
+            let now = rig.get(&path).await;
+            if now.code == 200 && now.body["metadata"]["uid"] != definition["metadata"]["uid"] {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let kept = rig.get(&format!("{networks}/keep")).await.ok();
+    assert_eq!(kept["metadata"]["uid"], made["metadata"]["uid"]);
+    // Those of others go with all that is theirs.
+    while rig
+        .get(&format!("{DEFINITIONS}/widgets.example.com"))
+        .await
+        .code
+        != 404
+    {
+        tokio::task::yield_now().await;
+    }
+}

@@ -179,6 +179,7 @@ async fn what_services_hold_is_repaired_at_the_start() {
     ];
     let txn = crate::storage::Txn {
         compares: Vec::new(),
+        deletion: false,
         ops,
     };
     server.store.txn(txn).await.unwrap();

@@ -3,11 +3,12 @@
 use super::*;
 use crate::auth::memory::Memory;
 use crate::auth::{AuthenticatorConfig, Kind};
+use crate::clock::Clock;
 use crate::pki::Authority;
 
 fn reviews() -> (Reviews, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::load_or_create(dir.path()).unwrap();
+    let authority = Authority::load_or_create(dir.path(), Clock::default()).unwrap();
     let source = Memory::with([
         (
             Kind::ROLES,

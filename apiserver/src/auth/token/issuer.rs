@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::clock::Clock;
 use crate::pki::SigningKey;
 
 /// How many tokens are remembered so that their signature is checked once only.
@@ -95,6 +96,8 @@ pub struct TokenIssuer {
     key: Arc<SigningKey>,
     validation: Validation,
     verified: Mutex<HashMap<[u8; 32], Verified>>,
+    /// Dates the tokens, and says whether they are over.
+    pub(in crate::auth) clock: Clock,
 }
 
 impl std::fmt::Debug for TokenIssuer {
@@ -107,7 +110,7 @@ impl std::fmt::Debug for TokenIssuer {
 
 impl TokenIssuer {
     /// An issuer called `issuer` (a URL) that signs with `key`.
-    pub fn new(issuer: String, key: Arc<SigningKey>) -> Self {
+    pub fn new(issuer: String, key: Arc<SigningKey>, clock: Clock) -> Self {
         let mut validation = Validation::new(Algorithm::ES256);
         validation.required_spec_claims.clear();
         // Times, audience and issuer are checked for every request, also when the signature is cached.
@@ -119,6 +122,7 @@ impl TokenIssuer {
             key,
             validation,
             verified: Mutex::default(),
+            clock,
         }
     }
 

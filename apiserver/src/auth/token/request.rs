@@ -44,7 +44,7 @@ pub fn request_token(
     let seconds = *spec.expiration_seconds.get_or_insert(DEFAULT_SECONDS);
     check_seconds(name, seconds)?;
     let binding = Binding::resolve(source, namespace, name, spec)?;
-    let now = Timestamp::now();
+    let now = issuer.clock.timestamp();
     let expires = now
         .checked_add(jiff::SignedDuration::from_secs(seconds))
         .map_err(|error| Error::Internal {

@@ -3,7 +3,6 @@
 //! Where Kubernetes' controller fills such a Secret in some time later, or deletes it if the account does not exist, it is
 //! stored complete here, or stays empty until it is written again. Its owner is the account, so it goes with it.
 
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use base64::Engine as _;
@@ -80,7 +79,7 @@ fn fill(
     }
     let data = &mut secret["data"];
     if data["token"].as_str().is_none_or(str::is_empty) {
-        let now = Timestamp::now().as_second();
+        let now = issuer.clock.timestamp().as_second();
         let bound_to = Kubernetes {
             namespace: namespace.clone(),
             serviceaccount: Reference {

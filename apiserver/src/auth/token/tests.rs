@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::auth::memory::Memory;
 use crate::auth::{Error, Kind};
+use crate::clock::Clock;
 use crate::pki::Authority;
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -33,9 +34,13 @@ fn cluster() -> Arc<Memory> {
 
 fn issuer() -> (TokenIssuer, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::load_or_create(dir.path()).unwrap();
+    let authority = Authority::load_or_create(dir.path(), Clock::default()).unwrap();
     (
-        TokenIssuer::new(ISSUER.into(), authority.service_account_key()),
+        TokenIssuer::new(
+            ISSUER.into(),
+            authority.service_account_key(),
+            Clock::default(),
+        ),
         dir,
     )
 }

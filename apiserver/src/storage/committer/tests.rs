@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use parking_lot::Mutex;
 
-use super::super::contract::{put, write};
-use super::super::journal::{CommitError, Journal};
+use super::super::contract::{delete, put, write};
+use super::super::journal::{CommitError, Journal, Shrink};
 use super::super::local::LocalStore;
 use super::super::state::{Change, State, Trim};
-use super::super::{Error, Options, Revision, Store, Txn};
+use super::super::{Error, Options, Revision, Store, Txn, TxnOutcome};
 
 /// What the journal shall do, and what it did.
 #[derive(Debug, Default)]
@@ -19,6 +19,7 @@ struct Script {
     fail_rebuild: bool,
     bloated: bool,
     commits: Vec<Vec<Revision>>,
+    trims: usize,
     rebuilds: Vec<Revision>,
     settled: usize,
     settle_at: Option<Instant>,
@@ -28,15 +29,20 @@ struct Script {
 struct Scripted(Arc<Mutex<Script>>);
 
 impl Journal for Scripted {
-    fn commit(&mut self, changes: &[Change], _: Option<&Trim>) -> Result<(), CommitError> {
-        let mut script = self.0.lock();
-        if script.refuse {
-            return Err(CommitError::Refused(Error::Full {
+    fn admit(&mut self, deletion: bool) -> Result<(), Error> {
+        if self.0.lock().refuse && !deletion {
+            return Err(Error::Full {
                 dir: "/".into(),
                 free: 0,
                 needed: 1,
-            }));
+            });
         }
+        Ok(())
+    }
+
+    fn commit(&mut self, changes: &[Change], trim: Option<&Trim>) -> Result<(), CommitError> {
+        let mut script = self.0.lock();
+        script.trims += usize::from(trim.is_some());
         if script.fail {
             return Err(CommitError::Failed(broken()));
         }
@@ -46,10 +52,10 @@ impl Journal for Scripted {
         Ok(())
     }
 
-    fn rebuild(&mut self, state: &State) -> Result<(), Error> {
+    fn rebuild(&mut self, state: &State) -> Result<(), CommitError> {
         let mut script = self.0.lock();
         if script.fail_rebuild {
-            return Err(broken());
+            return Err(CommitError::Failed(broken()));
         }
         script.fail = false;
         script.bloated = false;
@@ -57,8 +63,12 @@ impl Journal for Scripted {
         Ok(())
     }
 
-    fn bloated(&self, _: u64) -> bool {
-        self.0.lock().bloated
+    fn shrink(&self, _: u64, history: u64) -> Shrink {
+        match self.0.lock().bloated {
+            false => Shrink::Nothing,
+            true if history == 0 => Shrink::Rebuild,
+            true => Shrink::Forget,
+        }
     }
 
     fn unsettled(&self) -> Option<Instant> {
@@ -87,8 +97,8 @@ fn start() -> (LocalStore, Arc<Mutex<Script>>) {
 
 async fn failure(store: &LocalStore) -> Error {
     let txn = Txn {
-        compares: vec![],
         ops: vec![put("/a", "lost")],
+        ..Txn::default()
     };
     store.txn(txn).await.unwrap_err()
 }
@@ -132,7 +142,12 @@ async fn writing_goes_on_after_a_rebuild_from_memory() {
     let (store, script) = start();
     write(&store, vec![put("/a", "1")]).await;
     script.lock().fail = true;
+    script.lock().fail_rebuild = true;
     failure(&store).await;
+    script.lock().fail_rebuild = false;
+    while store.status().write_fault.is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     assert_eq!(write(&store, vec![put("/b", "2")]).await, 3);
     assert_eq!(script.lock().rebuilds, [2]);
     assert!(store.status().write_fault.is_none());
@@ -156,12 +171,72 @@ async fn a_rebuild_is_tried_again_without_being_asked() {
 }
 
 #[tokio::test]
+async fn a_failure_that_a_rebuild_heals_is_not_seen() {
+    let (store, script) = start();
+    write(&store, vec![put("/a", "1")]).await;
+    script.lock().fail = true;
+    assert_eq!(write(&store, vec![put("/b", "2")]).await, 3);
+    assert_eq!(script.lock().rebuilds, [2]);
+    assert!(store.status().write_fault.is_none());
+}
+
+/// It is unknown then which of two databases would be opened, so none may be written to.
+#[tokio::test]
+async fn a_failed_rewrite_stops_writing_until_one_succeeds() {
+    let (store, script) = start();
+    write(&store, vec![put("/a", "1")]).await;
+    script.lock().fail_rebuild = true;
+    store.rewrite().await.unwrap_err();
+    assert!(store.status().write_fault.is_some());
+    script.lock().fail_rebuild = false;
+    while store.status().write_fault.is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(write(&store, vec![put("/a", "2")]).await, 3);
+}
+
+#[tokio::test]
 async fn a_bloated_journal_is_rewritten() {
     let (store, script) = start();
     script.lock().bloated = true;
     write(&store, vec![put("/a", "1")]).await;
     write(&store, vec![put("/a", "2")]).await;
     assert_eq!(script.lock().rebuilds, [2]);
+    assert_eq!(script.lock().trims, 1);
+    assert_eq!(store.status().oldest, 2);
+}
+
+#[tokio::test]
+async fn a_full_store_takes_deletions_also_among_refused_writes() {
+    let (store, script) = start();
+    write(&store, vec![put("/a", "1")]).await;
+    write(&store, vec![put("/b", "1")]).await;
+    script.lock().refuse = true;
+    // All of them wait together for the committer.
+    let refused = (0..20).map(|_| failure(&store));
+    let deleted = store.txn(Txn {
+        ops: vec![delete("/a")],
+        ..Txn::default()
+    });
+    let marked = store.txn(Txn {
+        ops: vec![put("/b", "going")],
+        deletion: true,
+        ..Txn::default()
+    });
+    let (refused, deleted, marked) =
+        tokio::join!(futures::future::join_all(refused), deleted, marked);
+    for error in refused {
+        assert!(matches!(error, Error::Full { .. }), "{error}");
+    }
+    assert!(
+        matches!(deleted, Ok(TxnOutcome::Committed { .. })),
+        "{deleted:?}"
+    );
+    assert!(
+        matches!(marked, Ok(TxnOutcome::Committed { .. })),
+        "{marked:?}"
+    );
+    assert_eq!(store.status().keys, 1);
 }
 
 #[tokio::test]

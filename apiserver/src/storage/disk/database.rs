@@ -3,6 +3,7 @@
 //! sled puts what exceeds a quarter of a segment into files of their own and never syncs those, and it rewrites up to
 //! some twenty neighbouring values at once. So a piece is small against a segment.
 use std::fmt::Display;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +13,10 @@ use sled::Batch;
 use super::super::record::{Flaw, Record};
 use super::super::state::State;
 use super::super::{Error, Keyring, Options};
+use super::fold::PATIENCE;
 use super::guard::fenced;
 use super::load::Loader;
+use super::snapshot;
 use super::sync;
 use super::writes::Writes;
 
@@ -78,6 +81,8 @@ impl Database {
             .cache_capacity(options.cache_bytes)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(Some(CLEAN_EVERY_MS));
+        snapshot::tidy(dir)
+            .map_err(|error| Error::io(format!("tidy up {}", dir.display()), error))?;
         let db = open_unlocked(dir, &config)?;
         let database = Self {
             db,
@@ -112,14 +117,31 @@ impl Database {
             detail: "writes that were just made cannot be read".to_owned(),
         })?;
         let before = sync::syncs();
-        self.apply(batch)?;
-        self.flush()?;
+        self.apply_durably(batch)?;
         if sync::syncs() == before {
             return Err(Error::Database {
                 detail: "it answered without syncing its file".to_owned(),
             });
         }
         Ok(())
+    }
+
+    /// Takes in writes and makes them durable, for those who cannot wait for ever: sled may after its disk has failed.
+    pub(super) fn apply_durably(&self, batch: Batch) -> Result<(), Error> {
+        let (done, answered) = std::sync::mpsc::channel();
+        let db = self.db.clone();
+        behind(move || {
+            let written = fenced(|| db.apply_batch(batch).and_then(|()| db.flush()));
+            // Dropped before the answer: whoever closes the database then has the last handle.
+            drop(db);
+            let _ = done.send(written);
+        });
+        match answered.recv_timeout(PATIENCE) {
+            Ok(written) => flatten(&self.dir, written).map(drop),
+            Err(_) => Err(Error::Database {
+                detail: "it takes nothing any more".to_owned(),
+            }),
+        }
     }
 
     /// Takes in writes, all or none of them, which are durable after some [`flush`](Self::flush). After an error nothing more may
@@ -160,9 +182,19 @@ impl Database {
         loaded.map_err(corrupt)?
     }
 
-    /// Bytes of the file of a database in a directory.
+    /// Bytes that the file of a database in a directory takes on its disk.
     pub(super) fn file_bytes(dir: &Path) -> u64 {
-        std::fs::metadata(dir.join("db")).map_or(0, |metadata| metadata.len())
+        std::fs::metadata(dir.join("db")).map_or(0, |metadata| metadata.blocks() * 512)
+    }
+
+    /// Room that opening a database may need: sled writes its last segment out and lists its pages.
+    pub(super) fn opening_bytes(dir: &Path) -> u64 {
+        2 * SEGMENT_BYTES as u64 + Self::file_bytes(dir) / 64
+    }
+
+    /// What a database made for so many bytes usually takes.
+    pub(super) fn new_bytes(live: u64) -> u64 {
+        2 * live + 3 * SEGMENT_BYTES as u64
     }
 
     /// Closes a database that works.
@@ -175,17 +207,30 @@ impl Database {
         }
     }
 
+    /// Closes a database that works, and leaves it if that takes too long; what was acknowledged is in its log.
+    pub(super) fn close_in_time(self) {
+        let (done, closed) = std::sync::mpsc::channel();
+        behind(move || {
+            self.close();
+            // Nobody waits any more if it took too long.
+            let _ = done.send(());
+        });
+        if closed.recv_timeout(PATIENCE).is_err() {
+            tracing::warn!("the database does not close; what was acknowledged is safe");
+        }
+    }
+
     /// Leaves a database that failed. Closing it may try once more to write, and wait for ever, so a thread of its own does it.
     pub(super) fn abandon(self) {
         behind(move || self.close());
     }
 }
 
-/// Closes in a thread of its own what may wait for ever.
+/// Does in a thread of its own what may wait for ever.
 pub(super) fn behind(close: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().name("store-abandon".to_owned());
     if let Err(error) = thread.spawn(close) {
-        tracing::warn!(%error, "a failed database could not be closed");
+        tracing::warn!(%error, "a thread of the store could not be started");
     }
 }
 

@@ -3,6 +3,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use sled::Batch;
@@ -14,6 +15,8 @@ use super::writes::Writes;
 
 /// Commits that are given to the database as one.
 const TOGETHER: usize = 64;
+/// A database that does nothing for so long has failed.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 enum Job {
@@ -40,6 +43,8 @@ struct Progress {
 struct Reached {
     /// The newest commit that the database holds durably.
     settled: Number,
+    /// How often it took something.
+    taken: u64,
     /// Why there will be no further progress.
     failed: Option<Error>,
 }
@@ -95,6 +100,9 @@ impl Fold {
     }
 
     /// Waits until the database holds a commit durably.
+    ///
+    /// # Errors
+    /// The database failed, or has done nothing for so long that it never will: sled may wait for ever after its disk has failed.
     pub(super) fn wait(&self, number: Number) -> Result<(), Error> {
         let mut reached = self.progress.reached.lock();
         loop {
@@ -104,18 +112,25 @@ impl Fold {
             if reached.settled >= number {
                 return Ok(());
             }
-            self.progress.changed.wait(&mut reached);
+            let taken = reached.taken;
+            let waited = self.progress.changed.wait_for(&mut reached, PATIENCE);
+            if waited.timed_out() && reached.taken == taken {
+                let detail = "it takes nothing any more".to_owned();
+                return Err(Error::Database { detail });
+            }
         }
     }
 
-    /// Gives the database back once it holds all commits durably, or has failed.
-    pub(super) fn finish(mut self) -> (Option<Database>, Result<Number, Error>) {
+    /// Gives the database back once it holds all commits up to a number durably, or has failed. One that hangs is left to itself.
+    pub(super) fn finish(mut self, newest: Number) -> (Option<Database>, Result<Number, Error>) {
         self.settle();
+        let waited = self.wait(newest);
         self.jobs = None;
+        let hangs = waited.is_err() && self.settled().is_ok();
+        let thread = self.thread.take().filter(|_| !hangs);
         // A panic of the thread was already reported by the panic hook.
-        let database = self.thread.take().and_then(|thread| thread.join().ok());
-        let settled = self.settled();
-        (database, settled)
+        let database = thread.and_then(|thread| thread.join().ok());
+        (database, waited.and_then(|()| self.settled()))
     }
 }
 
@@ -140,6 +155,7 @@ fn fold(
             }
         }
         database.apply(mem::take(&mut batch))?;
+        progress.reached.lock().taken += 1;
         if settles {
             database.flush()?;
             progress.reached.lock().settled = newest;

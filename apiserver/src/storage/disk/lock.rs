@@ -33,9 +33,13 @@ impl DirLock {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        file.set_len(0).map_err(failed)?;
-        file.write_all(format!("{}\n", std::process::id()).as_bytes())
-            .map_err(failed)?;
+        let named = file
+            .set_len(0)
+            .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+        if let Err(error) = named {
+            // A full disk takes no note of who holds the lock; it is held all the same.
+            tracing::debug!(%error, "the lock does not say who holds it");
+        }
         Ok(Self { file })
     }
 

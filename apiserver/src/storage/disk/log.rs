@@ -149,6 +149,12 @@ impl Log {
         }))
     }
 
+    /// Bytes of the files of a log.
+    pub(super) fn file_bytes(dir: &Path) -> u64 {
+        let sizes = NAMES.map(|name| std::fs::metadata(dir.join(name)));
+        sizes.into_iter().flatten().map(|file| file.len()).sum()
+    }
+
     /// The number of the newest frame.
     pub(super) fn number(&self) -> Number {
         self.number

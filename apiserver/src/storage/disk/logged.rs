@@ -75,8 +75,7 @@ impl Logged {
             })?;
         }
         if found {
-            database.apply(batch)?;
-            database.flush()?;
+            database.apply_durably(batch)?;
         }
         Ok((log, database.load()?))
     }
@@ -102,6 +101,21 @@ impl Logged {
         Ok(())
     }
 
+    /// Room that opening a database may need: its log taken in, its last segment written out, its pages listed.
+    pub(super) fn opening_bytes(dir: &Path) -> u64 {
+        2 * Log::file_bytes(dir) + Database::opening_bytes(dir)
+    }
+
+    /// What a database made anew for so many bytes usually takes, beside its log.
+    pub(super) fn new_bytes(live: u64) -> u64 {
+        Database::new_bytes(live)
+    }
+
+    /// What the log of a database takes.
+    pub(super) fn log_bytes(options: &Options) -> u64 {
+        2 * options.log_bytes
+    }
+
     /// Bytes of the database's file.
     pub(super) fn file_bytes(&self) -> u64 {
         Database::file_bytes(&self.dir)
@@ -109,7 +123,7 @@ impl Logged {
 
     /// Closes a database that works. It need not catch up with its log when it is opened again.
     pub(super) fn close(mut self) {
-        let (database, settled) = self.fold.finish();
+        let (database, settled) = self.fold.finish(self.log.number());
         let noted = settled.map(|settled| self.log.append(&[], settled));
         match noted {
             Ok(Ok(_)) => {}
@@ -120,13 +134,13 @@ impl Logged {
                 tracing::warn!(%error, "the database did not close cleanly; what was acknowledged is safe")
             }
         }
-        database.into_iter().for_each(Database::close);
+        database.into_iter().for_each(Database::close_in_time);
     }
 
     /// Leaves a database that failed. It may try once more to write, and wait for ever, so a thread of its own does it.
     pub(super) fn abandon(self) {
         behind(move || {
-            let (database, _) = self.fold.finish();
+            let (database, _) = self.fold.finish(self.log.number());
             database.into_iter().for_each(Database::close);
         });
     }

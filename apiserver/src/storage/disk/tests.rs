@@ -284,6 +284,7 @@ async fn a_full_disk_is_refused_before_anything_is_touched() {
     let error = store
         .txn(super::super::Txn {
             compares: vec![],
+            deletion: false,
             ops: vec![op],
         })
         .await
