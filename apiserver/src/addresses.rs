@@ -348,7 +348,7 @@ fn address_object(address: &IpAddr, service: &Value) -> Value {
             },
         },
         "spec": { "parentRef": {
-            "group": "", "resource": "services",
+            "resource": "services",
             "namespace": service["metadata"]["namespace"],
             "name": service["metadata"]["name"],
         }},

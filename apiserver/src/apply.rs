@@ -27,6 +27,7 @@ use self::owned::Owned;
 use self::set::Set;
 use self::typed::Slot;
 use crate::schema::Schema;
+use crate::schema::defaults::show;
 use crate::strategy::access::Fields;
 
 /// Who writes, and how: what one entry of `managedFields` is keyed by.
@@ -105,12 +106,30 @@ fn disown_system(set: &mut Set) {
     set.strip_field("metadata", &SYSTEM);
 }
 
-/// Leaves in a set what a write can own.
+/// What the resize subresource lets through of each container.
+const RESIZABLE: [&str; 2] = ["resources", "resizePolicy"];
+
+/// Leaves in a set what a write through this endpoint can change; everything else stays what and whose it was,
+/// whatever the body says of it.
 fn restrict(set: &mut Set, writer: &Writer<'_>, typed: bool) {
-    disown_system(set);
     match writer.subresource {
-        "status" if typed => set.keep_fields(&["status", "metadata"]),
+        "status" | "approval" if typed => set.keep_fields(&["status", "metadata"]),
         "status" => set.keep_fields(&["status"]),
+        "ephemeralcontainers" => {
+            set.keep_fields(&["spec"]);
+            set.inside("spec", |spec| spec.keep_fields(&["ephemeralContainers"]));
+        }
+        "resize" => {
+            set.keep_fields(&["spec"]);
+            set.inside("spec", |spec| {
+                spec.keep_fields(&["containers", "initContainers"]);
+                for list in ["containers", "initContainers"] {
+                    spec.inside(list, |items| {
+                        items.each_child(|item| item.keep_fields(&RESIZABLE));
+                    });
+                }
+            });
+        }
         _ if writer.status_apart => set.remove_field("status"),
         _ => {}
     }
@@ -135,13 +154,16 @@ pub fn apply(
     }
     narrow(&mut config, writer);
     let slot = Slot::root(schema.root());
-    let mut set = typed::to_set(&config, slot).map_err(|e| malformed(schema, &config, &e))?;
-    restrict(&mut set, writer, schema.root().typed);
+    let mut said = typed::to_set(&config, slot).map_err(|e| malformed(schema, &config, &e))?;
+    restrict(&mut said, writer, schema.root().typed);
+    let mut set = said.clone();
+    disown_system(&mut set);
     let step = Step {
         schema,
         live,
         writer,
         config,
+        said,
         set,
     };
     match step.run(force) {
@@ -186,6 +208,9 @@ struct Step<'a> {
     live: Option<&'a Value>,
     writer: &'a Writer<'a>,
     config: Value,
+    /// All that the configuration says, with the name and other fields that nobody owns: metadata is there even
+    /// for one who owns nothing in it.
+    said: Set,
     /// What the configuration owns.
     set: Set,
 }
@@ -202,19 +227,18 @@ impl Step<'_> {
             return Vec::new();
         };
         let entries = live.at("metadata").items("managedFields");
-        let managers = managers::stored(entries.to_vec());
+        let mut managers = managers::stored(entries.to_vec());
         if !managers.is_empty() {
+            reconcile(&mut managers, self.schema);
             return managers;
         }
         let before = Writer {
             manager: managers::BEFORE_FIRST_APPLY,
-            subresource: "",
             ..*self.writer
         };
         let mut manager = Manager::new(&before, Operation::Update);
-        let mut set = typed::to_set_lenient(live, self.slot());
-        restrict(&mut set, &before, self.schema.root().typed);
-        manager.owned = Owned::Read(set);
+        let difference = difference(&nothing(self.schema), live, self.schema, &before);
+        manager.owned = Owned::Read(difference.changed());
         manager.touch(self.writer.now);
         vec![manager]
     }
@@ -236,9 +260,9 @@ impl Step<'_> {
             .cloned()
             .unwrap_or_else(|| Value::Object(Default::default()));
         merge::merge(&mut merged, self.config.clone(), self.slot());
-        prune::prune(&mut merged, self.slot(), &last, &self.set, &managers);
+        prune::prune(&mut merged, self.slot(), &last, &self.said, &managers);
         let difference = match self.live {
-            Some(live) => difference(live, &merged, self.slot()),
+            Some(live) => difference(live, &merged, self.schema, self.writer),
             None => Difference::default(),
         };
         self.settle(&mut managers, &difference, force)?;
@@ -280,28 +304,56 @@ impl Step<'_> {
     }
 }
 
-/// What differs, without what nobody owns.
-fn difference(old: &Value, new: &Value, slot: Slot<'_>) -> Difference {
-    let mut difference = compare(old, new, slot);
-    difference.each().into_iter().for_each(disown_system);
+/// What differs in what this write can change, without what nobody owns.
+fn difference(old: &Value, new: &Value, schema: &Schema, writer: &Writer<'_>) -> Difference {
+    let mut difference = compare(old, new, Slot::root(schema.root()));
+    for set in difference.each() {
+        disown_system(set);
+        restrict(set, writer, schema.root().typed);
+    }
     difference
+}
+
+/// What a new object is compared with: one that has what is there even when nobody sent it.
+fn nothing(schema: &Schema) -> Value {
+    let mut nothing = Value::Object(Default::default());
+    show(schema.root(), &mut nothing);
+    nothing
+}
+
+/// Brings what managers own in line with the types of today: a list or map that has become atomic is owned as a
+/// whole by whoever owned parts of it. Only custom types change.
+fn reconcile(managers: &mut [Manager], schema: &Schema) {
+    if schema.root().typed {
+        return;
+    }
+    for manager in managers {
+        manager.owned.reconcile(Slot::root(schema.root()));
+    }
 }
 
 /// Brings `managedFields` of `new` up to date for a write that is not an apply. `old` is the stored
 /// object (`None` on create). Call it after defaulting and admission, before storing.
+///
+/// An object that exists and that nobody manages, since a client has reset its `managedFields`, stays so until the
+/// next apply: its owner would otherwise be whoever touches one field of it.
 pub fn track_update(schema: &Schema, old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
-    let slot = Slot::root(schema.root());
     let mut managers = managers::of_write(old, new, writer.subresource);
-    let nothing = Value::Object(Default::default());
-    let mut difference = difference(old.unwrap_or(&nothing), new, slot);
+    if managers.is_empty() && old.is_some() {
+        managers::encode(managers, new);
+        return;
+    }
+    reconcile(&mut managers, schema);
+    let absent = old.is_none().then(|| nothing(schema));
+    let before = old.or(absent.as_ref()).unwrap_or(&Value::Null);
+    let mut difference = difference(before, new, schema, writer);
     if !difference.is_empty() {
         for manager in &mut managers {
             for set in difference.each() {
                 manager.owned.subtract(set);
             }
         }
-        let mut taken = difference.changed();
-        restrict(&mut taken, writer, schema.root().typed);
+        let taken = difference.changed();
         if !taken.is_empty() {
             let mine = managers
                 .iter()
@@ -315,8 +367,13 @@ pub fn track_update(schema: &Schema, old: Option<&Value>, new: &mut Value, write
             managers.push(own);
         }
     }
+    managers::fold_old_updates(&mut managers);
     managers::encode(managers, new);
 }
 
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod sequences;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,8 @@ use serde_json::{Map, Number, Value};
 
 use self::messages::{Field, Message, Repeat, Scalar, Shape, Type};
 use self::wire::{Reader, Wire};
+use crate::schema::Zero;
+use crate::schema::defaults::is_zero;
 
 /// The content type.
 pub(crate) const MEDIA: &str = "application/vnd.kubernetes.protobuf";
@@ -23,27 +25,6 @@ pub(crate) const MEDIA: &str = "application/vnd.kubernetes.protobuf";
 const MAGIC: &[u8] = b"k8s\0";
 /// Messages inside messages; Kubernetes' deepest objects need fewer than 30.
 const MAX_DEPTH: usize = 64;
-
-/// Text fields in which empty is not the same as absent.
-const KEEP_EMPTY: &[&str] = &[
-    "storageClassName",
-    "volumeAttributesClassName",
-    "fieldsType",
-];
-/// Numbers in which zero is the same as absent.
-const DROP_ZERO: &[&str] = &[
-    "hostPort",
-    "nodePort",
-    "healthCheckNodePort",
-    "timeoutSeconds",
-    "periodSeconds",
-    "successThreshold",
-    "failureThreshold",
-    "initialDelaySeconds",
-    "minReadySeconds",
-    "generation",
-    "observedGeneration",
-];
 
 /// The bytes are not an object. The client's fault; the text says where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -137,17 +118,17 @@ fn fields(
             Repeat::Map => insert(object, field, wire, depth)?,
         }
     }
+    for field in message.fields().iter().filter(|f| f.zero == Zero::Listed) {
+        if !object.contains_key(field.name) {
+            object.insert(field.name.to_owned(), Value::Array(Vec::new()));
+        }
+    }
     Ok(())
 }
 
-/// Go writes fields that are not pointers even when they are empty.
+/// Go writes fields that are not pointers even when nobody set them.
 fn is_absent(field: &Field, value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty() && !KEEP_EMPTY.contains(&field.name),
-        Value::Number(number) => number.as_i64() == Some(0) && DROP_ZERO.contains(&field.name),
-        _ => false,
-    }
+    value.is_null() || field.zero == Zero::Omitted && is_zero(value)
 }
 
 fn append(
@@ -286,5 +267,7 @@ fn time(seconds: &Value, nanos: &Value, micros: bool) -> Value {
     }
 }
 
+#[cfg(test)]
+mod round_trip;
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ mod quantity;
 mod rules;
 mod sound;
 mod structural;
-mod tables;
+pub(crate) mod tables;
 mod validate;
 
 use std::cell::RefCell;
@@ -32,8 +32,8 @@ use serde_json::Value;
 
 use decode::Report;
 pub use field::{FieldError, FieldErrorKind, Path};
-pub(crate) use node::Node;
 use node::NodeRef;
+pub(crate) use node::{Node, Zero};
 
 /// How an unknown or duplicate field in a request is treated (`fieldValidation`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -275,6 +275,13 @@ impl Schema {
         if let Ok(Some(pruned)) = decode::decode(&self.root, &*value, &report) {
             *value = pruned;
         }
+    }
+
+    /// The object with what a built-in kind has even when nobody set it.
+    pub fn shown(&self, value: &Value) -> Value {
+        let mut shown = value.clone();
+        defaults::show(&self.root, &mut shown);
+        shown
     }
 
     /// Fills in what was left out, at every depth.

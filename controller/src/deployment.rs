@@ -8,6 +8,7 @@ mod scale;
 use std::sync::Arc;
 use std::time::Duration;
 
+use davit_api::status::merge_patch;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
@@ -293,10 +294,11 @@ impl Deployments {
     }
 
     async fn write_status(&self, deployment: &Deployment, plan: &plan::Plan) -> Result<(), Error> {
-        if is_terminating(deployment) || deployment.status.as_ref() == Some(&plan.status) {
+        let changes = merge_patch(deployment.status.as_ref(), &plan.status);
+        let Some(changes) = changes.filter(|_| !is_terminating(deployment)) else {
             return Ok(());
-        }
-        let patch = json!({"metadata": {"uid": uid(deployment)}, "status": plan.status});
+        };
+        let patch = json!({"metadata": {"uid": uid(deployment)}, "status": changes});
         let written = self
             .deployments(deployment)
             .patch_status(

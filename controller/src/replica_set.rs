@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use davit_api::status::merge_patch;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
@@ -204,14 +205,14 @@ impl<K: Replicated> Replicas<K> {
         failure: Option<&Error>,
     ) -> Result<(), Error> {
         let status = plan::status(set, plan, failure.map(Error::chain));
-        if is_terminating(set) && plan.counts == plan::Counts::default()
-            || set.status().as_ref() == Some(&status)
-        {
+        let changes = merge_patch(set.status().as_ref(), &status);
+        let emptied = is_terminating(set) && plan.counts == plan::Counts::default();
+        let Some(changes) = changes.filter(|_| !emptied) else {
             return Ok(());
-        }
+        };
         let sets: Api<K> =
             Api::namespaced(self.client.clone(), &set.namespace().unwrap_or_default());
-        let patch = Patch::Merge(json!({"metadata": {"uid": uid(set)}, "status": status}));
+        let patch = Patch::Merge(json!({"metadata": {"uid": uid(set)}, "status": changes}));
         let written = sets
             .patch_status(&set.name_any(), &PatchParams::default(), &patch)
             .await;

@@ -7,6 +7,7 @@ mod protection;
 
 use std::sync::Arc;
 
+use davit_api::status::merge_patch;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -125,9 +126,10 @@ impl Claims {
         match change {
             plan::Change::BindVolume(volume) => self.bind_volume(claim, &volume).await,
             plan::Change::BindClaim(volume) => self.bind_claim(claim, &volume).await,
-            plan::Change::SetStatus(status) => {
-                self.patch(claim, json!({"status": status}), true).await
-            }
+            plan::Change::SetStatus(status) => match merge_patch(claim.status.as_ref(), &*status) {
+                Some(changes) => self.patch(claim, json!({"status": changes}), true).await,
+                None => Ok(()),
+            },
             plan::Change::AskProvisioner { provisioner, node } => {
                 let mut annotations = json!({
                     "volume.kubernetes.io/storage-provisioner": provisioner,

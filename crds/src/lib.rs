@@ -25,6 +25,7 @@ mod plugin;
 mod quantity;
 pub mod quota;
 mod selector;
+pub mod status;
 
 pub use address::SpecialAddress;
 pub use definitions::{crds, to_yaml};

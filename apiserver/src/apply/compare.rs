@@ -1,6 +1,6 @@
 //! What differs between two versions of an object, as sets of paths.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
@@ -38,17 +38,42 @@ impl Difference {
 /// Compares two objects of one type.
 pub(crate) fn compare(old: &Value, new: &Value, slot: Slot<'_>) -> Difference {
     let mut out = Difference::default();
-    inside(Some(old), Some(new), slot, &mut out);
+    value(Some(old), Some(new), slot, &mut out);
     out
 }
 
-/// Compares the parts of two values. True when the values have no parts, so that they count as
-/// one.
-fn inside(old: Option<&Value>, new: Option<&Value>, slot: Slot<'_>, out: &mut Difference) -> bool {
-    let Some(shown) = new.or(old) else {
-        return true;
+/// What happened to a value itself, apart from what lies in it.
+#[derive(Clone, Copy, Default)]
+struct Itself {
+    added: bool,
+    removed: bool,
+    modified: bool,
+}
+
+/// Compares two values of which at least one is there; what lies in them goes to `out`. A value that changed its
+/// form, of a type that allows several, is modified, and the parts of both forms come and go besides.
+fn value(old: Option<&Value>, new: Option<&Value>, slot: Slot<'_>, out: &mut Difference) -> Itself {
+    let forms = [old, new].map(|value| value.map(|value| slot.parts(value)));
+    let differs = || matches!((old, new), (Some(old), Some(new)) if old != new);
+    let mut itself = Itself::default();
+    let last = match forms {
+        [Some(before), Some(after)] if !before.is_like(&after) => {
+            itself.modified = inside(old, new, before, out) && differs();
+            after
+        }
+        [_, Some(form)] | [Some(form), None] => form,
+        [None, None] => return itself,
     };
-    match slot.parts(shown) {
+    let leaf = inside(old, new, last, out);
+    itself.modified |= leaf && differs();
+    itself.added = old.is_none();
+    itself.removed = new.is_none();
+    itself
+}
+
+/// Compares the parts of two values, as one form has them. True when there are none, so that the values count as one.
+fn inside(old: Option<&Value>, new: Option<&Value>, form: Parts<'_>, out: &mut Difference) -> bool {
+    match form {
         Parts::Leaf => true,
         Parts::Map(object) => {
             let [old, new] = [old, new].map(|v| v.and_then(Value::as_object));
@@ -76,53 +101,54 @@ fn maps(
     object: Option<&ObjectNode>,
     out: &mut Difference,
 ) {
-    for (key, value) in new.into_iter().flatten() {
-        let before = old.and_then(|old| old.get(key));
-        if before != Some(value) {
-            part(
-                before,
-                Some(value),
-                child(object, key),
-                &Element::field(key),
-                out,
-            );
+    let mut pair = |key: &str, old: Option<&Value>, new: Option<&Value>| {
+        if old != new {
+            part(old, new, child(object, key), &Element::field(key), out);
         }
+    };
+    for (key, value) in new.into_iter().flatten() {
+        pair(key, old.and_then(|old| old.get(key)), Some(value));
     }
     for (key, value) in old.into_iter().flatten() {
         if new.is_none_or(|new| !new.contains_key(key)) {
-            part(
-                Some(value),
-                None,
-                child(object, key),
-                &Element::field(key),
-                out,
-            );
+            pair(key, Some(value), None);
         }
     }
 }
 
+/// Compares lists by the names of their items. Items that share a name are compared as one value.
 fn lists(old: &[Value], new: &[Value], list: &ListNode, out: &mut Difference) {
-    let named = |values: &[Value]| -> Vec<Option<Element>> {
-        values.iter().map(|item| element(list, item).ok()).collect()
-    };
-    let (old_names, new_names) = (named(old), named(new));
-    let before: BTreeMap<&Element, &Value> = old_names
-        .iter()
-        .zip(old)
-        .filter_map(|(n, v)| Some((n.as_ref()?, v)))
-        .collect();
-    let mut seen = BTreeSet::new();
-    for (item, name) in new.iter().zip(&new_names) {
-        let Some(name) = name else { continue };
-        seen.insert(name);
-        let before = before.get(name).copied();
-        if before != Some(item) {
-            part(before, Some(item), items(list), name, out);
+    let mut named: BTreeMap<Element, [Vec<&Value>; 2]> = BTreeMap::new();
+    for (side, values) in [old, new].into_iter().enumerate() {
+        for item in values {
+            if let Ok(name) = element(list, item)
+                && let Some(found) = named.entry(name).or_default().get_mut(side)
+            {
+                found.push(item);
+            }
         }
     }
-    for (name, item) in before {
-        if !seen.contains(name) {
-            part(Some(item), None, items(list), name, out);
+    for (name, [old, new]) in named {
+        if old == new {
+            continue;
+        }
+        let [before, after] = [&old, &new].map(|values| values.first().copied());
+        let slot = items(list);
+        match (old.len(), new.len()) {
+            (0 | 1, 0 | 1) => part(before, after, slot, &name, out),
+            (0 | 1, _) => {
+                if before.is_some() {
+                    part(before, None, slot, &name, out);
+                }
+                out.added.attach(name, true, Set::default());
+            }
+            (_, 0 | 1) => {
+                if after.is_some() {
+                    part(None, after, slot, &name, out);
+                }
+                out.removed.attach(name, true, Set::default());
+            }
+            _ => out.modified.attach(name, true, Set::default()),
         }
     }
 }
@@ -136,26 +162,12 @@ fn part(
     out: &mut Difference,
 ) {
     let mut inner = Difference::default();
-    let mut leaf = inside(old, new, slot, &mut inner);
-    // A value that changed its form is replaced as a whole.
-    if let (Some(old), Some(new)) = (old, new)
-        && !leaf
-        && std::mem::discriminant(old) != std::mem::discriminant(new)
-    {
-        leaf = true;
-        inner = Difference::default();
-    }
-    let itself = leaf || slot.owns_itself() || !matches!(name, Element::Field(_));
-    let added = old.is_none() && itself;
-    let removed = new.is_none();
-    let modified = leaf && old.is_some() && new.is_some();
+    let itself = value(old, new, slot, &mut inner);
     for (set, member, children) in [
-        (&mut out.added, added, inner.added),
-        (&mut out.removed, removed, inner.removed),
-        (&mut out.modified, modified, inner.modified),
+        (&mut out.added, itself.added, inner.added),
+        (&mut out.removed, itself.removed, inner.removed),
+        (&mut out.modified, itself.modified, inner.modified),
     ] {
-        if member || !children.is_empty() {
-            set.attach(name.clone(), member, children);
-        }
+        set.attach(name.clone(), member, children);
     }
 }

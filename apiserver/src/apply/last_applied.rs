@@ -10,7 +10,7 @@ use super::{ApplyError, Conflict, Step, Writer};
 use crate::strategy::access::{Fields, object};
 
 const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Larger annotations would not be taken.
+/// More annotations than this would not be taken.
 const MAX_BYTES: usize = 256 * 1024;
 
 impl Step<'_> {
@@ -36,6 +36,9 @@ impl Step<'_> {
     fn unchanged_since(&self, live: &Value) -> Option<Set> {
         let text = live.at("metadata").at("annotations").text(ANNOTATION);
         let mut applied: Value = serde_json::from_str(text).ok()?;
+        if applied.text("apiVersion") != self.writer.api_version {
+            return None;
+        }
         self.schema
             .check(&mut applied, crate::schema::FieldValidation::Ignore)
             .ok()?;
@@ -47,29 +50,32 @@ impl Step<'_> {
     }
 }
 
-/// Writes the configuration into the annotation if the object has one and kubectl applies.
+/// Writes the configuration into the annotation if the object has one and kubectl applies. One that would be too
+/// large goes, since what it said before is no longer true.
 pub(super) fn sync(merged: &mut Value, config: &Value, writer: &Writer<'_>) {
-    let has = merged.at("metadata").at("annotations").has(ANNOTATION);
-    if writer.manager != "kubectl" || !has {
+    let annotations = merged.at("metadata").at("annotations");
+    if writer.manager != "kubectl" || annotations.text(ANNOTATION).is_empty() {
         return;
     }
+    let others = annotations.as_object().into_iter().flatten();
+    let others = others.filter(|(key, _)| *key != ANNOTATION);
+    let size = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
+    let others: usize = others.map(size).sum();
     let mut config = config.clone();
-    let annotations =
-        |value: &mut Value, write: &mut dyn FnMut(&mut serde_json::Map<String, Value>)| {
-            let meta = value
-                .as_object_mut()
-                .and_then(|root| object(root, "metadata"));
-            if let Some(annotations) = meta.and_then(|meta| object(meta, "annotations")) {
-                write(annotations);
-            }
-        };
-    annotations(&mut config, &mut |a| {
-        a.remove(ANNOTATION);
-    });
-    let text = format!("{config}\n");
-    if text.len() <= MAX_BYTES {
-        annotations(merged, &mut |a| {
-            a.insert(ANNOTATION.to_owned(), text.as_str().into());
-        });
+    if let Some(own) = annotations_of(&mut config) {
+        own.remove(ANNOTATION);
     }
+    let text = format!("{config}\n");
+    let Some(annotations) = annotations_of(merged) else {
+        return;
+    };
+    if others + ANNOTATION.len() + text.len() <= MAX_BYTES {
+        annotations.insert(ANNOTATION.to_owned(), text.into());
+    } else {
+        annotations.remove(ANNOTATION);
+    }
+}
+
+fn annotations_of(value: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
+    object(object(value.as_object_mut()?, "metadata")?, "annotations")
 }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use super::Writer;
 use super::owned::Owned;
 use super::set::Set;
-use crate::strategy::access::Fields;
+use crate::schema::defaults::is_zero;
+use crate::strategy::access::{Fields, ensure};
 
 /// More entries of updates than this are folded together.
 const MAX_UPDATERS: usize = 10;
@@ -49,9 +50,12 @@ impl Manager {
 
     /// Reads an entry that may come from anywhere.
     fn decode(mut entry: Value) -> Option<Self> {
+        if entry.text("fieldsType") != "FieldsV1" || entry.text("apiVersion").is_empty() {
+            return None;
+        }
         let set = match entry.get("fieldsV1") {
+            Some(Value::Null) | None => Set::default(),
             Some(fields) => Set::decode(fields)?,
-            None => Set::default(),
         };
         let manager = Self::stored(&mut entry)?;
         let owned = Owned::Read(set);
@@ -106,6 +110,14 @@ impl Manager {
             && (operation == Operation::Apply || self.api_version == writer.api_version)
     }
 
+    /// Whether both are the same manager writing in the same way.
+    fn is_same(&self, other: &Self) -> bool {
+        self.operation == other.operation
+            && self.name == other.name
+            && self.subresource == other.subresource
+            && (self.operation == Operation::Apply || self.api_version == other.api_version)
+    }
+
     /// Notes when the entry last changed.
     pub(super) fn touch(&mut self, now: Timestamp) {
         self.time = format!("{:.0}", now).into();
@@ -120,6 +132,14 @@ impl Manager {
             &self.api_version,
             &self.subresource,
         )
+    }
+
+    /// Takes over what an entry owns, with its time if that is later.
+    fn take(&mut self, other: Self) {
+        self.owned.merge(other.owned.set().into_owned());
+        if other.time.as_str() > self.time.as_str() {
+            self.time = other.time;
+        }
     }
 
     /// As conflicts name it.
@@ -138,9 +158,27 @@ impl Manager {
     }
 }
 
-/// Reads `managedFields` that may come from anywhere. `None` if an entry cannot be read.
+/// Reads `managedFields` that may come from anywhere. `None` if an entry cannot be read. Of two entries of one
+/// manager the last counts.
 fn decode(entries: Vec<Value>) -> Option<Vec<Manager>> {
-    entries.into_iter().map(Manager::decode).collect()
+    let mut managers: Vec<Manager> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let manager = Manager::decode(entry)?;
+        match managers.iter_mut().find(|known| known.is_same(&manager)) {
+            Some(known) => *known = manager,
+            None => managers.push(manager),
+        }
+    }
+    Some(managers)
+}
+
+/// Whether `managedFields` that come from outside can be read.
+pub(super) fn is_readable(entries: &Value) -> bool {
+    match entries {
+        Value::Null => true,
+        Value::Array(entries) => decode(entries.clone()).is_some(),
+        _ => false,
+    }
 }
 
 /// Reads `managedFields` of a stored object.
@@ -148,8 +186,19 @@ pub(super) fn stored(mut entries: Vec<Value>) -> Vec<Manager> {
     entries.iter_mut().filter_map(Manager::stored).collect()
 }
 
+/// Whether a client asks to forget all managers: by an empty list, or by one entry that says nothing.
+fn is_reset(sent: &[Value]) -> bool {
+    match sent {
+        [] => true,
+        [only] => only
+            .as_object()
+            .is_some_and(|entry| entry.values().all(is_zero)),
+        _ => false,
+    }
+}
+
 /// The managers that count for a write: those the client sent, if it sent any that can be read,
-/// or those of the stored object. One empty entry forgets all. Those of `new` are taken out of it.
+/// or those of the stored object. Those of `new` are taken out of it.
 pub(super) fn of_write(old: Option<&Value>, new: &mut Value, subresource: &str) -> Vec<Manager> {
     let sent = new
         .pointer_mut("/metadata/managedFields")
@@ -165,9 +214,7 @@ pub(super) fn of_write(old: Option<&Value>, new: &mut Value, subresource: &str) 
     if !subresource.is_empty() {
         return stored(known.to_vec());
     }
-    if let [only] = sent.as_slice()
-        && only.as_object().is_some_and(Map::is_empty)
-    {
+    if is_reset(&sent) {
         return Vec::new();
     }
     match decode(sent) {
@@ -178,12 +225,12 @@ pub(super) fn of_write(old: Option<&Value>, new: &mut Value, subresource: &str) 
 
 /// Writes `managedFields`: appliers first, then by time.
 pub(super) fn encode(mut managers: Vec<Manager>, object: &mut Value) {
-    fold_old_updates(&mut managers);
     managers.retain(|m| !m.owned.is_empty());
     managers.sort_by(|a, b| a.order().cmp(&b.order()));
-    let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+    let Some(object) = object.as_object_mut() else {
         return;
     };
+    let meta = ensure(object, "metadata");
     if managers.is_empty() {
         meta.remove("managedFields");
         return;
@@ -193,32 +240,33 @@ pub(super) fn encode(mut managers: Vec<Manager>, object: &mut Value) {
 }
 
 /// Keeps the number of updaters bounded: the oldest share one entry for each version.
-fn fold_old_updates(managers: &mut Vec<Manager>) {
-    let is_update = |m: &Manager| m.operation == Operation::Update;
-    let mut surplus = managers
-        .iter()
-        .filter(|m| is_update(m))
-        .count()
-        .saturating_sub(MAX_UPDATERS);
+pub(super) fn fold_old_updates(managers: &mut Vec<Manager>) {
+    let is_update = |m: &Manager| m.operation == Operation::Update && !m.owned.is_empty();
+    let count = managers.iter().filter(|m| is_update(m)).count();
+    let mut surplus = count.saturating_sub(MAX_UPDATERS);
     if surplus == 0 {
         return;
     }
-    managers.sort_by(|a, b| a.time.as_str().cmp(&b.time.as_str()));
+    managers.sort_by(|a, b| a.order().cmp(&b.order()));
     let mut kept: Vec<Manager> = Vec::with_capacity(managers.len());
-    for manager in managers.drain(..) {
-        let bucket = kept
-            .iter_mut()
-            .find(|k| is_update(k) && k.api_version == manager.api_version && surplus > 0);
-        match bucket {
-            Some(bucket) if is_update(&manager) => {
-                bucket.name = ANCIENT.to_owned();
-                bucket.subresource = String::new();
-                bucket.owned.merge(manager.owned.set().into_owned());
-                bucket.time = manager.time;
-                surplus -= 1;
-            }
-            _ => kept.push(manager),
+    for mut manager in managers.drain(..) {
+        let shares = |k: &Manager| is_update(k) && k.api_version == manager.api_version;
+        let bucket = match is_update(&manager) && surplus > 0 {
+            true => kept.iter().position(shares),
+            false => None,
+        };
+        if let Some(bucket) = bucket.and_then(|at| kept.get_mut(at)) {
+            bucket.name = ANCIENT.to_owned();
+            bucket.subresource = String::new();
+            bucket.take(manager);
+            surplus -= 1;
+            continue;
         }
+        // The entry of earlier times may be a young one.
+        if let Some(known) = kept.iter().position(|known| known.is_same(&manager)) {
+            manager.take(kept.remove(known));
+        }
+        kept.push(manager);
     }
     *managers = kept;
 }
@@ -246,19 +294,42 @@ mod tests {
         encode(decode(entries.clone()).unwrap(), &mut object);
         assert_eq!(object["metadata"]["managedFields"], Value::from(entries));
         assert!(decode(vec![json!({"operation": "Fly"})]).is_none());
-        assert!(decode(vec![json!({"operation": "Apply", "fieldsV1": {"x": 1}})]).is_none());
+        for (field, wrong) in [
+            ("operation", json!("Fly")),
+            ("apiVersion", json!("")),
+            ("fieldsType", json!("FieldsV2")),
+            ("fieldsV1", json!({"x": 1})),
+        ] {
+            let mut bad = entry("a", 0);
+            bad[field] = wrong;
+            assert!(!is_readable(&json!([entry("b", 0), bad])), "{bad}");
+        }
     }
 
     #[test]
     fn old_updates_share_an_entry() {
         let entries: Vec<Value> = (0..14).map(|n| entry(&format!("m{n}"), n)).collect();
         let mut object = json!({"metadata": {}});
-        encode(decode(entries.clone()).unwrap(), &mut object);
+        let mut managers = decode(entries).unwrap();
+        fold_old_updates(&mut managers);
+        encode(managers, &mut object);
         let written = object["metadata"]["managedFields"].as_array().unwrap();
         assert_eq!(written.len(), 10);
         assert_eq!(written[0]["manager"], "ancient-changes");
         assert_eq!(written[0]["time"], "2024-01-01T00:00:04Z");
         assert_eq!(written[0]["fieldsV1"].as_object().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn the_shared_entry_is_one() {
+        let mut entries: Vec<Value> = (0..14).map(|n| entry(&format!("m{n}"), n)).collect();
+        entries[12]["manager"] = "ancient-changes".into();
+        let mut managers = decode(entries).unwrap();
+        fold_old_updates(&mut managers);
+        let ancient = |m: &&Manager| m.name == ANCIENT;
+        assert_eq!(managers.iter().filter(ancient).count(), 1);
+        let all = managers.iter().map(|m| m.owned.set().iter().count());
+        assert_eq!(all.sum::<usize>(), 14, "nobody loses a field");
     }
 
     #[test]
@@ -270,7 +341,16 @@ mod tests {
         };
         let with = |entries: Value| json!({"metadata": {"managedFields": entries}});
         assert_eq!(count(json!({"metadata": {}}), ""), ["a"]);
-        assert_eq!(count(with(json!([{}])), ""), [""; 0]);
+        for reset in [
+            json!([]),
+            json!([{}]),
+            json!([{"manager": "", "fieldsV1": null}]),
+        ] {
+            assert_eq!(count(with(reset), ""), [""; 0]);
+        }
+        assert_eq!(count(with(Value::Null), ""), ["a"]);
+        let twice = with(json!([entry("b", 1), entry("c", 1), entry("b", 2)]));
+        assert_eq!(count(twice, ""), ["b", "c"]);
         assert_eq!(count(with(json!([{}])), "status"), ["a"]);
         assert_eq!(count(with(json!([{"operation": "Fly"}])), ""), ["a"]);
         assert_eq!(count(with(json!([entry("b", 1)])), ""), ["b"]);

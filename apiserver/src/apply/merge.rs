@@ -9,7 +9,8 @@ use super::set::Set;
 use super::typed::{Parts, Slot, child, element, items};
 use crate::schema::node::ListNode;
 
-/// Lays `config` over `target`: scalars and atomic parts replace, the others merge.
+/// Lays `config` over `target`: scalars and atomic parts replace, the others merge. A null takes nothing away from a
+/// map or list that is merged.
 pub(crate) fn merge(target: &mut Value, config: Value, slot: Slot<'_>) {
     match (slot.parts(&config), target, config) {
         (Parts::Map(object), Value::Object(target), Value::Object(config)) => {
@@ -25,6 +26,8 @@ pub(crate) fn merge(target: &mut Value, config: Value, slot: Slot<'_>) {
         (Parts::List(list), Value::Array(target), Value::Array(config)) => {
             *target = lists(std::mem::take(target), config, list);
         }
+        (Parts::Map(_), Value::Object(target), Value::Null) if !target.is_empty() => {}
+        (Parts::List(_), Value::Array(target), Value::Null) if !target.is_empty() => {}
         (_, target, config) => *target = config,
     }
 }
@@ -44,87 +47,90 @@ impl Items {
         }
     }
 
-    fn len(&self) -> usize {
-        self.values.len()
+    fn name(&self, at: usize) -> Option<&Element> {
+        self.names.get(at)?.as_ref()
     }
 
-    fn take(&mut self, at: usize) -> Option<Value> {
-        self.values.get_mut(at)?.take()
-    }
-
-    /// For each item of `self`, where `other` has the one with the same name.
-    fn partners(&self, other: &Self) -> Vec<Option<usize>> {
-        let places: BTreeMap<&Element, usize> = other
-            .names
-            .iter()
-            .enumerate()
-            .filter_map(|(at, n)| Some((n.as_ref()?, at)))
-            .collect();
-        self.names
-            .iter()
-            .map(|n| places.get(n.as_ref()?).copied())
-            .collect()
+    /// Where the items of each name are.
+    fn places(&self) -> BTreeMap<&Element, Vec<usize>> {
+        let mut places: BTreeMap<&Element, Vec<usize>> = BTreeMap::new();
+        for (at, name) in self.names.iter().enumerate() {
+            if let Some(name) = name {
+                places.entry(name).or_default().push(at);
+            }
+        }
+        places
     }
 }
 
 /// Merges two lists item by item. The order is the one of the configuration; items that only the
-/// object has keep their place relative to those that both have.
+/// object has keep their place relative to those that both have. Items of the object that share a name give way to
+/// the one of the configuration.
 fn lists(own: Vec<Value>, config: Vec<Value>, list: &ListNode) -> Vec<Value> {
-    let mut own = Items::new(own, list);
-    let mut config = Items::new(config, list);
-    let matches = config.partners(&own);
-    let theirs = own.partners(&config);
-    let partner = |list: &[Option<usize>], at: usize| list.get(at).copied().flatten();
-    let mut shared = matches
-        .iter()
-        .enumerate()
-        .filter(|(_, m)| m.is_some())
-        .map(|(c, _)| c);
-    let mut next_shared = shared.next();
-    let mut merged = BTreeSet::new();
-    let mut out = Vec::with_capacity(own.len() + config.len());
-    let (mut l, mut r) = (0, 0);
-    while l < own.len() || r < config.len() {
-        let mine = partner(&theirs, l);
-        if l < own.len() && mine.is_none() {
-            out.extend(own.take(l));
-            l += 1;
-            continue;
-        }
-        let met = mine == Some(r) && r < config.len();
-        let later = !met && r < config.len() && next_shared.is_some() && mine != next_shared;
-        let done = mine.is_some_and(|mine| merged.contains(&mine));
-        if l < own.len() && !met && (later || done || r >= config.len()) {
-            // Shared, but its turn comes later or is over.
-            l += 1;
-            continue;
-        }
-        out.extend(joined(&mut own, &mut config, partner(&matches, r), r, list));
-        merged.insert(r);
-        if met || next_shared == Some(r) {
-            next_shared = shared.next();
-        }
-        l += usize::from(met);
-        r += 1;
+    let (mut own, mut config) = (Items::new(own, list), Items::new(config, list));
+    let order = order(&own, &config);
+    let mut out = Vec::with_capacity(order.len());
+    for (left, right) in order {
+        let take = |items: &mut Items, at: Option<usize>| items.values.get_mut(at?)?.take();
+        let (before, change) = (take(&mut own, left), take(&mut config, right));
+        out.extend(match (before, change) {
+            (Some(mut before), Some(change)) => {
+                merge(&mut before, change, items(list));
+                Some(before)
+            }
+            (before, change) => before.or(change),
+        });
     }
     out
 }
 
-fn joined(
-    own: &mut Items,
-    config: &mut Items,
-    partner: Option<usize>,
-    at: usize,
-    list: &ListNode,
-) -> Option<Value> {
-    let change = config.take(at)?;
-    Some(match partner.and_then(|p| own.take(p)) {
-        Some(mut before) => {
-            merge(&mut before, change, items(list));
-            before
+/// Which items of the object and of the configuration make up each item of the merged list.
+fn order(own: &Items, config: &Items) -> Vec<(Option<usize>, Option<usize>)> {
+    let (mine, theirs) = (own.places(), config.places());
+    // An item of the object, unless its name is there more than once.
+    let partner = |name: Option<&Element>| match mine.get(name?).map(Vec::as_slice) {
+        Some([only]) => Some(*only),
+        _ => None,
+    };
+    let is_shared = |name: &&Option<Element>| name.as_ref().is_some_and(|n| mine.contains_key(n));
+    let mut shared = config.names.iter().filter(is_shared).flatten();
+    let mut next = shared.next();
+    let mut done = BTreeSet::new();
+    let mut out = Vec::with_capacity(own.names.len() + config.names.len());
+    let (mut l, mut r) = (0, 0);
+    while l < own.names.len() || r < config.names.len() {
+        let left = own.name(l);
+        if l < own.names.len() {
+            let Some(name) = left.filter(|name| theirs.contains_key(name)) else {
+                out.push((Some(l), None));
+                l += 1;
+                continue;
+            };
+            if config.name(r) != left {
+                // Shared, but its turn comes later or is over.
+                let later = r < config.names.len() && next.is_some_and(|next| next != name);
+                if later || done.contains(name) {
+                    l += 1;
+                }
+                if later {
+                    continue;
+                }
+            }
         }
-        None => change,
-    })
+        let right = config.name(r);
+        if r < config.names.len() {
+            out.push((partner(right), Some(r)));
+            l += usize::from(left.is_some() && left == right);
+            r += 1;
+        }
+        if let Some(name) = right {
+            done.insert(name);
+        }
+        if next.is_some() && next == right {
+            next = shared.next();
+        }
+    }
+    out
 }
 
 /// Takes every path of `gone` out of `value`. True when nothing is left of it.

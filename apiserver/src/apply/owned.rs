@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::set::{Set, is_member};
+use super::typed::Slot;
 
 /// A set of paths, read only when that is needed.
 #[derive(Clone, Debug)]
@@ -60,6 +61,16 @@ impl Owned {
         match self {
             Self::Stored(fields) if has_all(fields, &other) => {}
             _ => self.change(|set| set.merge(other)),
+        }
+    }
+
+    /// As [`Set::reconcile`].
+    pub(super) fn reconcile(&mut self, slot: Slot<'_>) {
+        let before = self.set().into_owned();
+        let mut after = before.clone();
+        after.reconcile(slot);
+        if after != before {
+            *self = Self::Read(after);
         }
     }
 

@@ -7,7 +7,8 @@ use super::merge::remove;
 use super::set::Set;
 use super::typed::{Slot, to_set_lenient, with_named_fields};
 
-/// Prunes `merged`. `last` is what the applier owned, `now` what it owns with this configuration.
+/// Prunes `merged`. `last` is what the applier owned, `now` all that this configuration says: also what nobody owns,
+/// such as the name, since a part of the object that is said stays with all around it.
 pub(super) fn prune(merged: &mut Value, slot: Slot<'_>, last: &Set, now: &Set, others: &[Manager]) {
     if last.is_subset(now) {
         return;

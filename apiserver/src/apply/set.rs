@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::path::Element;
+use super::typed::Slot;
 
 /// Whether the path that leads to this part of `FieldsV1` is itself in the set.
 pub(super) fn is_member(inner: &Value) -> bool {
@@ -96,6 +97,51 @@ impl Set {
         self.entries.retain(
             |element, _| matches!(element, Element::Field(name) if names.contains(&&**name)),
         );
+    }
+
+    /// Has a path of one step in the set, and nothing that goes on from it.
+    pub(crate) fn make_whole(&mut self, element: Element) {
+        let children = Set::default();
+        let member = true;
+        self.entries.insert(element, Entry { member, children });
+    }
+
+    /// Gives whoever owns a part of what `slot` has as a whole the whole of it.
+    pub(crate) fn reconcile(&mut self, slot: Slot<'_>) {
+        for (element, entry) in &mut self.entries {
+            let inner = slot.under(element);
+            if entry.children.is_empty() {
+                continue;
+            }
+            if inner.is_atomic() {
+                entry.member = true;
+                entry.children = Set::default();
+            } else {
+                entry.children.reconcile(inner);
+            }
+        }
+    }
+
+    /// Changes what lies under a field.
+    pub(crate) fn inside(&mut self, name: &str, change: impl FnOnce(&mut Set)) {
+        let element = Element::field(name);
+        let Some(entry) = self.entries.get_mut(&element) else {
+            return;
+        };
+        entry.member = false;
+        change(&mut entry.children);
+        if entry.is_empty() {
+            self.entries.remove(&element);
+        }
+    }
+
+    /// Changes what lies under each first step; the steps themselves leave the set.
+    pub(crate) fn each_child(&mut self, change: impl Fn(&mut Set)) {
+        self.entries.retain(|_, entry| {
+            entry.member = false;
+            change(&mut entry.children);
+            !entry.is_empty()
+        });
     }
 
     /// The paths that are in both.

@@ -26,35 +26,47 @@ pub(crate) enum Parts<'a> {
     List(&'a ListNode),
 }
 
+impl Parts<'_> {
+    /// Whether both are of one form.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
 impl<'a> Slot<'a> {
     pub(crate) fn root(node: &'a Node) -> Self {
         Self { node, atomic: None }
     }
 
-    /// How `value` is divided.
+    /// How `value` is divided. A null is an empty map or list where the type is one.
     pub(crate) fn parts(&self, value: &Value) -> Parts<'a> {
         match (&self.node.shape, value) {
-            (Shape::Object(object), Value::Object(_)) => {
-                if self.atomic.unwrap_or(object.atomic) {
-                    Parts::Leaf
-                } else {
-                    Parts::Map(Some(object))
-                }
-            }
-            (Shape::List(list), Value::Array(_)) => match list.kind {
-                ListKind::Atomic => Parts::Leaf,
-                ListKind::Set | ListKind::Map(_) => Parts::List(list),
-            },
+            _ if self.is_atomic() => Parts::Leaf,
+            (Shape::Object(object), Value::Object(_) | Value::Null) => Parts::Map(Some(object)),
+            (Shape::List(list), Value::Array(_) | Value::Null) => Parts::List(list),
             // Opaque built-in types are atomic; of open custom ones, objects are divided.
-            (_, Value::Object(_)) if !self.node.typed => Parts::Map(None),
+            (Shape::Any, Value::Null) | (_, Value::Object(_)) if !self.node.typed => {
+                Parts::Map(None)
+            }
             _ => Parts::Leaf,
         }
     }
 
-    /// Whether the existence of a map is owned by itself, apart from what is in it. Structs of
-    /// built-in types come and go with their fields.
-    pub(crate) fn owns_itself(&self) -> bool {
-        !(self.node.typed && self.node.object().is_some_and(|o| !o.fields.is_empty()))
+    /// Whether a map or list of this type is owned as a whole.
+    pub(crate) fn is_atomic(&self) -> bool {
+        match &self.node.shape {
+            Shape::Object(object) => self.atomic.unwrap_or(object.atomic),
+            Shape::List(list) => list.kind == ListKind::Atomic,
+            _ => false,
+        }
+    }
+
+    /// The type of what lies under an element.
+    pub(crate) fn under(&self, element: &Element) -> Slot<'a> {
+        match element {
+            Element::Field(key) => child(self.node.object(), key),
+            _ => self.node.list().map_or(Slot::root(Node::any()), items),
+        }
     }
 }
 
@@ -77,10 +89,10 @@ pub(crate) fn items(list: &ListNode) -> Slot<'_> {
     Slot::root(&list.items)
 }
 
-/// The name of a list's item among its siblings.
+/// The name of a list's item among its siblings. An item without one of the keys is another than those with it.
 ///
 /// # Errors
-/// The item lacks a key that has no default, or has a value that cannot be one.
+/// The item has none of the keys, nor has one of them a default, or it is nothing that has keys.
 pub(crate) fn element(list: &ListNode, item: &Value) -> Result<Element, String> {
     let ListKind::Map(keys) = &list.kind else {
         return Ok(Element::Value(item.clone()));
@@ -92,13 +104,16 @@ pub(crate) fn element(list: &ListNode, item: &Value) -> Result<Element, String> 
     let mut fields = Vec::with_capacity(keys.len());
     for key in keys {
         let default = || Some(&object?.field(key)?.default.as_ref()?.value);
-        let Some(value) = map.get(&**key).or_else(default) else {
-            return Err(format!(
-                "associative list with keys has an element that omits key field {key:?} \
-                 (and doesn't have default value)"
-            ));
-        };
-        fields.push((key.clone(), value.clone()));
+        if let Some(value) = map.get(&**key).or_else(default) {
+            fields.push((key.clone(), value.clone()));
+        }
+    }
+    if fields.is_empty() {
+        let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+        return Err(format!(
+            "associative list with keys has an element that omits all key fields {keys:?} \
+             (and doesn't have default values for any key fields)"
+        ));
     }
     Ok(Element::key(fields))
 }
@@ -113,12 +128,9 @@ pub(crate) fn to_set(value: &Value, slot: Slot<'_>) -> Result<Set, String> {
         Parts::Leaf => {}
         Parts::Map(object) => {
             for (key, value) in value.as_object().into_iter().flatten() {
-                let inner = child(object, key);
-                let children = to_set(value, inner).map_err(|e| format!(".{key}{e}"))?;
-                let empty = matches!(value, Value::Object(map) if map.is_empty());
-                let leaf = matches!(inner.parts(value), Parts::Leaf);
-                let entry = object.is_none_or(|o| o.field(key).is_none());
-                set.attach(Element::field(key), leaf || empty || entry, children);
+                let children =
+                    to_set(value, child(object, key)).map_err(|e| format!(".{key}{e}"))?;
+                field(&mut set, object, key, value, children);
             }
         }
         Parts::List(list) => {
@@ -135,27 +147,44 @@ pub(crate) fn to_set(value: &Value, slot: Slot<'_>) -> Result<Set, String> {
     Ok(set)
 }
 
+/// Adds a field to the set. It counts itself when it is a leaf, holds nothing, or is a key of a map.
+fn field(set: &mut Set, object: Option<&ObjectNode>, key: &str, value: &Value, children: Set) {
+    let empty = match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    };
+    let leaf = matches!(child(object, key).parts(value), Parts::Leaf);
+    let entry = object.is_none_or(|o| o.field(key).is_none());
+    set.attach(Element::field(key), leaf || empty || entry, children);
+}
+
 /// As [`to_set`] for objects that are stored already: items without a name are passed over, and
-/// items with the same name count once.
+/// those with the same name count as one value.
 pub(crate) fn to_set_lenient(value: &Value, slot: Slot<'_>) -> Set {
     let mut set = Set::default();
     match slot.parts(value) {
         Parts::Leaf => {}
         Parts::Map(object) => {
             for (key, value) in value.as_object().into_iter().flatten() {
-                let inner = child(object, key);
-                let children = to_set_lenient(value, inner);
-                let empty = matches!(value, Value::Object(map) if map.is_empty());
-                let leaf = matches!(inner.parts(value), Parts::Leaf);
-                let entry = object.is_none_or(|o| o.field(key).is_none());
-                set.attach(Element::field(key), leaf || empty || entry, children);
+                let children = to_set_lenient(value, child(object, key));
+                field(&mut set, object, key, value, children);
             }
         }
         Parts::List(list) => {
+            let mut twice = Vec::new();
             for item in value.as_array().into_iter().flatten() {
-                if let Ok(name) = element(list, item) {
+                let Ok(name) = element(list, item) else {
+                    continue;
+                };
+                if set.get(&name).is_some() {
+                    twice.push(name);
+                } else {
                     set.attach(name, true, to_set_lenient(item, items(list)));
                 }
+            }
+            for name in twice {
+                set.make_whole(name);
             }
         }
     }
@@ -166,22 +195,15 @@ pub(crate) fn to_set_lenient(value: &Value, slot: Slot<'_>) -> Set {
 pub(crate) fn with_named_fields(set: &Set, slot: Slot<'_>) -> Set {
     let mut out = Set::default();
     for (element, member, children) in set.iter() {
-        let (named, inner) = match element {
-            Element::Field(key) => {
-                let object = slot.node.object();
-                let named = object.is_some_and(|o| o.field(key).is_some());
-                (named, child(object, key))
-            }
-            _ => (
-                false,
-                slot.node.list().map_or(Slot::root(Node::any()), items),
-            ),
+        let named = match element {
+            Element::Field(key) => slot
+                .node
+                .object()
+                .is_some_and(|object| object.field(key).is_some()),
+            _ => false,
         };
-        out.attach(
-            element.clone(),
-            member || named,
-            with_named_fields(children, inner),
-        );
+        let children = with_named_fields(children, slot.under(element));
+        out.attach(element.clone(), member || named, children);
     }
     out
 }

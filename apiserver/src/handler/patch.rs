@@ -102,14 +102,10 @@ fn draft(
         return Err(call.not_found(&call.path.name));
     };
     let mut complaints = Vec::new();
-    let mut object = change(
-        kind,
-        Some(&**schema),
-        &current.object,
-        body,
-        &mut complaints,
-    )
-    .map_err(refused)?;
+    // A JSON patch may go into what is there even when nobody set it.
+    let shown = (kind == Kind::Json).then(|| schema.shown(&current.object));
+    let base = shown.as_ref().unwrap_or(&current.object);
+    let mut object = change(kind, Some(&**schema), base, body, &mut complaints).map_err(refused)?;
     body::check_kind(
         &mut object,
         &call.resource.api_version(),

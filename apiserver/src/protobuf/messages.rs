@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::schema::{Zero, tables};
+
 /// One message type.
 #[derive(Debug)]
 pub(super) struct Message {
@@ -18,6 +20,8 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) repeat: Repeat,
     pub(super) kind: Type,
+    /// What it is when nobody set it.
+    pub(super) zero: Zero,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +100,7 @@ pub(super) fn by_name(name: &str) -> Option<&'static Message> {
 fn message(line: &'static str) -> Option<(&'static str, Message)> {
     let mut parts = line.split('|');
     let name = parts.next()?;
-    let fields = parts.filter_map(field).collect();
+    let fields = parts.filter_map(|text| field(name, text)).collect();
     Some((
         name,
         Message {
@@ -106,7 +110,7 @@ fn message(line: &'static str) -> Option<(&'static str, Message)> {
     ))
 }
 
-fn field(text: &'static str) -> Option<Field> {
+fn field(owner: &str, text: &'static str) -> Option<Field> {
     let mut parts = text.split(' ');
     let (number, name, kind) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
     let (repeat, kind) = match kind.split_at_checked(1)? {
@@ -127,6 +131,7 @@ fn field(text: &'static str) -> Option<Field> {
         name,
         repeat,
         kind,
+        zero: tables::zero_of(owner, name),
     })
 }
 
@@ -136,11 +141,11 @@ fn shape(name: &str) -> Shape {
         "IntOrString" => Shape::IntOrString,
         "Time" => Shape::Time { micros: false },
         "MicroTime" => Shape::Time { micros: true },
-        "RawExtension" | "FieldsV1" | "Json" => Shape::Raw,
-        "ExtraValue" => Shape::Items,
-        "JsonSchemaPropsOrBool" => Shape::Either("allows"),
-        "JsonSchemaPropsOrArray" => Shape::Either("jsonSchemas"),
-        "JsonSchemaPropsOrStringArray" => Shape::Either("property"),
+        "RawExtension" | "FieldsV1" | "JSON" => Shape::Raw,
+        "ExtraValue" | "Verbs" | "AttestationValue" => Shape::Items,
+        "JSONSchemaPropsOrBool" => Shape::Either("allows"),
+        "JSONSchemaPropsOrArray" => Shape::Either("jsonSchemas"),
+        "JSONSchemaPropsOrStringArray" => Shape::Either("property"),
         _ => Shape::Object,
     }
 }

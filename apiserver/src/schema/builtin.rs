@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::kinds::referred;
 use super::lists;
 use super::node::{
-    Definition, Field, ListKind, ListNode, Node, NodeRef, ObjectNode, PatchRule, Shape, Text,
+    Definition, Field, ListKind, ListNode, Node, NodeRef, ObjectNode, PatchRule, Shape, Text, Zero,
 };
 use super::{Schema, kinds, tables};
 
@@ -142,7 +142,8 @@ fn object(definitions: &Definitions, name: Option<&str>, source: &Value) -> Shap
         .and_then(Value::as_object)
         .unwrap_or(&empty);
     let values = source.get("additionalProperties").filter(|v| v.is_object());
-    if properties.is_empty() && values.is_none() {
+    // A type of its own without fields has none; only what is described in place is open.
+    if properties.is_empty() && values.is_none() && name.is_none() {
         return Shape::Any;
     }
     let mut fields: Vec<Field> = properties
@@ -182,6 +183,7 @@ fn named(definitions: &Definitions, owner: Option<&str>, field: &str, source: &V
         patch: note.map_or_else(PatchRule::default, |n| n.patch.clone()),
         atomic: note.and_then(|n| n.atomic),
         default: owner.and_then(|owner| tables::default_of(owner, field)),
+        zero: owner.map_or_else(Zero::default, |owner| tables::zero_of(owner, field)),
         checks: owner.map_or(&[], |owner| tables::checks_of(owner, field)),
     }
 }

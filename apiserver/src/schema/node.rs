@@ -106,6 +106,8 @@ pub(crate) struct Field {
     /// Overrides the atomicity of the type.
     pub(crate) atomic: Option<bool>,
     pub(crate) default: Option<FieldDefault>,
+    /// Built-in types: whether there is such a thing as a field that is left out.
+    pub(crate) zero: Zero,
     /// What built-in types demand of the field.
     pub(crate) checks: &'static [Check],
 }
@@ -120,9 +122,24 @@ impl Field {
             patch,
             atomic: None,
             default: None,
+            zero: Zero::default(),
             checks: &[],
         }
     }
+}
+
+/// What becomes of a field that nobody set, or that somebody set to false, 0, "" or nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Zero {
+    /// As it was sent: the two are told apart.
+    #[default]
+    AsSent,
+    /// It is left out.
+    Omitted,
+    /// It is there, as an empty object.
+    Shown,
+    /// As it was sent, but of protobuf, which has no empty lists, an empty list.
+    Listed,
 }
 
 /// The value of a field that was left out.

@@ -7,13 +7,18 @@ use serde_json::Value;
 
 use super::checks::Check;
 use super::lists::short;
-use super::node::FieldDefault;
+use super::node::{FieldDefault, Zero};
 
 static DEFAULTS: LazyLock<HashMap<String, FieldDefault>> = LazyLock::new(|| {
     let lines = lines(include_str!("defaults.txt"));
     lines
         .flat_map(|line| parse_defaults(line).unwrap_or_default())
         .collect()
+});
+
+static ZEROS: LazyLock<HashMap<String, Zero>> = LazyLock::new(|| {
+    let lines = lines(include_str!("zeros.txt"));
+    lines.flat_map(parse_zeros).collect()
 });
 
 static CHECKS: LazyLock<HashMap<&'static str, Vec<Check>>> = LazyLock::new(|| {
@@ -53,6 +58,20 @@ fn parse_defaults(line: &'static str) -> Option<Vec<(String, FieldDefault)>> {
         .collect()
 }
 
+fn parse_zeros(line: &'static str) -> Vec<(String, Zero)> {
+    let mut words = line.split(' ');
+    let owner = words.next().unwrap_or_default();
+    let word = |word: &str| {
+        let (field, zero) = match word.split_once('=') {
+            Some((field, "{}")) => (field, Zero::Shown),
+            Some((field, _)) => (field, Zero::Listed),
+            None => (word, Zero::Omitted),
+        };
+        (format!("{owner}.{field}"), zero)
+    };
+    words.map(word).collect()
+}
+
 fn parse_checks(line: &'static str) -> Option<(&'static str, Vec<Check>)> {
     let words = words(line);
     let (subject, rest) = words.split_first()?;
@@ -78,6 +97,12 @@ pub(crate) fn default_of(definition: &str, field: &str) -> Option<FieldDefault> 
     DEFAULTS.get(&subject(definition, field)).cloned()
 }
 
+/// What becomes of a field that nobody set.
+pub(crate) fn zero_of(definition: &str, field: &str) -> Zero {
+    let zero = ZEROS.get(&subject(definition, field)).copied();
+    zero.unwrap_or_default()
+}
+
 /// The checks of a field.
 pub(crate) fn checks_of(definition: &str, field: &str) -> &'static [Check] {
     CHECKS
@@ -91,6 +116,7 @@ pub(crate) fn subjects() -> impl Iterator<Item = &'static str> {
         .keys()
         .map(String::as_str)
         .chain(CHECKS.keys().copied())
+        .chain(ZEROS.keys().map(String::as_str))
 }
 
 #[cfg(test)]

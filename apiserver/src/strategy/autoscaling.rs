@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::access::{Fields, default_absent, ensure};
+use super::access::{Fields, default, default_absent, ensure};
 use super::{Errors, intstr};
 use crate::schema::{FieldError, Path};
 
@@ -31,7 +31,7 @@ fn behavior_defaults(behavior: &mut Map<String, Value>) {
     let up = ensure(behavior, "scaleUp");
     default_absent(up, "stabilizationWindowSeconds", 0);
     default_absent(up, "selectPolicy", "Max");
-    default_absent(
+    default(
         up,
         "policies",
         json!([
@@ -41,7 +41,7 @@ fn behavior_defaults(behavior: &mut Map<String, Value>) {
     );
     let down = ensure(behavior, "scaleDown");
     default_absent(down, "selectPolicy", "Max");
-    default_absent(
+    default(
         down,
         "policies",
         json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]),

@@ -78,7 +78,11 @@ const TABLE: &[Entry] = &[
     check("apps.v1.DeploymentSpec", workload::deployment),
     default("apps.v1.DeploymentStrategy", workload::rolling_defaults),
     check("apps.v1.ReplicaSetSpec", workload::replica_set),
-    check("apps.v1.StatefulSetSpec", workload::stateful_set),
+    both(
+        "apps.v1.StatefulSetSpec",
+        workload::claim_types,
+        workload::stateful_set,
+    ),
     default(
         "apps.v1.StatefulSetUpdateStrategy",
         workload::rolling_defaults,

@@ -13,6 +13,21 @@ pub(super) fn rolling_defaults(strategy: &mut Map<String, Value>) {
     }
 }
 
+/// Claims inside a StatefulSet say what they are, as protobuf cannot.
+pub(super) fn claim_types(spec: &mut Map<String, Value>) {
+    let claims = spec
+        .get_mut("volumeClaimTemplates")
+        .and_then(Value::as_array_mut);
+    for claim in claims
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
+        claim.insert("apiVersion".to_owned(), "v1".into());
+        claim.insert("kind".to_owned(), "PersistentVolumeClaim".into());
+    }
+}
+
 /// A ReplicationController takes labels and selector from its template.
 pub(super) fn controller_defaults(controller: &mut Map<String, Value>) {
     let template = controller

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use davit_api::status::merge_patch;
 use davit_api::{Network, NetworkNode, NetworkNodeSpec, NetworkNodeStatus};
 use davit_plugins::Registry;
 use davit_plugins::executor::{Host, NodeUp};
@@ -275,10 +276,10 @@ impl NetworkObjects {
             conditions: vec![condition],
             ..old.clone()
         };
-        if new == old {
+        let Some(changes) = merge_patch(Some(&old), &new) else {
             return Ok(());
-        }
-        let patch = json!({ "status": new });
+        };
+        let patch = json!({ "status": changes });
         nodes
             .patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
             .await

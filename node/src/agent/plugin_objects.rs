@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use davit_api::status::merge_patch;
 use davit_api::{Plugin, PluginStatus};
 use davit_plugins::{PluginHost, status_of_unreadable};
 use futures::future::join_all;
@@ -192,12 +193,12 @@ impl PluginObjects {
 
     /// Writes the status of the object that was looked at: what another node wrote meanwhile is not lost.
     async fn write(&self, plugin: &Plugin, status: &PluginStatus) -> Result<(), kube::Error> {
-        if plugin.status.as_ref() == Some(status) {
+        let Some(changes) = merge_patch(plugin.status.as_ref(), status) else {
             return Ok(());
-        }
+        };
         let plugins: Api<Plugin> = Api::all(self.client.clone());
         let version = plugin.resource_version();
-        let patch = json!({ "metadata": { "resourceVersion": version }, "status": status });
+        let patch = json!({ "metadata": { "resourceVersion": version }, "status": changes });
         plugins
             .patch_status(
                 &plugin.name_any(),

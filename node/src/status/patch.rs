@@ -1,4 +1,5 @@
 //! The smallest strategic merge patch that turns one pod status into another.
+use davit_api::status::same;
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Map, Value, json};
 
@@ -7,18 +8,20 @@ const REPLACED: [&str; 2] = ["podIPs", "hostIPs"];
 
 /// The patch body for the status subresource of the pod with this UID, `None` when nothing changed.
 ///
-/// Conditions are merged by type, so that only changed ones are sent and those of others are left alone. The UID makes the
+/// What the server leaves out since it is zero or empty is no difference. Conditions are merged by type, so that only changed ones are sent and those of others are left alone. The UID makes the
 /// write fail on another pod of the same name.
 pub fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
     let (old, new) = (object(old), object(new));
     let mut changes = Map::new();
     for (key, value) in &new {
-        if old.get(key) != Some(value) {
+        if !same(old.get(key), Some(value)) {
             changes.insert(key.clone(), change(key, old.get(key), value));
         }
     }
-    for key in old.keys().filter(|key| !new.contains_key(*key)) {
-        changes.insert(key.clone(), Value::Null);
+    for (key, value) in &old {
+        if !new.contains_key(key) && !same(Some(value), None) {
+            changes.insert(key.clone(), Value::Null);
+        }
     }
     (!changes.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": changes }))
 }
@@ -43,10 +46,14 @@ fn change(key: &str, old: Option<&Value>, new: &Value) -> Value {
         let kept = old.and_then(Value::as_array);
         let changed = items
             .iter()
-            .filter(|item| !kept.is_some_and(|kept| kept.contains(item)));
+            .filter(|item| !kept.is_some_and(|kept| is_in(kept, item)));
         return changed.map(|item| cleared(item, kept)).collect();
     }
     new.clone()
+}
+
+fn is_in(kept: &[Value], item: &Value) -> bool {
+    kept.iter().any(|known| same(Some(known), Some(item)))
 }
 
 /// A merged list item keeps the fields it had; those that are gone are set to null.
