@@ -21,6 +21,7 @@ mod patch;
 mod proxy;
 mod review;
 mod scale;
+mod selected;
 mod token;
 pub(crate) mod transaction;
 mod update;

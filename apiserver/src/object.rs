@@ -26,16 +26,26 @@ pub struct Object {
 impl Object {
     /// Reads the envelope of a stored value.
     pub(crate) fn new(kv: KeyValue, paths: &Paths) -> Self {
-        let meta = Meta::parse(&kv.value, paths).unwrap_or_else(|error| {
-            tracing::error!(key = %kv.key, %error, "a stored object is not readable JSON");
+        Self::read(kv.key, kv.value, kv.mod_revision, paths)
+    }
+
+    fn read(key: Arc<str>, bytes: Bytes, revision: Revision, paths: &Paths) -> Self {
+        let meta = Meta::parse(&bytes, paths).unwrap_or_else(|error| {
+            tracing::error!(%key, %error, "a stored object is not readable JSON");
             Meta::default()
         });
+        let meta = Arc::new(meta);
         Self {
-            key: kv.key,
-            bytes: kv.value,
-            revision: kv.mod_revision,
-            meta: Arc::new(meta),
+            key,
+            bytes,
+            revision,
+            meta,
         }
+    }
+
+    /// The same object in another form.
+    pub(crate) fn with_bytes(&self, bytes: Bytes, paths: &Paths) -> Self {
+        Self::read(self.key.clone(), bytes, self.revision, paths)
     }
 
     /// The object without `metadata.managedFields`, which only those who write by apply need.

@@ -90,6 +90,21 @@ impl Selection {
         Ok(selection)
     }
 
+    /// Whether fields other than name and namespace narrow it.
+    pub(crate) fn names_fields(&self) -> bool {
+        let mut fields = self.fields.iter();
+        fields.any(|term| matches!(term.operand, Operand::Field(_)))
+    }
+
+    /// The same, whatever those fields hold.
+    pub(crate) fn without_fields(&self) -> Self {
+        let mut wider = self.clone();
+        wider
+            .fields
+            .retain(|term| !matches!(term.operand, Operand::Field(_)));
+        wider
+    }
+
     /// Whether every object under the prefix is selected.
     pub(crate) fn is_whole(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()

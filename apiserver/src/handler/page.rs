@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::{Call, past};
+use super::{Call, past, selected};
 use crate::cache::{self, Page};
 use crate::error::StatusError;
 use crate::object::Object;
@@ -56,6 +56,18 @@ pub(super) async fn reach(call: &Call, revision: Revision) -> Result<(), StatusE
 
 /// The page that the options of a list, or of another verb for a collection, ask for.
 pub(super) async fn page(
+    call: &Call,
+    verb: &str,
+    selection: &Selection,
+) -> Result<Page, StatusError> {
+    if selected::is_needed(&call.resource, selection) {
+        return selected::page(call, verb, selection).await;
+    }
+    as_stored(call, verb, selection).await
+}
+
+/// The page, as far as what is stored tells what is selected.
+pub(super) async fn as_stored(
     call: &Call,
     verb: &str,
     selection: &Selection,

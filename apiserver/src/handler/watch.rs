@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::answer::parse;
-use super::{Call, list, page, past};
+use super::{Call, list, page, past, selected};
 use crate::cache::{Change, EventType, Start, Watcher};
 use crate::error::{Reason, StatusError};
-use crate::object::Object;
+use crate::object::{Object, Paths};
 use crate::protobuf;
 use crate::request::{Accept, Form, Syntax};
+use crate::selection::Selection;
 use crate::storage::Revision;
 use crate::table::{self, Printer};
 
@@ -36,7 +37,15 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
     if let Some(revision) = plan.reach {
         page::reach(call, revision).await?;
     }
-    let selection = list::selection(call)?;
+    let mut selection = list::selection(call)?;
+    let mut narrow = None;
+    if selected::is_needed(&call.resource, &selection) {
+        let wider = selection.without_fields();
+        narrow = Some((
+            std::mem::replace(&mut selection, wider),
+            call.kind().paths(),
+        ));
+    }
     let cache = call.server.cache.clone();
     let may = match plan.start {
         Start::After(revision) => past::require_since(call, revision).await,
@@ -44,7 +53,7 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
     };
     let open = || Watcher::open(cache, call.kind(), selection, plan.start);
     let opened = may.and_then(|()| open().map_err(StatusError::from));
-    let (watcher, objects) = match opened {
+    let (watcher, mut objects) = match opened {
         Ok(opened) => opened,
         // As in Kubernetes, a watch tells of this itself: some clients ask again for ever after a plain 410.
         Err(error) if error.reason() == Some(Reason::Expired) => {
@@ -53,6 +62,9 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
         }
         Err(error) => return Err(error),
     };
+    if let Some((selection, paths)) = &narrow {
+        objects = selected::among(&call.resource, paths, selection, objects).await?;
+    }
     let seconds = call.options.timeout_seconds.filter(|seconds| *seconds > 0);
     let seconds =
         seconds.unwrap_or_else(|| rand::rng().random_range(LEAST_SECONDS..2 * LEAST_SECONDS));
@@ -60,6 +72,7 @@ pub(super) async fn watch(call: &Call) -> Result<Response<Body>, StatusError> {
     let stream = Stream {
         shape: Shape::of(call),
         watcher,
+        narrow,
         first: objects.into_iter(),
         state: if plan.bookmark_end {
             State::First
@@ -271,6 +284,8 @@ enum State {
 struct Stream {
     shape: Shape,
     watcher: Watcher,
+    /// What narrows the watcher's selection by fields of the served version.
+    narrow: Option<(Selection, Arc<Paths>)>,
     first: std::vec::IntoIter<Object>,
     state: State,
     bookmarks: bool,
@@ -373,7 +388,14 @@ impl Stream {
             let line = if shared {
                 change.line_for(self.watcher.selection(), lean)
             } else {
-                match change.seen_by(self.watcher.selection(), lean) {
+                let seen = match &self.narrow {
+                    Some((selection, paths)) => {
+                        let resource = &self.shape.resource;
+                        selected::seen(resource, paths, selection, change, lean).await?
+                    }
+                    None => change.seen_by(self.watcher.selection(), lean),
+                };
+                match seen {
                     Some((event, object)) => Some(self.shape.line(event, &object).await?),
                     None => None,
                 }

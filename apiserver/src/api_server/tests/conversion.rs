@@ -43,19 +43,22 @@ fn convert(asked: &Asked) -> Answered {
     (200, Vec::new(), response.to_string())
 }
 
-#[tokio::test]
-async fn versions_are_converted_by_a_webhook_one_call_a_list() {
-    let rig = Rig::new().await;
-    let server = Server::start(&["localhost"], convert).await;
+/// Hosts, each field of each version selectable.
+fn definition(server: &Server) -> Value {
     let version = |name: &str, storage: bool, fields: &[&str]| {
         let properties: serde_json::Map<String, Value> = fields
             .iter()
             .map(|f| ((*f).to_owned(), json!({"type": "string"})))
             .collect();
-        json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": {
-            "type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}}})
+        let selectable: Vec<Value> = fields
+            .iter()
+            .map(|f| json!({"jsonPath": format!(".spec.{f}")}))
+            .collect();
+        json!({"name": name, "served": true, "storage": storage, "selectableFields": selectable,
+            "schema": {"openAPIV3Schema": {
+                "type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}}})
     };
-    let definition = json!({
+    json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "hosts.example.com"},
         "spec": {
@@ -64,8 +67,105 @@ async fn versions_are_converted_by_a_webhook_one_call_a_list() {
             "conversion": {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
                 "clientConfig": {"url": server.url("/convert"), "caBundle": server.bundle()}}},
         },
-    });
-    rig.make(DEFINITIONS, definition).await;
+    })
+}
+
+#[tokio::test]
+async fn fields_are_selected_in_the_version_that_was_asked_for() {
+    let rig = Rig::new().await;
+    let server = Server::start(&["localhost"], convert).await;
+    rig.make(DEFINITIONS, definition(&server)).await;
+    let host = |name: &str, port: &str| {
+        json!({"apiVersion": "example.com/v2", "kind": "Host",
+        "metadata": {"name": name}, "spec": {"host": "h", "port": port}})
+    };
+    for (name, port) in [("a", "80"), ("b", "81"), ("c", "80"), ("d", "80")] {
+        rig.make(V2, host(name, port)).await;
+    }
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        let name = |item: &Value| item["metadata"]["name"].as_str().unwrap().to_owned();
+        items.map(name).collect()
+    };
+    let list = rig
+        .get(&format!("{V2}?fieldSelector=spec.port%3D80"))
+        .await
+        .ok();
+    assert_eq!(names(&list), ["a", "c", "d"]);
+    let list = rig
+        .get(&format!("{V1}?fieldSelector=spec.address%3Dh:81"))
+        .await
+        .ok();
+    assert_eq!(names(&list), ["b"]);
+    rig.get(&format!("{V1}?fieldSelector=spec.port%3D80"))
+        .await
+        .refused(400, "field label not supported: spec.port");
+    let pages = format!("{V2}?fieldSelector=spec.port%3D80&limit=2");
+    let first = rig.get(&pages).await.ok();
+    assert_eq!(names(&first), ["a", "c"]);
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let rest = rig.get(&format!("{pages}&continue={token}")).await.ok();
+    assert_eq!(
+        (names(&rest), rest["metadata"].get("continue")),
+        (vec!["d".to_owned()], None)
+    );
+    // A watch sees objects come into the selection and leave it.
+    let revision = rest["metadata"]["resourceVersion"].as_str().unwrap();
+    let port = |port: &str| json!({"spec": {"port": port}});
+    for (name, to) in [("b", "80"), ("a", "81"), ("c", "82")] {
+        rig.patch(&format!("{V2}/{name}"), "merge-patch+json", port(to))
+            .await
+            .ok();
+    }
+    rig.delete(&format!("{V2}/d")).await.ok();
+    let watch = "watch=1&timeoutSeconds=1&fieldSelector=spec.port%3D80";
+    let seen = |reply: Reply| -> Vec<(String, String)> {
+        // One event alone reads as JSON.
+        let text = match reply.body {
+            Value::String(text) => text,
+            one => one.to_string(),
+        };
+        let events = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of = |event: Value| {
+            let text = |at: &str| {
+                event
+                    .pointer(at)
+                    .and_then(Value::as_str)
+                    .unwrap()
+                    .to_owned()
+            };
+            assert_eq!(text("/object/apiVersion"), "example.com/v2");
+            (text("/type"), text("/object/metadata/name"))
+        };
+        events.map(of).collect()
+    };
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs
+            .iter()
+            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+            .collect()
+    };
+    let changes = rig
+        .get(&format!("{V2}?{watch}&resourceVersion={revision}"))
+        .await;
+    let expected = [
+        ("ADDED", "b"),
+        ("DELETED", "a"),
+        ("DELETED", "c"),
+        ("DELETED", "d"),
+    ];
+    assert_eq!(seen(changes), pairs(&expected));
+    let now = rig.get(&format!("{V2}?{watch}")).await;
+    assert_eq!(seen(now), pairs(&[("ADDED", "b")]));
+}
+
+#[tokio::test]
+async fn versions_are_converted_by_a_webhook_one_call_a_list() {
+    let rig = Rig::new().await;
+    let server = Server::start(&["localhost"], convert).await;
+    rig.make(DEFINITIONS, definition(&server)).await;
     let host = |api: &str, name: &str, spec: Value| json!({"apiVersion": api, "kind": "Host", "metadata": {"name": name}, "spec": spec});
     let split = json!({"host": "h", "port": "80"});
     let made = rig
