@@ -58,6 +58,7 @@ impl Target {
             .unwrap_or_else(|| config.default_namespace.clone());
         let client = kube::Client::try_from(config)
             .map_err(|error| Fault::new("reading the kubeconfig", error, ""))?;
+        let client = davit_api::named(&client, "davit", "");
         Ok(Connection { client, namespace })
     }
 

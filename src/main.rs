@@ -11,6 +11,7 @@ mod catalog;
 mod cli;
 mod connect;
 mod defaults;
+mod document;
 mod fault;
 mod images;
 mod listen;
@@ -48,6 +49,10 @@ fn main() -> ExitCode {
         Err(error) => return output::usage(&error),
     };
     logging::start(&cli.logging());
+    // Before anything listens: bounds on connections are shares of it.
+    if let Err(error) = davit_listen::descriptors::raise() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     // A second call only says that a provider is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let failure = ExitCode::from(cli.failure());

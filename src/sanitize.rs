@@ -1,7 +1,7 @@
 //! Text from others on the user's terminal: nothing in it may command the terminal.
 
 /// Replaces what a terminal would obey or what would disguise text: control characters (but for line feed
-/// and tab), and the characters that turn the direction of writing. They become visible escapes.
+/// and tab), and the characters that break lines or turn the direction of writing. They become visible escapes.
 pub(crate) fn text(input: &str) -> String {
     let mut clean = String::with_capacity(input.len());
     for character in input.chars() {
@@ -20,7 +20,35 @@ fn push(clean: &mut String, character: char) {
 
 fn is_unsafe(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether something of the text would not be shown as it is.
+pub(crate) fn is_clean(text: &str) -> bool {
+    text.chars()
+        .all(|character| matches!(character, '\n' | '\t') || !is_unsafe(character))
+}
+
+/// The text as a string of JSON, which is one of YAML too.
+pub(crate) fn quoted(text: &str) -> String {
+    escaped(&serde_json::Value::from(text).to_string())
+}
+
+/// JSON in which the characters of strings that are unsafe are written as escapes: the same data.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut clean = String::with_capacity(json.len());
+    for character in json.chars() {
+        if matches!(character, '\n' | '\t') || !is_unsafe(character) {
+            clean.push(character);
+            continue;
+        }
+        let mut units = [0; 2];
+        for unit in character.encode_utf16(&mut units) {
+            clean.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    clean
 }
 
 /// Cleans a stream of bytes that may be cut anywhere, also within a character.
@@ -77,6 +105,7 @@ mod tests {
             ("a\rb", "a\\rb"),
             ("\u{9b}2J\u{7f}", "\\u{9b}2J\\u{7f}"),
             ("x\u{202e}fdp.exe", "x\\u{202e}fdp.exe"),
+            ("a\u{2028}b\u{61c}", "a\\u{2028}b\\u{61c}"),
         ];
         for (input, expected) in cases {
             assert_eq!(text(input), expected);

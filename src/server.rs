@@ -76,7 +76,7 @@ impl Running {
     pub(crate) fn admin(&self) -> Connection {
         let user = UserInfo::new(users::ADMIN, [groups::MASTERS]);
         Connection {
-            client: self.server.client(user),
+            client: davit_api::named(&self.server.client(user), "davit", ""),
             namespace: "default".into(),
         }
     }

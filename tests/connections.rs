@@ -19,7 +19,7 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 
 use harness::clients::{command, kubectls, run, text};
-use harness::{Cluster, image, on_a_machine};
+use harness::{Cluster, image, on_a_machine, wait_for};
 
 const POD: &str = r#"
 apiVersion: v1
@@ -238,6 +238,47 @@ fn a_browser_sends_its_token_as_a_protocol() {
         let args = ["-c", PYTHON, &server, token.trim()];
         let out = run(command(&cluster, &python, &args), b"");
         assert!(out.status.success(), "{}", text(&out.stderr));
+        cluster.down();
+    });
+}
+
+/// A pod cannot keep others from the API by holding connections to its Service.
+#[test]
+fn idle_connections_of_a_pod_do_not_keep_others_from_the_api() {
+    on_a_machine(|| {
+        let cluster = cluster();
+        let hold = "for i in $(seq 900); do (sleep 600 | nc 10.96.0.1 443 >/dev/null 2>&1 &); done; sleep 5; echo held";
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: holder}}\nspec:\n  restartPolicy: Never\n  \
+             terminationGracePeriodSeconds: 0\n  containers:\n  - name: main\n    image: test.local/busybox:1\n    \
+             command: [sh, -c, '{hold}; sleep 600']\n"
+        );
+        cluster.apply(&pod);
+        wait_for("the pod holds its connections", || {
+            let log = cluster.try_kubectl(&["logs", "holder"])?;
+            log.contains("held").then_some(())
+        });
+        // The API serves this machine, and another pod through the Service.
+        cluster.kubectl(&["get", "nodes"]);
+        let ask = "wget -q -O - --no-check-certificate https://10.96.0.1/version || true; nc -w 5 10.96.0.1 443 </dev/null && echo connected";
+        let answer = cluster.kubectl(&["exec", "box", "--", "sh", "-c", ask]);
+        assert!(answer.contains("connected"), "{answer}");
+        let open = std::fs::read_dir(format!("/proc/{}/fd", cluster.pid()))
+            .unwrap()
+            .count();
+        assert!(open < 1024, "{open} descriptors");
+        let log = cluster.log();
+        let complaints = log
+            .lines()
+            .filter(|line| line.contains("too many connections"))
+            .count();
+        assert!((1..=3).contains(&complaints), "{complaints}\n{log}");
+        // What davit raised for itself is not what containers get.
+        let limit = cluster.kubectl(&["exec", "box", "--", "sh", "-c", "ulimit -Sn; ulimit -Hn"]);
+        let own = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+        let (soft, hard) = own.unwrap();
+        assert_eq!(limit, format!("{soft}\n{hard}\n"));
+        cluster.kubectl(&["delete", "pod", "holder", "--force", "--grace-period=0"]);
         cluster.down();
     });
 }

@@ -28,7 +28,7 @@ spec:
   containers:
   - name: main
     image: test.local/busybox:1
-    command: [sh, -c, "mkdir /www && echo hello > /www/index.html && httpd -h /www -p 8080 && sleep 3600"]
+    command: [sh, -c, "mkdir /www && echo hello > /www/index.html && echo '<a href=\"/other?a=b\">' > /www/page.html && httpd -h /www -p 8080 && sleep 3600"]
     env: [{name: COLOUR, value: green}]
     workingDir: /tmp
   - name: web
@@ -425,6 +425,10 @@ fn pods_services_and_nodes_are_reached_through_the_server() {
                     text(&out.stderr)
                 );
             }
+            let path = format!("{own}/services/box:80/proxy/page.html");
+            let out = run(command(&cluster, &kubectl, &["get", "--raw", &path]), b"");
+            let link = format!("<a href=\"{own}/services/box:80/proxy/other?a=b\">\n");
+            assert_eq!(text(&out.stdout), link, "{shown}");
             let path = format!("/api/v1/nodes/{node}/proxy/healthz");
             let out = run(command(&cluster, &kubectl, &["get", "--raw", &path]), b"");
             assert_eq!(text(&out.stdout), "ok", "{shown}");

@@ -11,9 +11,9 @@
 mod harness;
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use harness::{Background, Cluster, examples, http_get, image, on_a_machine, wait_for};
+use harness::{Background, Cluster, examples, http_get, image, on_a_machine, run, wait_for};
 
 #[test]
 fn the_examples_run_and_answer() {
@@ -339,6 +339,212 @@ spec:
                 .contains(&reason.as_str())
                 .then_some(())
         });
+        cluster.down();
+    });
+}
+
+#[test]
+fn host_ports_are_open_while_their_pod_is_there() {
+    on_a_machine(|| {
+        let cluster = with_busybox();
+        let serve = "echo hp >/tmp/index.html; exec httpd -f -p 8080 -h /tmp";
+        let ports = "\n    ports: [{containerPort: 8080, hostPort: 18088}]\n";
+        cluster.apply(&pod("hp", serve, ports));
+        let address = ".status.addresses[?(@.type==\"InternalIP\")].address";
+        let node = cluster.kubectl(&[
+            "get",
+            "nodes",
+            "-o",
+            &format!("jsonpath={{.items[0]{address}}}"),
+        ]);
+        // Connections from this machine to its own loopback address are not led on.
+        run(Command::new("ip").args(["link", "add", "out0", "type", "dummy"]));
+        run(Command::new("ip").args(["addr", "add", "192.0.2.7/24", "dev", "out0"]));
+        run(Command::new("ip").args(["link", "set", "out0", "up"]));
+        let answer = wait_for("the host port answers", || http_get("192.0.2.7:18088", "/"));
+        assert_eq!(answer, "hp\n", "of node {node}");
+        // From another pod, whose answers must come back the same way.
+        cluster.apply(&pod("client", "sleep 3600", ""));
+        cluster.wait("pod/client", "condition=Ready");
+        let asked = cluster.kubectl(&[
+            "exec",
+            "client",
+            "--",
+            "wget",
+            "-q",
+            "-O",
+            "-",
+            "http://192.0.2.7:18088/",
+        ]);
+        assert_eq!(asked, "hp\n");
+        // A second pod with the port finds no node.
+        cluster.apply(&pod("second", serve, ports));
+        wait_for("the scheduler sees the conflict", || {
+            let events = cluster.try_kubectl(&[
+                "get",
+                "events",
+                "--field-selector=reason=FailedScheduling",
+            ])?;
+            events.contains("free ports").then_some(())
+        });
+        cluster.kubectl(&[
+            "delete",
+            "pod",
+            "hp",
+            "second",
+            "--grace-period=0",
+            "--force",
+        ]);
+        wait_for("the port is closed", || {
+            http_get("192.0.2.7:18088", "/").is_none().then_some(())
+        });
+        cluster.down();
+    });
+}
+
+#[test]
+fn an_ephemeral_volume_has_a_claim_of_its_own() {
+    on_a_machine(|| {
+        let cluster = with_busybox();
+        let volume = "\n    volumeMounts: [{name: e, mountPath: /e}]\n  volumes:\n  - name: e\n    ephemeral: {volumeClaimTemplate: \
+                      {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 10Mi}}}}}\n";
+        cluster.apply(&pod("eph", "echo kept >/e/file && sleep 3600", volume));
+        cluster.wait("pod/eph", "condition=Ready");
+        assert_eq!(
+            cluster.field("pvc/eph-e", ".metadata.ownerReferences[0].name"),
+            "eph"
+        );
+        let manager = ".metadata.managedFields[0].manager";
+        let managers = cluster.kubectl(&[
+            "get",
+            "pvc/eph-e",
+            "--show-managed-fields",
+            "-o",
+            &format!("jsonpath={{{manager}}}"),
+        ]);
+        assert_eq!(managers, "kube-controller-manager");
+        // One that is somebody else's is not used.
+        cluster.apply("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: other-e}\nspec:\n  accessModes: [ReadWriteOnce]\n  \
+                       resources: {requests: {storage: 10Mi}}\n");
+        cluster.apply(&pod("other", "sleep 3600", volume));
+        wait_for("the pod is told", || {
+            let events =
+                cluster.try_kubectl(&["get", "events", "--field-selector=reason=FailedBinding"])?;
+            events
+                .contains("was not created for pod default/other")
+                .then_some(())
+        });
+        cluster.kubectl(&[
+            "delete",
+            "pod",
+            "eph",
+            "other",
+            "--grace-period=0",
+            "--force",
+        ]);
+        wait_for("the claim goes with its pod", || {
+            let claims = cluster.try_kubectl(&["get", "pvc", "-o", "name"])?;
+            (!claims.contains("eph-e")).then_some(())
+        });
+        assert!(
+            cluster
+                .kubectl(&["get", "pvc", "-o", "name"])
+                .contains("other-e")
+        );
+        cluster.down();
+    });
+}
+
+#[test]
+fn resources_added_to_a_node_can_be_had() {
+    on_a_machine(|| {
+        let cluster = with_busybox();
+        let node = cluster.kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+        let patch = r#"[{"op":"add","path":"/status/capacity/example.com~1dongle","value":"4"}]"#;
+        cluster.kubectl(&[
+            "patch",
+            "node",
+            &node,
+            "--subresource=status",
+            "--type=json",
+            "-p",
+            patch,
+        ]);
+        let node_object = format!("node/{node}");
+        let dongles = ".status.allocatable.example\\.com/dongle";
+        wait_for("they are allocatable", || {
+            (cluster.field(&node_object, dongles) == "4").then_some(())
+        });
+        let with = |name: &str, node: &str, count: u32| {
+            let wants =
+                format!("\n    resources: {{limits: {{example.com/dongle: \"{count}\"}}}}\n{node}");
+            cluster.apply(&pod(name, "sleep 3600", &wants));
+        };
+        with("three", "", 3);
+        cluster.wait("pod/three", "condition=Ready");
+        with("two", "", 2);
+        wait_for("the scheduler counts", || {
+            let events = cluster.try_kubectl(&[
+                "get",
+                "events",
+                "--field-selector=reason=FailedScheduling",
+            ])?;
+            events
+                .contains("Insufficient example.com/dongle")
+                .then_some(())
+        });
+        // And so does the node, whoever placed the pod.
+        with("placed", &format!("  nodeName: {node}\n"), 2);
+        wait_for("the node counts", || {
+            (cluster.field("pod/placed", ".status.reason") == "OutOfexample.com/dongle")
+                .then_some(())
+        });
+        cluster.kubectl(&["delete", "pod", "--all", "--grace-period=0", "--force"]);
+        let patch = r#"[{"op":"remove","path":"/status/capacity/example.com~1dongle"}]"#;
+        cluster.kubectl(&[
+            "patch",
+            "node",
+            &node,
+            "--subresource=status",
+            "--type=json",
+            "-p",
+            patch,
+        ]);
+        wait_for("they are gone", || {
+            cluster
+                .field(&node_object, dongles)
+                .is_empty()
+                .then_some(())
+        });
+        cluster.down();
+    });
+}
+
+#[test]
+fn a_bridge_is_no_address_of_the_node() {
+    on_a_machine(|| {
+        let mut cluster = with_busybox();
+        let address = |cluster: &Cluster| {
+            let path = "jsonpath={.items[0].status.addresses[?(@.type==\"InternalIP\")].address}";
+            cluster.kubectl(&["get", "nodes", "-o", path])
+        };
+        let written = |cluster: &Cluster| {
+            let path =
+                "jsonpath={.items[0].status.conditions[?(@.type==\"Ready\")].lastHeartbeatTime}";
+            cluster.kubectl(&["get", "nodes", "-o", path])
+        };
+        assert_eq!(address(&cluster), "127.0.0.1");
+        // The pod's bridge is there from now on.
+        cluster.apply(&pod("box", "sleep 3600", ""));
+        cluster.wait("pod/box", "condition=Ready");
+        let before = written(&cluster);
+        cluster.stop();
+        cluster.up();
+        wait_for("the agent has written its object again", || {
+            (written(&cluster) != before).then_some(())
+        });
+        assert_eq!(address(&cluster), "127.0.0.1");
+        cluster.kubectl(&["delete", "pod", "box", "--grace-period=0", "--force"]);
         cluster.down();
     });
 }

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
+use davit_listen::{Acceptor, Bounds};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -31,8 +33,8 @@ const MAX_RESETS: usize = 20;
 const MAX_BROKEN: usize = 100;
 /// How long open requests may take once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// After an accept fails for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many parts of the process's descriptors there are for each that clients may take.
+const PARTS: u64 = 2;
 
 impl ApiServer {
     /// Serves the API over TLS until `shutdown`, then lets open requests finish for a while.
@@ -50,27 +52,15 @@ impl ApiServer {
         };
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = TcpListener::from_std(listener).map_err(failed)?;
+        let mut accepted = Acceptor::new("the API server", listener, Bounds::share(PARTS));
         let acceptor = TlsAcceptor::from(self.tls_config()?);
         let connections = TaskTracker::new();
         let stop = shutdown.child_token();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = shutdown.cancelled() => break,
-            };
-            match accepted {
-                Ok((stream, address)) => {
-                    let (server, acceptor) = (self.clone(), acceptor.clone());
-                    let stop = stop.clone();
-                    connections.spawn(server.connection(stream, address, acceptor, stop));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+        while let Some(stream) = shutdown.run_until_cancelled(accepted.next()).await {
+            let (server, acceptor) = (self.clone(), acceptor.clone());
+            connections.spawn(server.connection(stream, acceptor, stop.clone()));
         }
-        drop(listener);
+        drop(accepted);
         self.stop_streams();
         connections.close();
         if tokio::time::timeout(GRACE, connections.wait())
@@ -84,12 +74,14 @@ impl ApiServer {
 
     async fn connection(
         self: Arc<Self>,
-        stream: TcpStream,
-        address: SocketAddr,
+        stream: Client,
         acceptor: TlsAcceptor,
         stop: CancellationToken,
     ) {
         let patience = self.config.patience;
+        let Some(address) = stream.peer() else {
+            return;
+        };
         tune(&stream, patience.unread);
         let stream = match tokio::time::timeout(patience.handshake, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
@@ -102,8 +94,11 @@ impl ApiServer {
         let peer = self
             .authority
             .judge_peer(stream.get_ref().1.peer_certificates());
+        let asked = Arc::new(AtomicBool::new(false));
+        let first = Arc::clone(&asked);
         let service = service_fn(move |request: Request<Incoming>| {
             let (server, peer) = (self.clone(), peer.clone());
+            first.store(true, Ordering::Relaxed);
             async move {
                 Ok::<_, std::convert::Infallible>(answer(server, peer, address, request).await)
             }
@@ -112,8 +107,17 @@ impl ApiServer {
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let mut stopping = false;
+        let mut silent = std::pin::pin!(tokio::time::sleep(patience.headers));
+        let mut waits = true;
         loop {
             tokio::select! {
+                () = silent.as_mut(), if waits => {
+                    waits = false;
+                    if !asked.load(Ordering::Relaxed) {
+                        tracing::debug!(%address, "a client asked for nothing");
+                        return;
+                    }
+                }
                 result = connection.as_mut() => {
                     if let Err(error) = result {
                         tracing::debug!(%address, error, "a connection ended");
@@ -165,8 +169,11 @@ fn builder(headers: Duration) -> Builder<TokioExecutor> {
     builder
 }
 
+/// A connection that was accepted.
+type Client = davit_listen::Connection<TcpStream>;
+
 /// A client's connection.
-pub(crate) type Connection = tokio_rustls::server::TlsStream<TcpStream>;
+pub(crate) type Connection = tokio_rustls::server::TlsStream<Client>;
 
 /// Lets the client leave bytes unread for as long as it wants, as long as its machine is there.
 pub(crate) fn wait_for_readers(connection: &Connection) {
@@ -177,9 +184,9 @@ pub(crate) fn wait_for_readers(connection: &Connection) {
 }
 
 /// Small answers go out at once; peers that vanished, and watchers that stopped reading, are noticed.
-fn tune(stream: &TcpStream, unread: Duration) {
+fn tune(stream: &Client, unread: Duration) {
     let unread = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX);
-    let tuned = stream.set_nodelay(true).is_ok()
+    let tuned = stream.get_ref().set_nodelay(true).is_ok()
         && setsockopt(stream, sockopt::KeepAlive, &true).is_ok()
         && setsockopt(stream, sockopt::TcpUserTimeout, &unread).is_ok();
     if !tuned {

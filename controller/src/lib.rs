@@ -18,6 +18,7 @@ mod deployment;
 mod election;
 mod endpoint_slice;
 mod endpoints;
+mod ephemeral_volume;
 mod error;
 mod event;
 mod garbage;
@@ -39,6 +40,7 @@ mod volume;
 
 use std::sync::Arc;
 
+use davit_api::named;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +78,8 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     let stop = shutdown.child_token();
     config.pulse.waiting();
     let lease = if config.leader_elect {
-        match election::acquire(client.clone(), &config.identity, &stop).await {
+        let client = named(&client, MANAGER, "leader-election");
+        match election::acquire(client, &config.identity, &stop).await {
             Some(lease) => Some(lease),
             None => return Ok(()),
         }
@@ -86,21 +89,14 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     let _running = config.pulse.running();
     let mut tasks = Tasks::new(stop.clone(), config.pulse.clone());
     tasks.of(&[Component::Controllers]);
-    let caches = Arc::new(Caches::new(&client));
-    namespace::start(&client, &caches, &mut tasks);
-    service_account::start(&client, &caches, &config.root_ca, &mut tasks);
-    replica_set::start(&client, &caches, &mut tasks);
-    deployment::start(&client, &caches, &mut tasks);
-    endpoint_slice::start(&client, &caches, &mut tasks);
-    endpoints::start(&client, &caches, &mut tasks);
-    volume::start(&client, &caches, &mut tasks);
-    node_lifecycle::start(&client, &caches, &mut tasks);
-    pod_garbage::start(&client, &caches, &mut tasks);
-    resource_quota::start(&client, &caches, &mut tasks);
-    network::start(&client, &caches, &mut tasks);
-    garbage::start(&client, &mut tasks);
+    let caches = Arc::new(Caches::new(&named(&client, MANAGER, "shared-informers")));
+    start_controllers(&client, &caches, &config, &mut tasks);
     tasks.of(&[Component::Scheduler]);
-    scheduler::start(&client, &caches, &mut tasks);
+    scheduler::start(
+        &named(&client, "kube-scheduler", "scheduler"),
+        &caches,
+        &mut tasks,
+    );
     tasks.of(Component::ALL);
     caches.start(&mut tasks);
     let outcome = match lease {
@@ -113,4 +109,30 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     stop.cancel();
     tasks.join().await;
     outcome
+}
+
+/// What the writes of all controllers are those of, as in Kubernetes.
+const MANAGER: &str = "kube-controller-manager";
+
+/// Each writes in its own name, which is Kubernetes' where Kubernetes has the controller.
+fn start_controllers(client: &Client, caches: &Arc<Caches>, config: &Config, tasks: &mut Tasks) {
+    let as_ = |name: &str| named(client, MANAGER, name);
+    namespace::start(&as_("namespace-controller"), caches, tasks);
+    service_account::start(
+        &as_("service-account-controller"),
+        caches,
+        &config.root_ca,
+        tasks,
+    );
+    replica_set::start(client, caches, tasks);
+    deployment::start(&as_("deployment-controller"), caches, tasks);
+    endpoint_slice::start(&as_("endpointslice-controller"), caches, tasks);
+    endpoints::start(&as_("endpoint-controller"), caches, tasks);
+    ephemeral_volume::start(&as_("ephemeral-volume-controller"), caches, tasks);
+    volume::start(client, caches, tasks);
+    node_lifecycle::start(&as_("node-controller"), caches, tasks);
+    pod_garbage::start(&as_("pod-garbage-collector"), caches, tasks);
+    resource_quota::start(&as_("resourcequota-controller"), caches, tasks);
+    network::start(&as_("network-controller"), caches, tasks);
+    garbage::start(&as_("generic-garbage-collector"), tasks);
 }

@@ -28,7 +28,7 @@ const STILL_ENDING: Duration = Duration::from_millis(500);
 const GRACE: SignedDuration = SignedDuration::from_secs(2);
 
 /// # Guarantees
-/// A namespace goes only after the server listed no object of any kind in it; what holds it up
+/// Pods are deleted first, everything else once they are gone. A namespace goes only after the server listed no object of any kind in it; what holds it up
 /// is said in its conditions.
 struct Namespaces {
     client: Client,
@@ -103,6 +103,13 @@ impl Reconcile for Namespaces {
     }
 }
 
+/// Pods go first, and the rest when they are gone: a policy or a secret that goes before the pod it is for changes what the
+/// pod does in its last moments (KEP-5080).
+fn in_order<T>(kinds: Vec<(String, T)>) -> [Vec<(String, T)>; 2] {
+    let (pods, rest) = kinds.into_iter().partition(|(name, _)| name == "pods");
+    [pods, rest]
+}
+
 /// How long the namespace is still left alone.
 fn time_left(namespace: &Namespace, now: Timestamp) -> Option<Duration> {
     let deleted = namespace.metadata.deletion_timestamp.as_ref()?.0;
@@ -124,16 +131,26 @@ impl Namespaces {
                 return remaining;
             }
         };
-        for (resource, _) in resources.iter().filter(|(_, namespaced)| *namespaced) {
-            let api: Api<Metadata> =
-                Api::namespaced_with(self.client.clone(), namespace, &**resource);
+        let namespaced = resources.iter().filter(|(_, namespaced)| *namespaced);
+        let names = namespaced.map(|(resource, _)| {
             let name = if resource.group.is_empty() {
                 resource.plural.clone()
             } else {
                 format!("{}.{}", resource.plural, resource.group)
             };
-            if let Err(error) = empty_one(&api, &name, &mut remaining).await {
-                remaining.failures.push(format!("{name}: {error}"));
+            (name, resource)
+        });
+        for group in in_order(names.collect()) {
+            for (name, resource) in group {
+                let api: Api<Metadata> =
+                    Api::namespaced_with(self.client.clone(), namespace, &**resource);
+                if let Err(error) = empty_one(&api, &name, &mut remaining).await {
+                    remaining.failures.push(format!("{name}: {error}"));
+                }
+            }
+            // What is still there may need what comes later.
+            if !remaining.is_empty() {
+                break;
             }
         }
         remaining
@@ -317,6 +334,18 @@ mod tests {
         assert_eq!(left("2030-01-01T00:00:02Z"), None);
         assert_eq!(left("2031-01-01T00:00:00Z"), None);
         assert_eq!(left("2029-01-01T00:00:00Z"), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn pods_go_first() {
+        let kinds = ["configmaps", "pods", "pods.metrics.k8s.io", "secrets"];
+        let kinds = kinds.map(|name| (name.to_owned(), ())).to_vec();
+        let names = in_order(kinds).map(|group| {
+            let names = group.into_iter().map(|(name, ())| name);
+            names.collect::<Vec<_>>()
+        });
+        assert_eq!(names[0], ["pods"]);
+        assert_eq!(names[1], ["configmaps", "pods.metrics.k8s.io", "secrets"]);
     }
 
     #[test]

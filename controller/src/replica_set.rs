@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use davit_api::named;
 use davit_api::status::merge_patch;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -44,6 +45,7 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
 }
 
 fn start_kind<K: Replicated>(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
+    let client = &named(client, crate::MANAGER, K::REPORTER);
     let queue = Arc::new(Queue::new());
     let sets = K::informer(caches).clone();
     let wake = queue.clone();

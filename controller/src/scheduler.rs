@@ -3,7 +3,6 @@
 mod affinity;
 mod cluster;
 mod filter;
-mod request;
 mod score;
 mod select;
 mod spread;

@@ -7,6 +7,7 @@ mod protection;
 
 use std::sync::Arc;
 
+use davit_api::named;
 use davit_api::status::merge_patch;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Patch, PatchParams};
@@ -42,7 +43,8 @@ struct Volumes {
     caches: Arc<Caches>,
 }
 
-pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
+pub(crate) fn start(all: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
+    let client = &named(all, crate::MANAGER, "persistent-volume-binder");
     let (claims, volumes) = (Arc::new(Queue::new()), Arc::new(Queue::new()));
     let (wake, wake_volume) = (claims.clone(), volumes.clone());
     caches.claims.on_change(move |claim| {
@@ -97,7 +99,7 @@ pub(crate) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
         caches: caches.clone(),
     };
     tasks.reconcile(Arc::new(reconciler), &volumes, WORKERS);
-    protection::start(client, caches, tasks);
+    protection::start(all, caches, tasks);
 }
 
 impl Reconcile for Claims {

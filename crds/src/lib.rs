@@ -2,7 +2,7 @@
 //!
 //! The kinds live in group `davit.dev`, version `v1alpha1`, and are installed as ordinary
 //! CustomResourceDefinitions ([`crds`]). [`Quantity`], [`LabelSelector`] and [`FieldSelector`]
-//! follow Kubernetes' own parsing, canonical form and matching.
+//! follow Kubernetes' own parsing, canonical form and matching. [`named`] gives a client a name.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -22,10 +22,12 @@ mod condition;
 mod definitions;
 mod network;
 mod plugin;
+mod pod_requests;
 mod quantity;
 pub mod quota;
 mod selector;
 pub mod status;
+mod user_agent;
 
 pub use address::SpecialAddress;
 pub use definitions::{crds, to_yaml};
@@ -38,10 +40,12 @@ pub use plugin::grants::{
     PodScope, RouteGrants, SysctlGrants, Timeouts,
 };
 pub use plugin::{Plugin, PluginNode, PluginSource, PluginSpec, PluginStatus, Risk};
+pub use pod_requests::{Amounts, HostPort, amounts, host_ports, pod_requests};
 pub use quantity::{Format, ParseQuantityError, Quantity};
 pub use selector::{
     FieldRequirement, FieldSelector, LabelSelector, Operator, ParseSelectorError, Requirement,
 };
+pub use user_agent::named;
 
 /// API group of every davit kind.
 pub const GROUP: &str = "davit.dev";

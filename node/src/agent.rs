@@ -8,7 +8,7 @@ use davit_plugins::PluginHost;
 use davit_plugins::capabilities::DriverEvent;
 use davit_plugins::executor::Host;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use rustls::server::ResolvesServerCert;
@@ -20,6 +20,7 @@ use crate::dns::{Resolver, Upstream};
 use crate::host::WAITING_EVENTS;
 use crate::image::ImageStore;
 use crate::pod::record::Record;
+use crate::pod::room::Room;
 use crate::pod::services::{EventSink, NodeFacts, Sandboxes, Services};
 use crate::proxy::Relay;
 use crate::server::{self, NodeApi};
@@ -161,6 +162,14 @@ pub enum Error {
     Ledger(#[source] davit_plugins::executor::OpenError),
 }
 
+/// What the rules of Services are made from beside objects of the API.
+struct Seen {
+    pods: Pods,
+    pod_news: watch::Receiver<bool>,
+    /// Others changed the rules.
+    touched: watch::Receiver<()>,
+}
+
 /// The agent of one node.
 pub struct Agent {
     config: Arc<AgentConfig>,
@@ -190,7 +199,8 @@ impl Agent {
     ///
     /// # Errors
     /// See [`Error`]; nothing was started then, and what ran before runs on.
-    pub async fn open(config: AgentConfig) -> Result<Self, Error> {
+    pub async fn open(mut config: AgentConfig) -> Result<Self, Error> {
+        config.client = davit_api::named(&config.client, "kubelet", "");
         let layout = Layout::new(&config.data_dir, &config.run_dir);
         let unusable = |(path, source)| Error::Data { path, source };
         layout.make().map_err(unusable)?;
@@ -259,17 +269,29 @@ impl Agent {
         self.settle().await;
         let tasks = TaskTracker::new();
         let up = UpNetworks::default();
-        let network_problem = self.follow_objects(&up, &tasks, &shutdown);
+        let config = watcher::Config::default();
+        let nodes = cache(
+            Api::all(self.config.client.clone()),
+            config,
+            &tasks,
+            &shutdown,
+        );
+        let network_problem = self.follow_objects(&up, nodes.share(), &tasks, &shutdown);
         let (recorder, write_events) =
             Recorder::new(self.config.client.clone(), &self.config.node_name);
         tasks.spawn(write_events);
         self.follow_claims(&recorder, &tasks, &shutdown);
         let rules = packet_rules::follow(self.layout.services_table(), &tasks, &shutdown);
-        let services = self
-            .services(&up, &recorder, rules.services, &tasks, &shutdown)
-            .await;
         let pods = Pods::default();
-        let mut dispatcher = Dispatcher::new(services, Arc::clone(&pods), shutdown.clone());
+        let (news, pod_news) = watch::channel(false);
+        let seen = Seen {
+            pods: Arc::clone(&pods),
+            pod_news,
+            touched: rules.services,
+        };
+        let services = self.services(&up, &recorder, seen, &tasks, &shutdown).await;
+        let room = Arc::clone(&services.room);
+        let mut dispatcher = Dispatcher::new(services, Arc::clone(&pods), news, shutdown.clone());
         dispatcher.resume();
         tasks.spawn(dispatcher.run(self.watch_pods()));
         tasks.spawn(housekeeping::collect_images(
@@ -306,6 +328,8 @@ impl Agent {
             images: self.images.clone(),
             network: network_problem,
             recorder,
+            nodes,
+            room,
         };
         tasks.spawn(heartbeat.run(shutdown.clone()));
         let api = NodeApi {
@@ -352,6 +376,7 @@ impl Agent {
     fn follow_objects(
         &self,
         up: &UpNetworks,
+        nodes: Cache<Node>,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> watch::Receiver<Option<String>> {
@@ -372,12 +397,7 @@ impl Agent {
                 tasks,
                 shutdown,
             ),
-            nodes: cache(
-                Api::all(client.clone()),
-                watcher::Config::default(),
-                tasks,
-                shutdown,
-            ),
+            nodes,
             problem,
             drivers: self.plugins.registry().changes(),
             loaded: loaded_seen,
@@ -442,7 +462,7 @@ impl Agent {
         &self,
         up: &UpNetworks,
         recorder: &Recorder,
-        touched: watch::Receiver<()>,
+        seen: Seen,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Cache<Service> {
@@ -472,7 +492,9 @@ impl Agent {
             open: self.config.external_ips.clone(),
             table: self.layout.services_table(),
             relays: relays.collect(),
-            touched,
+            pods: seen.pods,
+            pod_news: seen.pod_news,
+            touched: seen.touched,
             recorder: recorder.clone(),
         };
         tasks.spawn(followed.run(shutdown.clone()));
@@ -504,14 +526,14 @@ impl Agent {
         &self,
         up: &UpNetworks,
         recorder: &Recorder,
-        touched: watch::Receiver<()>,
+        seen: Seen,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Services {
         let client = self.config.client.clone();
         let node = Arc::new(self.node_facts());
         let services = self
-            .follow_services(up, recorder, touched, tasks, shutdown)
+            .follow_services(up, recorder, seen, tasks, shutdown)
             .await;
         let events: Arc<dyn EventSink> = Arc::new(recorder.clone());
         Services {
@@ -530,8 +552,16 @@ impl Agent {
             }),
             api: ApiServer::new(client, services, self.config.cluster_dns.clone()),
             events,
+            room: self.room(),
             node,
         }
+    }
+
+    /// What pods may have together, until the node's own object is read.
+    fn room(&self) -> Arc<Room> {
+        let room = Arc::new(Room::default());
+        room.offer(&self.node_facts().allocatable);
+        room
     }
 
     fn node_facts(&self) -> NodeFacts {

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod record;
 pub mod resources;
 pub mod restart;
+pub mod room;
 pub mod security;
 pub mod services;
 pub mod signals;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use davit_listen::{Acceptor, Bounds, Connection};
 use http::StatusCode;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio_rustls::TlsAcceptor;
@@ -27,8 +28,12 @@ mod tests;
 pub use identity::TlsError;
 pub(crate) use identity::tls;
 
-/// How long a client may take to shake hands.
+/// How many parts of the process's descriptors there are for each that its clients may take.
+const PARTS: u64 = 16;
+/// How long a client may take to shake hands, and then to say what it wants.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A dead HTTP/2 connection is noticed by then.
+const PING_EVERY: Duration = Duration::from_secs(30);
 /// How long open connections may go on after shutdown began.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -109,21 +114,10 @@ pub(crate) async fn serve(
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut accepted = Acceptor::new("the node API", listener, Bounds::share(PARTS));
     let acceptor = TlsAcceptor::from(tls);
     let connections = TaskTracker::new();
-    loop {
-        let stream = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of descriptors, most likely: others have to end theirs first.
-                    tracing::warn!(%error, "a connection to the node API was not accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-        };
+    while let Some(stream) = shutdown.run_until_cancelled(accepted.next()).await {
         connections.spawn(connection(
             stream,
             acceptor.clone(),
@@ -131,6 +125,7 @@ pub(crate) async fn serve(
             shutdown.clone(),
         ));
     }
+    drop(accepted);
     connections.close();
     if tokio::time::timeout(DRAIN, connections.wait())
         .await
@@ -142,7 +137,7 @@ pub(crate) async fn serve(
 }
 
 async fn connection(
-    stream: tokio::net::TcpStream,
+    stream: Connection<tokio::net::TcpStream>,
     acceptor: TlsAcceptor,
     router: Router,
     shutdown: CancellationToken,
@@ -157,7 +152,15 @@ async fn connection(
     } else {
         Router::new().fallback(async || Refusal::new(StatusCode::FORBIDDEN, "Forbidden"))
     };
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY);
     let connection = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);

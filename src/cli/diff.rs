@@ -14,6 +14,7 @@ use super::apply::{self, MANAGER};
 use super::get::{collection, split_names};
 use crate::catalog::{Catalog, Kind};
 use crate::connect::{Connection, Target};
+use crate::document;
 use crate::fault::Fault;
 use crate::manifest;
 use crate::moment::{self, Moment};
@@ -248,7 +249,7 @@ fn shown(object: Option<&Value>) -> Result<String, Fault> {
             metadata.remove(field);
         }
     }
-    serde_saphyr::to_string(&object).map_err(|error| Fault::new("writing YAML", error, ""))
+    document::yaml(&object)
 }
 
 #[cfg(test)]

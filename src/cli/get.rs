@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::catalog::{Catalog, Kind};
 use crate::connect::{Connection, Target};
+use crate::document;
 use crate::fault::Fault;
 use crate::moment::{self, Moment};
 use crate::output::{Output, note};
@@ -357,10 +358,9 @@ fn print_objects(
         _ => json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": objects}),
     };
     let text = if format == Format::Json {
-        serde_json::to_string_pretty(&whole)
-            .map_err(|error| Fault::new("writing JSON", error, ""))?
+        document::json(&whole)?
     } else {
-        serde_saphyr::to_string(&whole).map_err(|error| Fault::new("writing YAML", error, ""))?
+        document::yaml(&whole)?
     };
     output.data(&text)
 }

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use davit_listen::{Acceptor, Bounds};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -52,14 +53,16 @@ async fn listen(port: u16) -> Result<TcpListener, Fault> {
 }
 
 async fn serve(listener: TcpListener, greeting: String, shutdown: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        // Running out of descriptors passes; the next accept waits for the next client anyway.
-        let Ok((stream, _)) = accepted else { continue };
+    // It has nothing else to spend descriptors on, and whoever comes through a Service may have one address.
+    let bounds = Bounds::share(2);
+    let bounds = Bounds {
+        per_source: bounds.total,
+        ..bounds
+    };
+    let mut acceptor = Acceptor::new("hello", listener, bounds);
+    while let Some(stream) = shutdown.run_until_cancelled(acceptor.next()).await {
         let address = stream
+            .get_ref()
             .local_addr()
             .map(|address| address.ip().to_canonical().to_string());
         let text = page(&greeting, &hostname(), &address.unwrap_or_default());

@@ -7,6 +7,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use davit_listen::{Acceptor, Bounds, Connection};
 use davit_node::image::ImageStore;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -19,6 +20,9 @@ use crate::fault::Fault;
 
 /// The longest request, in bytes: a name and a credentials file.
 const LONGEST: u64 = 1 << 20;
+/// How many parts of the process's descriptors there are for each that requests may take, and most of them.
+const PARTS: u64 = 64;
+const MOST_CONNECTIONS: usize = 64;
 
 fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("images.sock")
@@ -39,12 +43,9 @@ pub(crate) fn listen(data_dir: &Path) -> Result<UnixListener, Fault> {
 
 /// Answers requests until `stop`.
 pub(crate) async fn serve(listener: UnixListener, store: ImageStore, stop: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else { continue };
+    let bounds = Bounds::share(PARTS).at_most(MOST_CONNECTIONS);
+    let mut acceptor = Acceptor::new("the image service", listener, bounds);
+    while let Some(stream) = stop.run_until_cancelled(acceptor.next()).await {
         let (store, stop) = (store.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -59,8 +60,8 @@ pub(crate) async fn serve(listener: UnixListener, store: ImageStore, stop: Cance
     }
 }
 
-async fn answer(mut stream: UnixStream, store: &ImageStore) -> std::io::Result<()> {
-    let (read, mut write) = stream.split();
+async fn answer(stream: Connection<UnixStream>, store: &ImageStore) -> std::io::Result<()> {
+    let (read, mut write) = tokio::io::split(stream);
     let mut line = String::new();
     BufReader::new(read.take(LONGEST))
         .read_line(&mut line)

@@ -2,6 +2,7 @@
 
 mod http;
 mod location;
+mod page;
 
 pub(super) use self::http::proxy;
 
@@ -31,6 +32,9 @@ pub(super) async fn log(call: &Call, parts: Parts) -> Result<Response<Body>, Sta
         "/containerLogs/{}/{}/{container}",
         call.path.namespace, call.path.name
     );
+    if is_websocket(&parts) {
+        return tunnelled(call, parts, &endpoint, &path, &query).await;
+    }
     let uri = uri(&endpoint.authority, &path, &query)?;
     let request = Request::get(uri)
         .body(Body::empty())
@@ -45,7 +49,7 @@ pub(super) async fn log(call: &Call, parts: Parts) -> Result<Response<Body>, Sta
 /// What is wrong with the request, or what the node answers when it does not open a tunnel.
 pub(super) async fn upgrade(
     call: &Call,
-    mut parts: Parts,
+    parts: Parts,
     options: &Value,
 ) -> Result<Response<Body>, StatusError> {
     let endpoint = endpoint(call).await?;
@@ -60,6 +64,23 @@ pub(super) async fn upgrade(
         }
     };
     let query = node_query(options);
+    tunnelled(call, parts, &endpoint, &path, &query).await
+}
+
+/// Whether a request that needs no upgrade asks for one to a WebSocket.
+fn is_websocket(parts: &Parts) -> bool {
+    let upgrade = parts.headers.get(header::UPGRADE);
+    upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Hands an upgrade on to a node, and carries what follows.
+async fn tunnelled(
+    call: &Call,
+    mut parts: Parts,
+    endpoint: &Endpoint,
+    path: &str,
+    query: &[(String, String)],
+) -> Result<Response<Body>, StatusError> {
     let client = parts
         .extensions
         .remove::<hyper::upgrade::OnUpgrade>()
@@ -68,7 +89,7 @@ pub(super) async fn upgrade(
         })?;
     let mut request = Request::builder()
         .method(parts.method.clone())
-        .uri(uri(&endpoint.authority, &path, &query)?)
+        .uri(uri(&endpoint.authority, path, query)?)
         .body(Body::empty())
         .map_err(StatusError::internal)?;
     for (name, value) in &parts.headers {
@@ -80,7 +101,7 @@ pub(super) async fn upgrade(
             request.headers_mut().append(name, value.clone());
         }
     }
-    let response = send(call, &endpoint, request).await?;
+    let response = send(call, endpoint, request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The tunnel is not opened: what the node said is an answer like any other.
         return relay(response).await;

@@ -86,10 +86,17 @@ pub(crate) fn plan(
                 .push(endpoint);
         }
     }
+    let mut wanted = Vec::new();
     if is_terminating(service) {
         groups.clear();
+    } else if has_selector(service) {
+        // One without endpoints says that there are none, which is more than no slice does.
+        let published = |family: &str| groups.keys().any(|(other, _)| other == family);
+        let missing = families(service)
+            .into_iter()
+            .filter(|family| !published(family));
+        wanted.extend(missing.map(|family| slice(service, &family, &Ports::new(), Vec::new())));
     }
-    let mut wanted = Vec::new();
     for ((family, ports), endpoints) in groups {
         let chunks = endpoints.chunks(SLICE_SIZE);
         wanted.extend(chunks.map(|chunk| slice(service, &family, &ports, chunk.to_vec())));
@@ -97,26 +104,56 @@ pub(crate) fn plan(
     fit(wanted, slices)
 }
 
-/// The writes that turn the slices that exist into those that are wanted, each into one of its shape where there is one.
+/// The address families that the Service has.
+fn families(service: &Service) -> Vec<String> {
+    let spec = service.spec.as_ref();
+    let listed = spec.and_then(|spec| spec.ip_families.clone());
+    listed
+        .filter(|families| !families.is_empty())
+        .unwrap_or_else(|| {
+            let ip = spec.and_then(|spec| spec.cluster_ip.as_deref());
+            let v6 = ip.is_some_and(|ip| ip.contains(':'));
+            vec![if v6 { "IPv6" } else { "IPv4" }.to_owned()]
+        })
+}
+
+/// The writes that turn the slices that exist into those that are wanted: each into one of its shape where there is one,
+/// else into one of its family that is left over.
 pub(crate) fn fit(wanted: Vec<EndpointSlice>, slices: &[Arc<EndpointSlice>]) -> Vec<Change> {
     let mut free: Vec<Arc<EndpointSlice>> = slices.to_vec();
     let mut changes = Vec::new();
+    let mut new = Vec::new();
     for wanted in wanted {
         let same_shape = free
             .iter()
-            .position(|old| old.address_type == wanted.address_type && old.ports == wanted.ports);
+            .position(|old| old.address_type == wanted.address_type && same_ports(old, &wanted));
         match same_shape.map(|index| free.remove(index)) {
             Some(old) if same(&old, &wanted) => {}
             Some(old) => changes.push(Change::Replace(Box::new(carry_on(&old, wanted)))),
-            None => changes.push(Change::Create(Box::new(wanted))),
+            None => new.push(wanted),
         }
+    }
+    for wanted in new {
+        let spare = free
+            .iter()
+            .position(|old| old.address_type == wanted.address_type);
+        changes.push(match spare.map(|index| free.remove(index)) {
+            Some(old) => Change::Replace(Box::new(carry_on(&old, wanted))),
+            None => Change::Create(Box::new(wanted)),
+        });
     }
     changes.extend(free.iter().map(|old| Change::Delete(old.name_any())));
     changes
 }
 
+/// Empty lists are stored or left out, as the client likes.
+fn same_ports(old: &EndpointSlice, wanted: &EndpointSlice) -> bool {
+    old.ports.as_deref().unwrap_or_default() == wanted.ports.as_deref().unwrap_or_default()
+}
+
 fn same(old: &EndpointSlice, wanted: &EndpointSlice) -> bool {
-    old.endpoints == wanted.endpoints && old.metadata.labels == wanted.metadata.labels
+    let endpoints = |slice: &EndpointSlice| slice.endpoints.clone().unwrap_or_default();
+    endpoints(old) == endpoints(wanted) && old.metadata.labels == wanted.metadata.labels
 }
 
 /// The wanted content under the old object's identity.
@@ -340,9 +377,52 @@ mod tests {
         let more = [pods[0].clone(), pod("b", "10.1.0.2", true, json!({}))];
         assert!(matches!(plan_of(&more, &stored).as_slice(),
             [Change::Replace(slice)] if slice.metadata.name.as_deref() == Some("web-x")));
+        let changes = plan_of(&[], &stored);
+        let [Change::Replace(empty)] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
+        assert_eq!(empty.metadata.name.as_deref(), Some("web-x"));
+        assert_eq!(empty.endpoints, Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_service_that_matches_nothing_has_an_empty_slice_of_each_family() {
+        let mut both = service();
+        let families = vec!["IPv4".to_owned(), "IPv6".to_owned()];
+        both.spec.as_mut().unwrap().ip_families = Some(families);
+        let plan_of = |service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>]| {
+            let changes = plan(service, pods, slices, |_| None).into_iter();
+            let made = changes.map(|change| match change {
+                Change::Create(slice) => Arc::new(*slice),
+                other => panic!("{other:?}"),
+            });
+            made.collect::<Vec<_>>()
+        };
+        let made = plan_of(&both, &[], &[]);
+        let shown: Vec<_> = made
+            .iter()
+            .map(|slice| {
+                (
+                    slice.address_type.as_str(),
+                    slice.endpoints.as_ref().unwrap().len(),
+                )
+            })
+            .collect();
+        assert_eq!(shown, [("IPv4", 0), ("IPv6", 0)]);
+        assert!(plan_of(&both, &[], &made).is_empty());
+        // Of a family that has a pod it goes over to the pod.
+        let pods = [pod("a", "10.1.0.1", true, json!({}))];
+        let changes = plan(&both, &pods, &made, |_| None);
         assert!(
-            matches!(plan_of(&[], &stored).as_slice(), [Change::Delete(name)] if name == "web-x")
+            matches!(changes.as_slice(), [Change::Replace(slice)] if slice.address_type == "IPv4"),
+            "{changes:?}"
         );
+        let mut without = service();
+        without.spec.as_mut().unwrap().selector = None;
+        assert!(plan_of(&without, &[], &[]).is_empty());
+        let mut leaving = service();
+        leaving.metadata.deletion_timestamp = Some(crate::meta::now());
+        assert!(plan_of(&leaving, &[], &[]).is_empty());
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use davit_api::{Amounts, HostPort, amounts, host_ports, pod_requests};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::affinity;
-use super::request::{Amounts, HostPort, amounts, host_ports, pod_requests};
 use crate::meta::uid;
 
 /// A pod that takes up room on a node.

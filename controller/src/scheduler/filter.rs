@@ -1,10 +1,10 @@
 //! Whether a pod can run on a node at all, and if not, why.
 
+use davit_api::{Amounts, HostPort};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use kube::ResourceExt;
 
 use super::cluster::NodeInfo;
-use super::request::{Amounts, HostPort};
 use crate::node_lifecycle::tolerates;
 use crate::node_selector;
 

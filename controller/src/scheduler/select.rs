@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use davit_api::{host_ports, pod_requests};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 
 use super::affinity::PodAffinity;
 use super::cluster::{Cluster, NodeInfo};
 use super::filter::{Candidate, check};
-use super::request::{host_ports, pod_requests};
 use super::score::best;
 use super::spread::Spread;
 use super::volumes::Storage;

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, 
 use kube::ResourceExt;
 
 use crate::caches::Caches;
+use crate::ephemeral_volume::{ephemeral_claims_of, is_made_for, not_made_for};
 use crate::meta::{Key, is_terminating, value};
 use crate::volume::{
     SELECTED_NODE, claims_of, class_of, find_volume, is_bound, is_reachable, volume_of,
@@ -38,11 +39,23 @@ pub(crate) struct Storage {
 pub(crate) fn observe(pod: &Pod, caches: &Caches) -> Storage {
     let namespace = pod.namespace().unwrap_or_default();
     let mut storage = Storage::default();
+    let ephemeral: Vec<String> = ephemeral_claims_of(pod).collect();
     for name in claims_of(pod) {
+        let is_ephemeral = ephemeral.contains(&name);
         let Some(claim) = caches.claims.get(&Key::new(&namespace, &name)) else {
-            storage.obstacle = Some(format!("persistentvolumeclaim {name:?} not found"));
+            storage.obstacle = Some(if is_ephemeral {
+                format!(
+                    "waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}"
+                )
+            } else {
+                format!("persistentvolumeclaim {name:?} not found")
+            });
             continue;
         };
+        if is_ephemeral && !is_made_for(&claim, pod) {
+            storage.obstacle = Some(not_made_for(&claim, pod));
+            continue;
+        }
         if is_terminating(&*claim) {
             storage.obstacle = Some(format!("persistentvolumeclaim {name:?} is being deleted"));
             continue;

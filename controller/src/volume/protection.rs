@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use davit_api::named;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use super::plan::claim_of;
 use crate::caches::Caches;
+use crate::ephemeral_volume::{ephemeral_claim, volumes_of};
 use crate::error::{Error, ignore_not_found};
 use crate::meta::{Key, is_terminating, uid};
 use crate::queue::Queue;
@@ -48,14 +50,13 @@ pub(super) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
     caches
         .volumes
         .on_change(move |volume| wake.add(Key::of(volume)));
-    let client_of_claims = client.clone();
     let reconciler = ClaimProtection {
-        client: client_of_claims,
+        client: named(client, crate::MANAGER, "pvc-protection-controller"),
         caches: caches.clone(),
     };
     tasks.reconcile(Arc::new(reconciler), &claims, 2);
     let reconciler = VolumeProtection {
-        client: client.clone(),
+        client: named(client, crate::MANAGER, "pv-protection-controller"),
         caches: caches.clone(),
     };
     tasks.reconcile(Arc::new(reconciler), &volumes, 2);
@@ -63,19 +64,10 @@ pub(super) fn start(client: &Client, caches: &Arc<Caches>, tasks: &mut Tasks) {
 
 /// Names of the claims that a pod mounts.
 pub(crate) fn claims_of(pod: &Pod) -> impl Iterator<Item = String> + '_ {
-    let volumes = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.volumes.as_deref())
-        .unwrap_or_default();
-    volumes.iter().filter_map(|volume| {
-        if volume.ephemeral.is_some() {
-            return Some(format!("{}-{}", pod.name_any(), volume.name));
-        }
-        volume
-            .persistent_volume_claim
-            .as_ref()
-            .map(|source| source.claim_name.clone())
+    let volumes = volumes_of(pod).iter();
+    volumes.filter_map(|volume| {
+        let named = volume.persistent_volume_claim.as_ref();
+        ephemeral_claim(pod, volume).or_else(|| Some(named?.claim_name.clone()))
     })
 }
 

@@ -16,8 +16,9 @@ use crate::pod::files::PodDir;
 use crate::pod::members;
 use crate::pod::observed::Observed;
 use crate::pod::record::Record;
-use crate::pod::services::Services;
+use crate::pod::services::{Services, Severity};
 use crate::pod::worker::{Ended, PodView, Worker};
+use crate::proxy::closed_host_ports;
 
 /// How long a worker that broke down is left alone before it is started again.
 const RECOVERY: Duration = Duration::from_secs(5);
@@ -38,14 +39,22 @@ pub(super) struct Dispatcher {
     workers: HashMap<String, watch::Sender<PodView>>,
     tasks: JoinSet<(String, Ended)>,
     pods: Pods,
+    /// Tells that `pods` changed; whether the first list is there.
+    news: watch::Sender<bool>,
     shutdown: CancellationToken,
     /// UIDs of a list in progress.
     listed: HashSet<String>,
 }
 
 impl Dispatcher {
-    pub(super) fn new(services: Services, pods: Pods, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(
+        services: Services,
+        pods: Pods,
+        news: watch::Sender<bool>,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self {
+            news,
             services,
             workers: HashMap::new(),
             tasks: JoinSet::new(),
@@ -79,6 +88,7 @@ impl Dispatcher {
                     if ended == Ended::Gone {
                         self.workers.remove(&uid);
                         self.pods.write().remove(&uid);
+                        self.tell(false);
                     }
                 }
             }
@@ -95,8 +105,16 @@ impl Dispatcher {
                 self.listed.insert(members::uid(&pod).to_owned());
                 self.apply(pod);
             }
-            watcher::Event::InitDone => self.sweep(),
+            watcher::Event::InitDone => {
+                self.sweep();
+                self.tell(true);
+            }
         }
+    }
+
+    /// Tells others that the pods changed.
+    fn tell(&self, listed: bool) {
+        self.news.send_modify(|known| *known |= listed);
     }
 
     fn apply(&mut self, pod: Pod) {
@@ -111,7 +129,24 @@ impl Dispatcher {
         };
         match self.workers.get(&uid) {
             Some(worker) => drop(worker.send_replace(view)),
-            None => self.start(uid, view),
+            None => {
+                self.warn_of_ports(&view.pod);
+                self.start(uid, view);
+            }
+        }
+        self.tell(false);
+    }
+
+    /// Says what of a new pod's ports is not opened.
+    fn warn_of_ports(&self, pod: &Pod) {
+        let closed = closed_host_ports(pod);
+        if !closed.is_empty() {
+            let message = format!(
+                "host ports on loopback addresses are not opened: {}; leave hostIP out",
+                closed.join(", ")
+            );
+            let events = &self.services.events;
+            events.event(pod, None, Severity::Warning, "HostPortNotOpened", message);
         }
     }
 

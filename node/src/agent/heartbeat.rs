@@ -7,16 +7,19 @@ use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::AgentConfig;
+use super::caches::Cache;
 use super::events::Recorder;
 use super::machine::{Health, Machine};
-use super::node_object::{Facts, is_same};
+use super::node_object::{Facts, allocatable_of, is_same};
 use crate::image::ImageStore;
+use crate::pod::room::Room;
 use crate::pod::services::{Severity, chain};
 
 const PERIOD: Duration = Duration::from_secs(10);
@@ -36,6 +39,9 @@ pub(super) struct Heartbeat {
     /// Why pods cannot be given a network yet.
     pub(super) network: watch::Receiver<Option<String>>,
     pub(super) recorder: Recorder,
+    /// Shows what others write to the Node object.
+    pub(super) nodes: Cache<Node>,
+    pub(super) room: Arc<Room>,
 }
 
 impl Heartbeat {
@@ -51,6 +57,10 @@ impl Heartbeat {
                 () = shutdown.cancelled() => return,
                 _ = beat.tick() => {}
                 Ok(()) = self.network.changed() => {}
+                Ok(()) = self.nodes.changes.changed() => match self.news(node.as_ref()) {
+                    Some(newer) => node = Some(newer),
+                    None => continue,
+                },
             }
             let due = reported.is_none_or(|at: tokio::time::Instant| at.elapsed() >= REPORT_EVERY);
             match self.report(node.take(), due).await {
@@ -81,6 +91,14 @@ impl Heartbeat {
         }
     }
 
+    /// The Node object, if others have written it since it was read. News of other nodes are none.
+    fn news(&self, known: Option<&Node>) -> Option<Node> {
+        let key = ObjectRef::new(&self.config.node_name);
+        let seen = self.nodes.store.get(&key)?;
+        let known = known?;
+        (seen.metadata.uid == known.metadata.uid && is_newer(&seen, known)).then(|| (*seen).clone())
+    }
+
     /// Writes the Node object if it is missing, changed, or `due`; whether it did.
     async fn report(&self, known: Option<Node>, due: bool) -> Result<(Node, bool), kube::Error> {
         let nodes: Api<Node> = Api::all(self.client.clone());
@@ -107,10 +125,11 @@ impl Heartbeat {
         };
         let old = current.status.clone().unwrap_or_default();
         let new = facts.status(&old, now);
+        self.room.offer(&allocatable_of(&new));
         if is_same(&old, &new) && !due {
             return Ok((current, false));
         }
-        Ok((self.write_status(&nodes, &new).await?, true))
+        Ok((self.write_status(&nodes, &old, &new).await?, true))
     }
 
     async fn create(&self, nodes: &Api<Node>, node: &Node) -> Result<Node, kube::Error> {
@@ -118,6 +137,7 @@ impl Heartbeat {
         // Status does not come with creation where it is a subresource.
         self.write_status(
             nodes,
+            &NodeStatus::default(),
             node.status.as_ref().unwrap_or(&NodeStatus::default()),
         )
         .await
@@ -126,9 +146,25 @@ impl Heartbeat {
     async fn write_status(
         &self,
         nodes: &Api<Node>,
+        old: &NodeStatus,
         status: &NodeStatus,
     ) -> Result<Node, kube::Error> {
         let mut patch = json!({ "status": status });
+        let gone = [
+            ("capacity", &old.capacity, &status.capacity),
+            ("allocatable", &old.allocatable, &status.allocatable),
+        ];
+        for (field, old, new) in gone {
+            let still = |name: &String| new.as_ref().is_some_and(|new| new.contains_key(name));
+            for name in old
+                .iter()
+                .flatten()
+                .map(|(name, _)| name)
+                .filter(|name| !still(name))
+            {
+                patch["status"][field][name] = Value::Null;
+            }
+        }
         // Addresses are merged by type, of which there may be several: the list is replaced.
         if let Some(addresses) = patch
             .pointer_mut("/status/addresses")
@@ -202,5 +238,14 @@ impl Heartbeat {
             .create(&PostParams::default(), &lease)
             .await
             .map(drop)
+    }
+}
+
+/// Versions of one object are compared as numbers (KEP-5504); one that is no number is news.
+fn is_newer(seen: &Node, known: &Node) -> bool {
+    let version = |node: &Node| node.resource_version().and_then(|v| v.parse::<u64>().ok());
+    match (version(seen), version(known)) {
+        (Some(seen), Some(known)) => seen > known,
+        _ => true,
     }
 }

@@ -131,8 +131,9 @@ fn go_architecture(machine: &str) -> String {
     }
 }
 
-/// The addresses other machines reach this one by: those the default routes leave from, else any that are not loopback, else
-/// loopback, so that a machine without a network still works for itself.
+/// The addresses other machines reach this one by: those the default routes leave from, else one of an interface of its own,
+/// else loopback, so that a machine without a network still works for itself. Bridges and other links that were made for pods
+/// lead to no other machine.
 pub(super) fn node_addresses() -> Vec<IpAddr> {
     let routes: [(IpAddr, IpAddr); 2] = [
         (
@@ -149,7 +150,7 @@ pub(super) fn node_addresses() -> Vec<IpAddr> {
         .filter_map(|(from, to)| source_towards(from, to))
         .collect();
     if found.is_empty() {
-        found.extend(interface_addresses().into_iter().take(1));
+        found.extend(best(interface_addresses()));
     }
     if found.is_empty() {
         found.push(Ipv4Addr::LOCALHOST.into());
@@ -165,24 +166,78 @@ fn source_towards(from: IpAddr, to: IpAddr) -> Option<IpAddr> {
     (!ip.is_unspecified() && !ip.is_loopback()).then_some(ip)
 }
 
-fn interface_addresses() -> Vec<IpAddr> {
-    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let addresses = all
-        .filter_map(|interface| interface.address)
-        .filter_map(|address| {
-            let v4 = address
-                .as_sockaddr_in()
-                .map(|address| IpAddr::from(address.ip()));
-            v4.or_else(|| {
-                address
-                    .as_sockaddr_in6()
-                    .map(|address| IpAddr::from(address.ip()))
-            })
-        });
-    addresses
-        .filter(|ip| !ip.is_loopback() && !is_link_local(ip))
-        .collect()
+/// An address and what it is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Candidate {
+    ip: IpAddr,
+    link: LinkKind,
 }
+
+/// What kind of link an address is on, the most likely to lead to other machines first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum LinkKind {
+    /// Hardware.
+    Device,
+    /// Something virtual, or a bridge that hardware is part of.
+    Virtual,
+    /// A bridge between virtual links: of another container engine, most likely.
+    Inner,
+    /// Made by a davit, of this or another data directory.
+    Davit,
+}
+
+/// The first on the best kind of link, unless that is davit's own.
+fn best(candidates: Vec<Candidate>) -> Option<IpAddr> {
+    let usable = candidates.into_iter().filter(|candidate| {
+        let ip = candidate.ip;
+        candidate.link != LinkKind::Davit && !ip.is_loopback() && !is_link_local(&ip)
+    });
+    usable
+        .min_by_key(|candidate| candidate.link)
+        .map(|candidate| candidate.ip)
+}
+
+fn interface_addresses() -> Vec<Candidate> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let addresses = all.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address
+            .as_sockaddr_in()
+            .map(|address| IpAddr::from(address.ip()));
+        let v6 = || Some(IpAddr::from(address.as_sockaddr_in6()?.ip()));
+        let ip = v4.or_else(v6)?;
+        let link = link_kind(&Path::new("/sys/class/net").join(interface.interface_name));
+        Some(Candidate { ip, link })
+    });
+    addresses.collect()
+}
+
+/// The kind of the link with this directory in sysfs.
+fn link_kind(link: &Path) -> LinkKind {
+    let alias = std::fs::read_to_string(link.join("ifalias")).unwrap_or_default();
+    if alias.starts_with(MARK) {
+        return LinkKind::Davit;
+    }
+    if link.join("device").exists() {
+        return LinkKind::Device;
+    }
+    let ports = std::fs::read_dir(link.join("brif"));
+    let Ok(mut ports) = ports else {
+        return LinkKind::Virtual;
+    };
+    let has_device = ports.any(|port| {
+        let port = port.map(|port| port.path().join("../device"));
+        port.is_ok_and(|device| device.exists())
+    });
+    if has_device {
+        LinkKind::Virtual
+    } else {
+        LinkKind::Inner
+    }
+}
+
+/// What the alias of every link that davit makes begins with.
+const MARK: &str = "davit:";
 
 fn is_link_local(ip: &IpAddr) -> bool {
     match ip {
@@ -208,6 +263,56 @@ pub(super) fn resolv_conf() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_the_machines_own_is_preferred() {
+        let at = |ip: &str, link| Candidate {
+            ip: ip.parse().unwrap(),
+            link,
+        };
+        let bridge = at("10.42.0.1", LinkKind::Davit);
+        let engine = at("172.17.0.1", LinkKind::Inner);
+        let tunnel = at("10.9.0.1", LinkKind::Virtual);
+        let card = at("192.0.2.7", LinkKind::Device);
+        let table: [(&[Candidate], Option<&str>); 5] = [
+            (&[bridge, engine, tunnel, card], Some("192.0.2.7")),
+            (&[bridge, engine, tunnel], Some("10.9.0.1")),
+            (&[bridge, engine], Some("172.17.0.1")),
+            (&[bridge, at("169.254.0.9", LinkKind::Device)], None),
+            (&[bridge, at("127.0.0.1", LinkKind::Virtual)], None),
+        ];
+        for (candidates, expected) in table {
+            let expected = expected.map(|ip| ip.parse().unwrap());
+            assert_eq!(best(candidates.to_vec()), expected, "{candidates:?}");
+        }
+    }
+
+    #[test]
+    fn links_are_told_apart_by_sysfs() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, files: &[&str]| {
+            let link = dir.path().join(name);
+            std::fs::create_dir_all(&link).unwrap();
+            for file in files {
+                std::fs::create_dir_all(link.join(file)).unwrap();
+            }
+            link
+        };
+        assert_eq!(link_kind(&make("eth0", &["device"])), LinkKind::Device);
+        assert_eq!(link_kind(&make("wg0", &[])), LinkKind::Virtual);
+        assert_eq!(
+            link_kind(&make("docker0", &["brif/veth1"])),
+            LinkKind::Inner
+        );
+        let own = make("davit0", &["brif/veth2"]);
+        std::fs::write(own.join("ifalias"), "davit:bridge:node/default\n").unwrap();
+        assert_eq!(link_kind(&own), LinkKind::Davit);
+        // The entries of a bridge's ports are links to directories of theirs, in the directory of the port itself.
+        let bridge = make("br0", &["brif"]);
+        make("eth1", &["device", "brport"]);
+        std::os::unix::fs::symlink("../../eth1/brport", bridge.join("brif/eth1")).unwrap();
+        assert_eq!(link_kind(&bridge), LinkKind::Virtual);
+    }
 
     #[test]
     fn proc_files_are_read() {

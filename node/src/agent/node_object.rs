@@ -72,11 +72,17 @@ impl Facts<'_> {
 
     /// The node's status; conditions of `old` keep their transition times.
     pub(super) fn status(&self, old: &NodeStatus, now: Timestamp) -> NodeStatus {
-        let capacity = self.capacity();
+        // Resources that somebody else says the node has: pods can have all of them.
+        let more = extended(old.capacity.as_ref());
+        let with_more = |own: BTreeMap<String, Quantity>| {
+            let mut all = quantities(&own);
+            all.extend(more.clone());
+            all
+        };
         NodeStatus {
             addresses: Some(self.addresses()),
-            allocatable: Some(quantities(&self.allocatable())),
-            capacity: Some(quantities(&capacity)),
+            allocatable: Some(with_more(self.allocatable())),
+            capacity: Some(with_more(self.capacity())),
             conditions: Some(self.conditions(old, now)),
             daemon_endpoints: Some(NodeDaemonEndpoints {
                 kubelet_endpoint: Some(DaemonEndpoint {
@@ -262,6 +268,30 @@ fn kept(
     }
 }
 
+/// Resources that are not Kubernetes' own (`IsExtendedResourceName`).
+fn extended(capacity: Option<&BTreeMap<String, ApiQuantity>>) -> BTreeMap<String, ApiQuantity> {
+    let is_extended = |name: &str| {
+        let domain = name.split_once('/').map(|(domain, _)| domain);
+        let native = |domain: &str| domain == "kubernetes.io" || domain.ends_with(".kubernetes.io");
+        domain.is_some_and(|domain| !native(domain)) && !name.starts_with("requests.")
+    };
+    let all = capacity.into_iter().flatten();
+    let extended = all.filter(|(name, amount)| {
+        let readable = amount.0.parse::<Quantity>();
+        is_extended(name) && readable.is_ok_and(|amount| !amount.is_negative())
+    });
+    extended
+        .map(|(name, amount)| (name.clone(), amount.clone()))
+        .collect()
+}
+
+/// What pods can have by a status; what cannot be read counts as nothing.
+pub(super) fn allocatable_of(status: &NodeStatus) -> BTreeMap<String, Quantity> {
+    let all = status.allocatable.iter().flatten();
+    let readable = all.filter_map(|(name, text)| Some((name.clone(), text.0.parse().ok()?)));
+    readable.collect()
+}
+
 fn quantities(amounts: &BTreeMap<String, Quantity>) -> BTreeMap<String, ApiQuantity> {
     amounts
         .iter()
@@ -391,6 +421,39 @@ mod tests {
             true_conditions(&status),
             ["MemoryPressure", "DiskPressure", "PIDPressure"]
         );
+    }
+
+    #[test]
+    fn resources_that_others_added_are_allocatable() {
+        let (machine, labels) = (Machine::default(), BTreeMap::new());
+        let facts = facts(&machine, &labels, None);
+        let mut old = facts.status(&NodeStatus::default(), at(0));
+        let text = |text: &str| ApiQuantity(text.to_owned());
+        let capacity = old.capacity.as_mut().unwrap();
+        capacity.insert("example.com/dongle".into(), text("4"));
+        capacity.insert("kubernetes.io/odd".into(), text("1"));
+        capacity.insert("cpu".into(), text("99"));
+        let new = facts.status(&old, at(60));
+        assert!(!is_same(&old, &new));
+        let (capacity, allocatable) = (new.capacity.as_ref(), new.allocatable.as_ref());
+        for amounts in [capacity.unwrap(), allocatable.unwrap()] {
+            assert_eq!(amounts["example.com/dongle"], text("4"));
+            assert!(!amounts.contains_key("kubernetes.io/odd"));
+            assert_eq!(amounts["cpu"], text("0"));
+        }
+        assert_eq!(
+            allocatable_of(&new)["example.com/dongle"],
+            Quantity::from_int(4)
+        );
+        // And go with the capacity.
+        let mut without = new;
+        without
+            .capacity
+            .as_mut()
+            .unwrap()
+            .remove("example.com/dongle");
+        let last = facts.status(&without, at(120));
+        assert!(!last.allocatable.unwrap().contains_key("example.com/dongle"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Services and EndpointSlices followed: the packet rules of this node lead where they say.
+//! Services, EndpointSlices and host ports followed: the packet rules of this node lead where they say.
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
@@ -6,20 +6,21 @@ use std::sync::Arc;
 
 use davit_api::Network;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::caches::Cache;
+use super::dispatch::Pods;
 use super::events::Recorder;
 use super::networks::UpNetworks;
 use crate::network::nft::conntrack::forget_stale;
 use crate::network::nft::services::{Door, is_intact, replace};
 use crate::pod::backoff::{Backoff, SETUP};
 use crate::pod::services::{Severity, chain};
-use crate::proxy::{Refused, Relay, View, plan, refused};
+use crate::proxy::{Refused, Relay, View, host_port_doors, plan, refused};
 
 /// Whether the kernel shows packets that stay on a bridge to the rules, in this network namespace.
 const BRIDGES_SEEN: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
@@ -39,6 +40,9 @@ pub(super) struct ServiceObjects {
     pub(super) up: UpNetworks,
     /// Ranges outside of the cluster that Services may take addresses from.
     pub(super) open: Vec<IpNet>,
+    /// The pods of this node, and news of them; whether all of them are known.
+    pub(super) pods: Pods,
+    pub(super) pod_news: watch::Receiver<bool>,
     /// The table of this agent.
     pub(super) table: String,
     /// What this node serves by itself.
@@ -99,6 +103,7 @@ impl ServiceObjects {
                 Ok(()) = self.services.changes.changed() => {}
                 Ok(()) = self.slices.changes.changed() => {}
                 Ok(()) = self.networks.changes.changed() => {}
+                Ok(()) = self.pod_news.changed() => {}
                 Ok(()) = self.touched.changed() => done = self.intact(done).await,
                 () = timer => {}
             }
@@ -129,6 +134,8 @@ impl ServiceObjects {
         self.services.listed().await;
         self.slices.listed().await;
         self.networks.listed().await;
+        // An error is the end of the agent.
+        let _ = self.pod_news.clone().wait_for(|known| *known).await;
     }
 
     /// Says on each Service what is not done for it, once.
@@ -166,6 +173,12 @@ impl ServiceObjects {
         let peers = up.values().flat_map(|up| &up.peers);
         let peers = peers.flat_map(|peer| peer.addresses.iter().copied());
         let nodes: Vec<IpAddr> = self.addresses.iter().copied().chain(peers).collect();
+        let bridges_are_seen = bridges_are_seen();
+        let here: Vec<Arc<Pod>> = {
+            let live = self.pods.read();
+            live.values().map(|live| Arc::clone(&live.pod)).collect()
+        };
+        let mut doors = host_port_doors(&here, &pods, bridges_are_seen);
         let view = View {
             node: &self.node,
             services: &services.iter().map(AsRef::as_ref).collect::<Vec<_>>(),
@@ -173,10 +186,11 @@ impl ServiceObjects {
             pods: &pods,
             nodes: &nodes,
             open: &self.open,
-            bridges_are_seen: bridges_are_seen(),
+            bridges_are_seen,
             relays: &self.relays,
         };
-        (plan(&view), refused(&view))
+        doors.extend(plan(&view));
+        (doors, refused(&view))
     }
 }
 

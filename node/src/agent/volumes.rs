@@ -83,6 +83,11 @@ fn published(host: &Host, pod_uid: &str) -> Vec<String> {
     ids.collect()
 }
 
+fn is_ephemeral(pod: &Pod, volume: &str) -> bool {
+    let mut volumes = members::spec(pod).volumes.iter().flatten();
+    volumes.any(|own| own.name == volume && own.ephemeral.is_some())
+}
+
 fn mount_failed(message: &str) -> Problem {
     Problem::new("FailedMount", message)
 }
@@ -102,6 +107,9 @@ impl PodVolumeService {
         match &volume.kind {
             Kind::Claim { claim, read_only } => {
                 let fs_group = volume.fs_group.map(|group| group.gid);
+                if is_ephemeral(pod, &volume.name) {
+                    self.check_owner(pod, claim).await.map_err(failed)?;
+                }
                 let source = self
                     .publish(pod, claim, *read_only, fs_group)
                     .await
@@ -126,6 +134,23 @@ impl PodVolumeService {
                 Ok((source, refresh_at))
             }
         }
+    }
+
+    /// The claim of an ephemeral volume is the pod's own: one that only has the name may hold somebody else's data.
+    async fn check_owner(&self, pod: &Pod, claim: &str) -> Result<(), String> {
+        let namespace = members::namespace(pod);
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
+        let found = claims.get_opt(claim).await.map_err(|error| chain(&error))?;
+        let found = found.ok_or_else(|| format!("persistentvolumeclaim \"{claim}\" not found"))?;
+        let mut owners = found.owner_references().iter();
+        let uid = members::uid(pod);
+        if owners.any(|owner| owner.controller == Some(true) && owner.uid == uid) {
+            return Ok(());
+        }
+        Err(format!(
+            "PVC {namespace}/{claim} was not created for pod {} (pod is not owner)",
+            members::display(pod)
+        ))
     }
 
     /// Gives the volume that a claim is bound to to the pod.

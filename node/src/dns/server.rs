@@ -8,8 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use davit_listen::{Acceptor, Bounds};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,7 +21,11 @@ use super::upstream::Transport;
 
 /// Questions that are worked on at once; more are dropped, and asked again by their clients.
 const MOST_QUESTIONS: usize = 1024;
+/// How many parts of the process's descriptors there are for each that connections may take, and most of them, in all and
+/// from one pod.
+const PARTS: u64 = 32;
 const MOST_CONNECTIONS: usize = 256;
+const OF_A_POD: usize = 32;
 /// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(10);
 /// The longest question over UDP; names have at most 255 bytes.
@@ -34,7 +39,7 @@ pub(crate) type IsNear = Arc<dyn Fn(IpAddr, IpAddr) -> bool + Send + Sync>;
 /// The name server of a node.
 pub(crate) struct NameServer {
     packets: Arc<Packets>,
-    listener: TcpListener,
+    acceptor: Acceptor<TcpListener>,
     resolver: Resolver,
     is_near: IsNear,
 }
@@ -66,9 +71,14 @@ impl NameServer {
             };
             match listen(packets.port()?).await {
                 Ok(listener) => {
+                    let bounds = Bounds::share(PARTS).at_most(MOST_CONNECTIONS);
+                    let near = Arc::clone(&is_near);
+                    let acceptor =
+                        Acceptor::new("the name server", listener, bounds.each(OF_A_POD))
+                            .only(move |peer, own| near(peer, own));
                     return Ok(Self {
                         packets: Arc::new(packets),
-                        listener,
+                        acceptor,
                         resolver,
                         is_near,
                     });
@@ -88,10 +98,9 @@ impl NameServer {
     }
 
     /// Answers until shutdown.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         let questions = Arc::new(Semaphore::new(MOST_QUESTIONS));
-        let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let mut buffer = vec![0; QUESTION_BYTES];
         loop {
             tokio::select! {
@@ -121,25 +130,12 @@ impl NameServer {
                     }
                     Err(error) => tracing::debug!(%error, "a question about a name was not received"),
                 },
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        let own = stream.local_addr().map(|own| own.ip().to_canonical());
-                        let near = own.is_ok_and(|own| (self.is_near)(peer.ip().to_canonical(), own));
-                        let permit = Arc::clone(&connections).try_acquire_owned();
-                        if let (true, Ok(permit)) = (near, permit) {
-                            let (resolver, shutdown) = (self.resolver.clone(), shutdown.clone());
-                            tasks.spawn(async move {
-                                let _permit = permit;
-                                shutdown.run_until_cancelled(converse(stream, resolver)).await
-                            });
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection to the name server was not accepted");
-                        // Out of descriptors: some have to be given back first.
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
+                stream = self.acceptor.next() => {
+                    let (resolver, shutdown) = (self.resolver.clone(), shutdown.clone());
+                    tasks.spawn(async move {
+                        shutdown.run_until_cancelled(converse(stream, resolver)).await
+                    });
+                }
             }
         }
         tasks.close();
@@ -155,7 +151,7 @@ async fn listen(port: u16) -> io::Result<TcpListener> {
 }
 
 /// Answers the questions of a connection, one after the other.
-async fn converse(mut stream: TcpStream, resolver: Resolver) {
+async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, resolver: Resolver) {
     loop {
         let Ok(Some(question)) = tokio::time::timeout(IDLE, next(&mut stream)).await else {
             return;
@@ -174,7 +170,7 @@ async fn converse(mut stream: TcpStream, resolver: Resolver) {
     }
 }
 
-async fn next(stream: &mut TcpStream) -> Option<Vec<u8>> {
+async fn next(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let size = stream.read_u16().await.ok()?;
     let mut question = vec![0; size.into()];
     stream.read_exact(&mut question).await.ok()?;

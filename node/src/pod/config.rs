@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use davit_listen::descriptors::Limit;
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use oci_spec::image::ImageConfiguration;
 
@@ -124,7 +125,7 @@ pub fn container_config(from: Ingredients<'_>) -> Result<ContainerConfig, Error>
         devices: Vec::new(),
         resources: container_resources(from.pod, from.container, from.node_memory),
         security: security::security(from.container, from.seccomp),
-        rlimits: Vec::new(),
+        rlimits: own_limits(),
         log_path: from.log_path,
         log_max_bytes: LOG_MAX_BYTES,
         log_max_files: LOG_MAX_FILES,
@@ -132,6 +133,14 @@ pub fn container_config(from: Ingredients<'_>) -> Result<ContainerConfig, Error>
         tty: from.container.tty.unwrap_or(false),
         id: from.id,
     })
+}
+
+/// The limits of this process before it raised them for itself: as with containerd, a container has those of the service
+/// that starts it, not what that needs for its own clients.
+fn own_limits() -> Vec<(String, u64, u64)> {
+    let original = davit_listen::descriptors::original();
+    let limit = |limit: Limit| ("RLIMIT_NOFILE".to_owned(), limit.soft, limit.hard);
+    original.map(limit).into_iter().collect()
 }
 
 /// `command` replaces the image's entry point and its arguments; `args` alone replaces only the arguments.

@@ -69,6 +69,7 @@ impl Double {
             volumes: Arc::clone(self) as _,
             api: Arc::clone(self) as _,
             events: Arc::clone(self) as _,
+            room: Arc::default(),
             node: Arc::new(NodeFacts {
                 name: "node".into(),
                 ips: vec!["192.168.0.5".parse().unwrap()],

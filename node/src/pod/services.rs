@@ -14,6 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use oci_spec::image::ImageConfiguration;
 
 use super::observed::{ImageId, Problem};
+use super::room::Room;
 use crate::runtime::{
     self, AttachStreams, ContainerConfig, ContainerState, ExecConfig, ExecOutcome, ExecStreams,
     NetnsMode, RootFs, SandboxConfig, SandboxEvent, Started,
@@ -266,6 +267,8 @@ pub struct Services {
     pub events: Arc<dyn EventSink>,
     /// The node.
     pub node: Arc<NodeFacts>,
+    /// What of it is left.
+    pub room: Arc<Room>,
 }
 
 impl std::fmt::Debug for Services {

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::act::{Act, Ground, Subject};
 use super::files::PodDir;
 use super::members;
-use super::observed::{ImagePhase, Observed, Phase, Problem};
-use super::plan::plan;
+use super::observed::{Failure, ImagePhase, Observed, Phase, Problem};
+use super::plan::{is_complete, is_ending, plan};
 use super::record::Record;
 use super::services::{HOOK_LIMIT, Services};
 use super::step::{Outcome, Step};
@@ -128,7 +128,7 @@ impl Worker {
     pub async fn run(mut self, shutdown: CancellationToken) -> Ended {
         loop {
             self.observe();
-            let steps = self.plan();
+            let steps = self.place().map_or_else(|| self.plan(), |step| vec![step]);
             if steps.contains(&Step::Forget) {
                 return self.forget().await;
             }
@@ -150,6 +150,22 @@ impl Worker {
         self.pod = report::newest(&self.pod, pod);
         self.seen.removed |= removed;
         self.seen.note(&self.pod, Timestamp::now());
+    }
+
+    /// Takes the pod's room on the node, or gives it back; the step of a pod that finds none.
+    fn place(&self) -> Option<Step> {
+        let room = &self.ground.services.room;
+        let is_over = self.seen.failure.is_some() || is_complete(&self.pod, &self.seen);
+        if is_over {
+            room.leave(members::uid(&self.pod));
+            return None;
+        }
+        if self.seen.sandbox_attempts > 0 || is_ending(&self.pod, &self.seen) {
+            room.count(&self.pod);
+            return None;
+        }
+        let Failure { reason, message } = room.take(&self.pod).err()?;
+        Some(Step::Fail { reason, message })
     }
 
     fn plan(&self) -> Vec<Step> {
@@ -301,6 +317,7 @@ impl Worker {
 
     /// Drops the pod's directory with its logs and record.
     async fn forget(self) -> Ended {
+        self.ground.services.room.leave(members::uid(&self.pod));
         let dir = self.ground.dir.path().to_owned();
         let removed = tokio::task::spawn_blocking(move || crate::beneath::remove_tree(&dir)).await;
         if let Ok(Err(error)) = removed {

@@ -101,7 +101,7 @@ fn doors_of(view: &View<'_>, outside: &Outside<'_>, service: &Service) -> Vec<Do
     let led = outside.led(service);
     let mut doors = Vec::new();
     for port in spec.ports.iter().flatten() {
-        let Some(protocol) = protocol(port) else {
+        let Some(protocol) = protocol(port.protocol.as_deref()) else {
             continue;
         };
         for is_v4 in [true, false] {
@@ -122,8 +122,8 @@ fn doors_of(view: &View<'_>, outside: &Outside<'_>, service: &Service) -> Vec<Do
 }
 
 /// Number of the transport protocol.
-fn protocol(port: &ServicePort) -> Option<u8> {
-    match port.protocol.as_deref() {
+pub(super) fn protocol(name: Option<&str>) -> Option<u8> {
+    match name {
         None | Some("TCP") => Some(6),
         Some("UDP") => Some(17),
         Some("SCTP") => Some(132),

@@ -1,10 +1,10 @@
 //! Doors as readable lines.
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
-use super::{Relay, View, plan, refused};
+use super::{Relay, View, closed_host_ports, host_port_doors, plan, refused};
 use crate::network::nft::services::{Door, Masquerade, Target};
 
 fn line(door: &Door) -> String {
@@ -24,6 +24,7 @@ fn line(door: &Door) -> String {
     let masquerade = match &door.masquerade {
         Masquerade::Everybody => "all",
         Masquerade::OthersThan(_) => "others",
+        Masquerade::Only(_) => "own",
         Masquerade::Nobody => "none",
     };
     let sticky = door
@@ -352,4 +353,69 @@ fn endpoints_of_this_machine_or_link_are_not_led_to() {
         lines(spec(json!({})), &slices),
         ["default/web:http 10.96.0.9 80/6 -> 10.42.0.5:8080 masq others"]
     );
+}
+
+fn host_lines(pods: &[Value], bridges_are_seen: bool) -> Vec<String> {
+    let pods: Vec<std::sync::Arc<Pod>> = pods
+        .iter()
+        .map(|pod| std::sync::Arc::new(serde_json::from_value(pod.clone()).unwrap()))
+        .collect();
+    let networks: [IpNet; 1] = ["10.42.0.0/16".parse().unwrap()];
+    let doors = host_port_doors(&pods, &networks, bridges_are_seen);
+    doors.iter().map(line).collect()
+}
+
+fn pod(name: &str, ips: &[&str], ports: Value) -> Value {
+    let ips: Vec<Value> = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+    json!({
+        "metadata": { "namespace": "default", "name": name, "uid": name },
+        "spec": { "containers": [{ "name": "c", "ports": ports }] },
+        "status": { "phase": "Running", "podIPs": ips },
+    })
+}
+
+#[test]
+fn host_ports_lead_to_their_pods() {
+    let plain = json!([{ "containerPort": 8080, "hostPort": 18088 }, { "containerPort": 1 }]);
+    let hp = pod("hp", &["10.42.0.5", "fd00::5"], plain.clone());
+    assert_eq!(
+        host_lines(std::slice::from_ref(&hp), false),
+        [
+            "default/hp hostPort node4 18088/6 -> 10.42.0.5:8080 masq own",
+            "default/hp hostPort node6 18088/6 -> [fd00::5]:8080 masq own",
+        ]
+    );
+    let both = json!([
+        { "containerPort": 53, "hostPort": 53, "hostIP": "192.0.2.7", "protocol": "UDP" },
+        { "containerPort": 53, "hostPort": 53, "hostIP": "192.0.2.7", "protocol": "TCP" },
+        { "containerPort": 80, "hostPort": 80, "hostIP": "0.0.0.0" },
+    ]);
+    assert_eq!(
+        host_lines(&[pod("dns", &["10.42.0.6", "fd00::6"], both)], true),
+        [
+            "default/dns hostPort 192.0.2.7 53/17 -> 10.42.0.6:53 masq none",
+            "default/dns hostPort 192.0.2.7 53/6 -> 10.42.0.6:53 masq none",
+            "default/dns hostPort node4 80/6 -> 10.42.0.6:80 masq none",
+        ]
+    );
+    // Without an address, on the node's own network, or ended, there is nothing to lead to.
+    let mut own = hp.clone();
+    own["spec"]["hostNetwork"] = true.into();
+    let mut ended = hp;
+    ended["status"]["phase"] = "Succeeded".into();
+    let none: Vec<String> = Vec::new();
+    assert_eq!(
+        host_lines(&[own, ended, pod("new", &[], plain)], true),
+        none
+    );
+}
+
+#[test]
+fn a_host_port_on_loopback_is_not_opened_in_silence() {
+    let ports = json!([{ "containerPort": 80, "hostPort": 81, "hostIP": "127.0.0.1" }]);
+    let local = pod("local", &["10.42.0.5"], ports);
+    let none: Vec<String> = Vec::new();
+    assert_eq!(host_lines(std::slice::from_ref(&local), true), none);
+    let local: Pod = serde_json::from_value(local).unwrap();
+    assert_eq!(closed_host_ports(&local), ["127.0.0.1:81/TCP"]);
 }

@@ -10,6 +10,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use super::streams::websocket::{self, Protocol};
 use super::{NodeApi, Refusal};
 use crate::agent::dispatch::LivePod;
 use crate::logs::{self, Error, LogOptions, LogStream};
@@ -88,7 +89,9 @@ pub(super) async fn container_logs(
     State(api): State<Arc<NodeApi>>,
     Path((namespace, name, container)): Path<(String, String, String)>,
     Query(wishes): Query<Wishes>,
+    request: axum::extract::Request,
 ) -> Result<Response, Refusal> {
+    let (mut parts, _) = request.into_parts();
     let options = wishes.options(Timestamp::now())?;
     let live = find(&api, &namespace, &name)?;
     if members::member(&live.pod, &container).is_none() {
@@ -107,11 +110,9 @@ pub(super) async fn container_logs(
         options.follow,
     );
     let stream = match logs::read(&path, options, ended.token()).await {
-        Ok(stream) => stream,
+        Ok(stream) => stream.left_stream(),
         // It was made but has not written anything, or its log is gone with time.
-        Err(Error::NotFound { .. }) => {
-            return Ok(([("content-type", "text/plain")], "").into_response());
-        }
+        Err(Error::NotFound { .. }) => futures::stream::empty().right_stream(),
         Err(error) => {
             let message = crate::pod::services::chain(&error);
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message));
@@ -122,6 +123,12 @@ pub(super) async fn container_logs(
         let _ = &ended;
         chunk
     });
+    if websocket::is_wanted(&parts) {
+        let accepted = websocket::accept(&mut parts, Protocol::LOG).await?;
+        return Ok(accepted.start(async move |socket, protocol| {
+            websocket::send_all(socket, protocol, body).await;
+        }));
+    }
     Ok(([("content-type", "text/plain")], Body::from_stream(body)).into_response())
 }
 

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -133,11 +134,10 @@ impl Served {
         }
     }
 
-    async fn get(
+    async fn dial(
         &self,
         identity: Option<(String, String)>,
-        path: &str,
-    ) -> Result<(u16, String), String> {
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
         use rustls::pki_types::pem::PemObject as _;
         use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
         let mut roots = rustls::RootCertStore::empty();
@@ -160,11 +160,19 @@ impl Served {
         };
         let stream = TcpStream::connect(self.address).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let text = |error: &dyn std::error::Error| error.to_string();
-        let stream = connector
+        connector
             .connect(ServerName::try_from("localhost").unwrap(), stream)
             .await
-            .map_err(|e| text(&e))?;
+            .map_err(|e| e.to_string())
+    }
+
+    async fn get(
+        &self,
+        identity: Option<(String, String)>,
+        path: &str,
+    ) -> Result<(u16, String), String> {
+        let stream = self.dial(identity).await?;
+        let text = |error: &dyn std::error::Error| error.to_string();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| text(&e))?;
@@ -182,6 +190,31 @@ impl Served {
             .map_err(|e| text(&e))?
             .to_bytes();
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    /// The head of the answer to an upgrade, and the frames behind it up to the end, as their first bytes and contents.
+    async fn websocket(&self, path: &str, protocol: &str) -> (String, Vec<(u8, String)>) {
+        let identity = Some(self.authority.certify("system:masters"));
+        let mut stream = self.dial(identity).await.unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{protocol}\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let mut frames = Vec::new();
+        loop {
+            let first = stream.read_u8().await.unwrap();
+            let mut body = vec![0; stream.read_u8().await.unwrap().into()];
+            stream.read_exact(&mut body).await.unwrap();
+            if first == 0x88 {
+                return (String::from_utf8(head).unwrap(), frames);
+            }
+            frames.push((first, String::from_utf8(body).unwrap()));
+        }
     }
 
     async fn trusted(&self, path: &str) -> (u16, String) {
@@ -266,6 +299,31 @@ async fn logs_are_read_as_asked() {
             "{path}: {got} {body}"
         );
     }
+}
+
+#[tokio::test]
+async fn logs_are_read_over_websockets() {
+    let served = Served::new();
+    let whole = |frames: &[(u8, String)]| -> String {
+        frames.iter().map(|(_, text)| text.as_str()).collect()
+    };
+    for (protocol, named) in [
+        ("", ""),
+        ("sec-websocket-protocol: binary.k8s.io\r\n", "binary.k8s.io"),
+    ] {
+        let (head, frames) = served.websocket("/containerLogs/ns/p/a", protocol).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert!(head.contains(named), "{head}");
+        assert_eq!(frames[0], (0x82, String::new()));
+        assert!(frames.iter().all(|(first, _)| *first == 0x82));
+        assert_eq!(whole(&frames), "one\ntwo\n");
+    }
+    let protocol = "sec-websocket-protocol: base64.binary.k8s.io\r\n";
+    let (_, frames) = served
+        .websocket("/containerLogs/ns/p/a?tailLines=1", protocol)
+        .await;
+    assert_eq!(whole(&frames), "dHdvCg==");
+    assert!(frames.iter().all(|(first, _)| *first == 0x81));
 }
 
 #[tokio::test]

@@ -115,7 +115,8 @@ impl Column {
 
 fn text(cell: &Value) -> String {
     match cell {
-        Value::String(text) => text.replace('\n', " "),
+        // One that could begin a line or move a column would look like another object.
+        Value::String(text) => text.replace(['\n', '\t'], " "),
         Value::Null => "<none>".into(),
         other => other.to_string(),
     }

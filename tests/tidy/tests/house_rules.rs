@@ -139,8 +139,27 @@ fn narrow_places_stay_narrow() {
     assert_none(&found);
 }
 
+/// A loop of its own around accept is one that a want of descriptors turns into a storm.
+#[test]
+fn connections_are_accepted_in_one_place() {
+    // The shim has one thread, no runtime, and one client.
+    let places = ["listen/src", "node/src/shim"];
+    let found: Vec<String> = all()
+        .iter()
+        .filter(|source| !source.is_test() && !source.path.starts_with("tests/"))
+        .filter(|source| !places.iter().any(|place| source.path.starts_with(place)))
+        .filter(|source| {
+            let production = source.text.split("#[cfg(test)]").next();
+            production.unwrap_or_default().contains(".accept().")
+                || production.unwrap_or_default().contains(".accept() ")
+        })
+        .map(|source| format!("{}: accept through davit_listen::Acceptor", source.path))
+        .collect();
+    assert_none(&found);
+}
+
 /// What each crate may not depend on, directly or through another.
-const FORBIDDEN: [(&str, &[&str]); 5] = [
+const FORBIDDEN: [(&str, &[&str]); 6] = [
     (
         "davit-api",
         &[
@@ -178,6 +197,17 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
         &["davit-apiserver", "davit-controller", "davit-node"],
     ),
     ("davit-node", &["davit-apiserver", "davit-controller"]),
+    (
+        "davit-listen",
+        &[
+            "davit-api",
+            "davit-apiserver",
+            "davit-controller",
+            "davit-node",
+            "davit-plugins",
+            "hyper",
+        ],
+    ),
 ];
 
 #[test]

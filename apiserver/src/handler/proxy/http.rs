@@ -4,11 +4,18 @@ use ::http::request::Parts;
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
 };
+use std::io::Write as _;
+
 use axum::body::Body;
+use bytes::Bytes;
+use flate2::write::{GzDecoder, ZlibDecoder};
+use futures::StreamExt as _;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::location::{Location, locate};
+use super::page::Page;
 use crate::audit::RemoteAddress;
 use crate::callout::tunnel;
 use crate::error::StatusError;
@@ -32,29 +39,50 @@ impl<'a> Paths<'a> {
         Self { prefix, rest }
     }
 
-    /// Where another server's `Location` leads through the proxy: a path of its own does, another server does not.
+    /// Where another server's `Location` leads through the proxy.
     fn rewrite(self, target: &str, authority: &str, host: &str) -> String {
-        let Ok(uri) = target.parse::<Uri>() else {
-            return target.to_owned();
+        self.link(target, authority, host)
+            .unwrap_or_else(|| target.to_owned())
+    }
+
+    /// A link of another server as it leads through the proxy: a path of its own does, another server does not, and what is
+    /// relative or leads through the proxy already stays.
+    fn link(self, link: &str, authority: &str, host: &str) -> Option<String> {
+        let blank = link.len() - link.trim_start().len();
+        let (blank, link) = link.split_at_checked(blank)?;
+        let lower = link.get(..8).unwrap_or(link).to_ascii_lowercase();
+        let scheme = ["http://", "https://", "//"]
+            .into_iter()
+            .find(|scheme| lower.starts_with(scheme))
+            .map_or(0, str::len);
+        let (scheme, rest) = link.split_at_checked(scheme)?;
+        let (named, rest) = if scheme.is_empty() {
+            ("", rest)
+        } else {
+            rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?
         };
-        let elsewhere = uri
-            .authority()
-            .is_some_and(|named| named.as_str() != authority && named.as_str() != host);
-        if elsewhere || !uri.path().starts_with('/') || !target.contains('/') {
-            return target.to_owned();
+        let elsewhere = !named.is_empty() && named != authority && named != host;
+        if elsewhere || !rest.starts_with('/') {
+            return None;
         }
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let origin = match (uri.scheme_str(), uri.authority()) {
-            (Some(scheme), Some(named)) if named.as_str() == host => format!("{scheme}://{named}"),
-            _ => String::new(),
+        let origin = if named == host && !named.is_empty() {
+            format!("{scheme}{named}")
+        } else {
+            String::new()
         };
-        let prefix = if uri.path().starts_with(self.prefix) {
+        let prefix = if leads_through(rest, self.prefix) {
             ""
         } else {
             self.prefix
         };
-        format!("{origin}{prefix}{path}")
+        Some(format!("{blank}{origin}{prefix}{rest}"))
     }
+}
+
+/// Whether a path is the prefix or lies below it.
+fn leads_through(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
 }
 
 /// Headers of one connection.
@@ -88,12 +116,13 @@ pub(in crate::handler) async fn proxy(
         return Ok(redirect(&parts));
     }
     let host = host(&parts);
+    let is_head = parts.method == Method::HEAD;
     let (request, client) = forwarded(parts, body, &location, paths, upgrade.as_ref(), &host)?;
     let response = send(call, &location, request).await?;
     if let Some(client) = client {
         return upgraded(response, client);
     }
-    Ok(answer(response, &location, paths, &host))
+    answer(response, &location, paths, &host, is_head).await
 }
 
 /// A page's relative links are right only if its own path ends in a slash.
@@ -252,12 +281,13 @@ fn upgraded(
     Ok(response.map(Body::new))
 }
 
-fn answer(
+async fn answer(
     mut response: Response<Incoming>,
     location: &Location,
     paths: Paths<'_>,
     host: &str,
-) -> Response<Body> {
+    is_head: bool,
+) -> Result<Response<Body>, StatusError> {
     let mut headers = without_hops(response.headers());
     // Who may read this server's answers from other origins is not for those behind it to say.
     for name in ["credentials", "headers", "methods", "origin"] {
@@ -272,7 +302,137 @@ fn answer(
     }
     *response.headers_mut() = headers;
     *response.version_mut() = ::http::Version::default();
-    response.map(Body::new)
+    let Some(mut coding) = coding_of_page(&response).filter(|_| !is_head) else {
+        return Ok(response.map(Body::new));
+    };
+    let length = response.headers().get(header::CONTENT_LENGTH).cloned();
+    for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING] {
+        response.headers_mut().remove(name);
+    }
+    let (prefix, rest) = (paths.prefix.to_owned(), paths.rest.to_owned());
+    let (authority, host) = (location.authority.clone(), host.to_owned());
+    let rewrite = move |link: &str| {
+        let (prefix, rest) = (prefix.as_str(), rest.as_str());
+        Paths { prefix, rest }.link(link, &authority, &host)
+    };
+    let mut page = Page::new(rewrite);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_none_or(|length| length > SHORT) {
+        return Ok(response.map(|body| Body::from_stream(rewritten(body, coding, page))));
+    }
+    // A short page has its length said again.
+    let (parts, body) = response.into_parts();
+    let broken = |error: String| {
+        StatusError::service_unavailable(format!("error trying to reach service: {error}"))
+    };
+    let body = body
+        .collect()
+        .await
+        .map_err(|error| broken(error.to_string()))?;
+    let mut whole = Vec::new();
+    for piece in body.to_bytes().chunks(AT_ONCE) {
+        let plain = coding
+            .decode(piece)
+            .map_err(|error| broken(error.to_string()))?;
+        whole.extend(page.push(&plain));
+        if whole.len() > LONG {
+            return Err(broken("a page is packed too tightly".to_owned()));
+        }
+    }
+    whole.extend(page.finish());
+    Ok(Response::from_parts(parts, Body::from(whole)))
+}
+
+/// A page of so many bytes is read as a whole, and may have so many once it is unpacked.
+const SHORT: usize = 256 << 10;
+const LONG: usize = 64 << 20;
+
+/// How the bytes of an answer that is a whole page are coded; none for everything that is passed on as it is.
+fn coding_of_page<B>(response: &Response<B>) -> Option<Coding> {
+    let text = |name| {
+        let value = response.headers().get(name);
+        value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
+    let kind = text(header::CONTENT_TYPE)
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    if !kind.trim().eq_ignore_ascii_case("text/html")
+        || response.status() == StatusCode::PARTIAL_CONTENT
+    {
+        return None;
+    }
+    match text(header::CONTENT_ENCODING).to_ascii_lowercase().as_str() {
+        "" | "identity" => Some(Coding::Plain),
+        "gzip" => Some(Coding::Gzip(GzDecoder::new(Vec::new()))),
+        "deflate" => Some(Coding::Deflate(ZlibDecoder::new(Vec::new()))),
+        _ => None,
+    }
+}
+
+/// A page's coding, undone as it comes.
+enum Coding {
+    Plain,
+    Gzip(GzDecoder<Vec<u8>>),
+    Deflate(ZlibDecoder<Vec<u8>>),
+}
+
+impl Coding {
+    fn decode(&mut self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+        Ok(match self {
+            Self::Plain => bytes.to_vec(),
+            Self::Gzip(decoder) => {
+                decoder.write_all(bytes)?;
+                decoder.flush()?;
+                std::mem::take(decoder.get_mut())
+            }
+            Self::Deflate(decoder) => {
+                decoder.write_all(bytes)?;
+                decoder.flush()?;
+                std::mem::take(decoder.get_mut())
+            }
+        })
+    }
+}
+
+/// Most bytes of a page that are worked on at once: what is packed may be a thousand times as long.
+const AT_ONCE: usize = 4 << 10;
+
+/// The page with its links rewritten.
+fn rewritten(
+    body: Incoming,
+    coding: Coding,
+    page: Page<impl Fn(&str) -> Option<String> + Send + 'static>,
+) -> impl futures::Stream<Item = Result<Bytes, axum::Error>> + Send {
+    let state = (
+        Body::new(body).into_data_stream(),
+        Bytes::new(),
+        coding,
+        Some(page),
+    );
+    futures::stream::try_unfold(state, async |(mut body, mut waiting, mut coding, page)| {
+        let Some(mut page) = page else {
+            return Ok(None);
+        };
+        loop {
+            if waiting.is_empty() {
+                waiting = match body.next().await {
+                    Some(bytes) => bytes?,
+                    None => {
+                        let last = Bytes::from(page.finish());
+                        return Ok(Some((last, (body, waiting, coding, None))));
+                    }
+                };
+            }
+            let piece = waiting.split_to(waiting.len().min(AT_ONCE));
+            let ready = page.push(&coding.decode(&piece).map_err(axum::Error::new)?);
+            if !ready.is_empty() {
+                return Ok(Some((ready.into(), (body, waiting, coding, Some(page)))));
+            }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -307,6 +467,16 @@ mod tests {
             ("https://api:6443/x", format!("https://api:6443{PREFIX}/x")),
             ("https://elsewhere/x", "https://elsewhere/x".to_owned()),
             ("next", "next".to_owned()),
+            ("/a#b", format!("{PREFIX}/a#b")),
+            ("//10.0.0.1:8080/x", format!("{PREFIX}/x")),
+            ("//elsewhere/x", "//elsewhere/x".to_owned()),
+            ("http://elsewhere", "http://elsewhere".to_owned()),
+            ("http://10.0.0.1:8080", "http://10.0.0.1:8080".to_owned()),
+            ("mailto:a@b", "mailto:a@b".to_owned()),
+            ("#top", "#top".to_owned()),
+            ("/a?to=http://x/#y", format!("{PREFIX}/a?to=http://x/#y")),
+            (" /a b", format!(" {PREFIX}/a b")),
+            (&*format!("{PREFIX}er/x"), format!("{PREFIX}{PREFIX}er/x")),
             (&*format!("{PREFIX}/x"), format!("{PREFIX}/x")),
         ];
         for (target, expected) in table {

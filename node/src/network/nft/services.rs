@@ -63,6 +63,8 @@ pub(crate) enum Masquerade {
     Everybody,
     /// All outside these networks.
     OthersThan(Vec<IpNet>),
+    /// Those in these networks.
+    Only(Vec<IpNet>),
     /// None but an endpoint that reaches itself.
     Nobody,
 }
@@ -171,9 +173,9 @@ fn add_door(batch: &mut Batch, table: &str, number: usize, door: &Door) {
     };
     let chain = format!("door-{number}");
     batch.add_plain_chain(table, &chain);
-    if let Some(mut others) = masqueraded(door) {
-        others.extend(set_mark(MASQUERADE));
-        batch.append(table, &chain, &others, &door.label);
+    for mut clients in masqueraded(door) {
+        clients.extend(set_mark(MASQUERADE));
+        batch.append(table, &chain, &clients, &door.label);
     }
     if let Target::Here(port) = door.target {
         batch.append(table, &chain, &redirect_here(port), &door.label);
@@ -232,18 +234,25 @@ fn select(door: &Door) -> Vec<Expression> {
     list
 }
 
-/// The packet's client is to be masqueraded; `None` when no client is.
-fn masqueraded(door: &Door) -> Option<Vec<Expression>> {
+/// The packet's client is to be masqueraded, when one of these holds.
+fn masqueraded(door: &Door) -> Vec<Vec<Expression>> {
     match &door.masquerade {
-        Masquerade::Everybody => Some(Vec::new()),
-        Masquerade::Nobody => None,
+        Masquerade::Everybody => vec![Vec::new()],
+        Masquerade::Nobody => Vec::new(),
+        Masquerade::Only(networks) => {
+            let same_family = networks
+                .iter()
+                .filter(|net| net.addr().is_ipv4() == door.is_v4);
+            let inside = same_family.map(|net| address(Side::Source, Compare::Equal, *net));
+            inside.map(|rule| rule.into_iter().collect()).collect()
+        }
         Masquerade::OthersThan(networks) => {
             let same_family = networks
                 .iter()
                 .filter(|net| net.addr().is_ipv4() == door.is_v4);
             let outside =
                 same_family.flat_map(|net| address(Side::Source, Compare::NotEqual, *net));
-            Some(outside.collect())
+            vec![outside.collect()]
         }
     }
 }

@@ -12,8 +12,8 @@ use axum::response::IntoResponse as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt as _, StreamExt as _};
+use futures::stream::SplitStream;
+use futures::{Sink, SinkExt as _, StreamExt as _};
 use http::request::Parts;
 use http::{Response, header};
 use tokio::sync::mpsc;
@@ -29,6 +29,8 @@ const MAX_MESSAGE: usize = 32 << 20;
 const WAITING: usize = 1 << 20;
 /// Parcels that wait for the connection.
 const OUTGOING: usize = 16;
+/// How long a client's first word is waited for; one that answers no pings gets its output all the same.
+const GREETING: Duration = Duration::from_secs(1);
 /// How long a client may take to agree that the connection is over.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// In the fifth version a message on this channel closes the one it names.
@@ -70,6 +72,13 @@ impl Protocol {
         protocol("", 4, false),
     ];
 
+    /// For a log: its bytes as they are, without channels. Kubernetes prefers none.
+    pub(in crate::server) const LOG: &'static [Self] = &[
+        protocol("binary.k8s.io", 0, false),
+        protocol("base64.binary.k8s.io", 0, true),
+        protocol("", 0, false),
+    ];
+
     /// Whether the end of a session is told as a `Status`.
     pub(super) fn tells_status(self) -> bool {
         self.version >= 4
@@ -87,6 +96,14 @@ impl Protocol {
         }
         let channel = first.checked_sub(b'0').filter(|digit| *digit < 10)?;
         Some((channel, BASE64.decode(&rest).ok()?.into()))
+    }
+
+    /// A message that is all of one stream.
+    fn whole(self, bytes: Bytes) -> Message {
+        if self.base64 {
+            return Message::Text(BASE64.encode(&bytes).into());
+        }
+        Message::Binary(bytes)
     }
 
     fn encode(self, channel: u8, bytes: &[u8]) -> Message {
@@ -108,7 +125,7 @@ pub(in crate::server) fn is_wanted(parts: &Parts) -> bool {
 }
 
 /// A request for a WebSocket that will be granted.
-pub(super) struct Accepted {
+pub(in crate::server) struct Accepted {
     upgrade: WebSocketUpgrade,
     protocol: Protocol,
 }
@@ -117,7 +134,7 @@ pub(super) struct Accepted {
 ///
 /// # Errors
 /// It is no proper upgrade, or none of the protocols is spoken here.
-pub(super) async fn accept(
+pub(in crate::server) async fn accept(
     parts: &mut Parts,
     spoken: &'static [Protocol],
 ) -> Result<Accepted, Refusal> {
@@ -156,7 +173,7 @@ impl Accepted {
     }
 
     /// The answer; `session` runs once the client is connected.
-    pub(super) fn start<F>(
+    pub(in crate::server) fn start<F>(
         self,
         session: impl FnOnce(WebSocket, Protocol) -> F + Send + 'static,
     ) -> Response<Body>
@@ -168,6 +185,50 @@ impl Accepted {
             .on_upgrade(move |socket| async move { session(socket, protocol).await })
             .into_response()
     }
+}
+
+/// Sends a stream as it comes, after an empty message that tells the client that there is one, until it ends or the client
+/// leaves. What the client says is of no interest.
+pub(in crate::server) async fn send_all<E>(
+    socket: WebSocket,
+    protocol: Protocol,
+    stream: impl futures::Stream<Item = Result<Bytes, E>>,
+) {
+    let (mut sink, mut messages) = socket.split();
+    let heard = async {
+        while let Some(Ok(message)) = messages.next().await {
+            if matches!(message, Message::Close(_)) {
+                return;
+            }
+        }
+    };
+    let said = async {
+        let mut stream = std::pin::pin!(stream);
+        let mut next = Some(Ok(Bytes::new()));
+        while let Some(Ok(bytes)) = next {
+            if sink.send(protocol.whole(bytes)).await.is_err() {
+                return;
+            }
+            next = stream.next().await;
+        }
+        farewell(&mut sink).await;
+    };
+    let mut heard = std::pin::pin!(heard);
+    tokio::select! {
+        () = &mut heard => {}
+        () = said => {
+            // One that does not answer is cut.
+            let _ = tokio::time::timeout(FAREWELL, heard).await;
+        }
+    }
+}
+
+async fn farewell(sink: &mut (impl Sink<Message> + Unpin)) {
+    let normal = CloseFrame {
+        code: axum::extract::ws::close_code::NORMAL,
+        reason: Utf8Bytes::from_static(""),
+    };
+    let _ = sink.send(Message::Close(Some(normal))).await;
 }
 
 /// One client's channels. Ways in and out are taken before it starts.
@@ -219,8 +280,16 @@ impl Connection {
             return;
         };
         let inlets = std::mem::take(&mut self.inlets);
-        let reader = tokio::spawn(read(stream, self.protocol, inlets, self.gone.clone()));
-        let writer = tokio::spawn(write(sink, self.protocol, parcels));
+        let listens = CancellationToken::new();
+        let reading = read(
+            stream,
+            self.protocol,
+            inlets,
+            self.gone.clone(),
+            listens.clone(),
+        );
+        let reader = tokio::spawn(reading);
+        let writer = tokio::spawn(write(sink, self.protocol, parcels, listens));
         self.tasks = Some((reader, writer));
     }
 
@@ -245,13 +314,17 @@ async fn read(
     protocol: Protocol,
     mut inlets: HashMap<u8, Intake>,
     gone: CancellationToken,
+    listens: CancellationToken,
 ) {
     let _gone = gone.clone().drop_guard();
+    // Nothing is held back for one that has gone.
+    let _listens = listens.clone().drop_guard();
     loop {
         let message = tokio::select! {
             message = stream.next() => message,
             () = gone.cancelled() => return,
         };
+        listens.cancel();
         let bytes = match message {
             Some(Ok(Message::Binary(bytes))) => bytes,
             // Some clients send text where bytes are meant.
@@ -277,10 +350,17 @@ async fn read(
 }
 
 async fn write(
-    mut sink: SplitSink<WebSocket, Message>,
+    mut sink: impl Sink<Message> + Unpin,
     protocol: Protocol,
     mut parcels: mpsc::Receiver<Parcel>,
+    listens: CancellationToken,
 ) {
+    // kubectl reads from the connection before it has made its streams, and throws away what comes for one that is not
+    // there yet ("Unknown stream id 1, discarding message"). An answer to a ping says that it reads, and its streams are
+    // there by the time that what follows the answer can reach it.
+    if sink.send(Message::Ping(Bytes::new())).await.is_ok() {
+        let _ = tokio::time::timeout(GREETING, listens.cancelled()).await;
+    }
     while let Some(parcel) = parcels.recv().await {
         let message = match parcel {
             Parcel::Data(channel, bytes) => match u8::try_from(channel) {
@@ -296,11 +376,7 @@ async fn write(
             return;
         }
     }
-    let normal = CloseFrame {
-        code: axum::extract::ws::close_code::NORMAL,
-        reason: Utf8Bytes::from_static(""),
-    };
-    let _ = sink.send(Message::Close(Some(normal))).await;
+    farewell(&mut sink).await;
 }
 
 #[cfg(test)]
@@ -332,6 +408,29 @@ mod tests {
         for broken in ["", "x", "0?", "aaGk="] {
             assert_eq!(text.decode(broken.into()), None, "{broken}");
         }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_before_the_client_listens() {
+        let (sink, mut sent) = futures::channel::mpsc::unbounded();
+        let (writer, parcels) = mpsc::channel(OUTGOING);
+        let listens = CancellationToken::new();
+        let data = Parcel::Data(1, Bytes::from_static(b"hi"));
+        writer.send(data).await.unwrap();
+        let writing = tokio::spawn(write(
+            sink,
+            of("v5.channel.k8s.io"),
+            parcels,
+            listens.clone(),
+        ));
+        assert_eq!(sent.next().await, Some(Message::Ping(Bytes::new())));
+        assert!(sent.try_recv().is_err(), "held back");
+        listens.cancel();
+        let hi = Message::Binary(Bytes::from_static(b"\x01hi"));
+        assert_eq!(sent.next().await, Some(hi));
+        drop(writer);
+        assert!(matches!(sent.next().await, Some(Message::Close(_))));
+        writing.await.unwrap();
     }
 
     proptest! {

@@ -1,16 +1,16 @@
-//! What a pod asks of a node: resources and host ports.
+//! What a pod asks of a node: resources and host ports. The scheduler and the node count alike.
 
 use std::collections::BTreeMap;
 
-use davit_api::Quantity;
+use crate::Quantity;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 /// Amounts by resource name: milli-units of cpu, units of everything else.
-pub(crate) type Amounts = BTreeMap<String, i64>;
+pub type Amounts = BTreeMap<String, i64>;
 
 /// Reads a resource map; an unreadable quantity counts as nothing, since admission refused it.
-pub(crate) fn amounts(map: Option<&BTreeMap<String, Text>>) -> Amounts {
+pub fn amounts(map: Option<&BTreeMap<String, Text>>) -> Amounts {
     map.into_iter()
         .flatten()
         .filter_map(|(name, text)| {
@@ -45,7 +45,7 @@ fn requests(resources: Option<&ResourceRequirements>) -> Amounts {
 
 /// Requests of the whole pod: the larger of what its containers need together and what the init
 /// containers need one after another, sidecars counted from their start on, plus overhead.
-pub(crate) fn pod_requests(spec: &PodSpec) -> Amounts {
+pub fn pod_requests(spec: &PodSpec) -> Amounts {
     let mut running = Amounts::new();
     for container in &spec.containers {
         add(&mut running, &requests(container.resources.as_ref()));
@@ -74,15 +74,18 @@ pub(crate) fn pod_requests(spec: &PodSpec) -> Amounts {
 
 /// A port that the pod occupies on its node: address, protocol and number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct HostPort {
-    pub(crate) ip: String,
-    pub(crate) protocol: String,
-    pub(crate) port: i32,
+pub struct HostPort {
+    /// Address of the node; the unspecified one stands for all.
+    pub ip: String,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+    /// The number.
+    pub port: i32,
 }
 
 impl HostPort {
     /// True when both cannot be had on one node; the unspecified address takes all.
-    pub(crate) fn conflicts(&self, other: &Self) -> bool {
+    pub fn conflicts(&self, other: &Self) -> bool {
         let wild = |ip: &str| ip == "0.0.0.0" || ip == "::";
         self.port == other.port
             && self.protocol == other.protocol
@@ -91,7 +94,7 @@ impl HostPort {
 }
 
 /// Host ports of all of the pod's containers.
-pub(crate) fn host_ports(pod: &Pod) -> Vec<HostPort> {
+pub fn host_ports(pod: &Pod) -> Vec<HostPort> {
     let Some(spec) = &pod.spec else {
         return Vec::new();
     };
