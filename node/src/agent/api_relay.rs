@@ -151,11 +151,13 @@ mod tests {
         drop(accepted);
         // The end comes through, and so does a reset once the relay has closed its own end.
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
-        let mut refused = false;
-        while !refused {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            refused = client.write_all(b"x").await.is_err();
-        }
+        let refused = async {
+            while client.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let refused = tokio::time::timeout(Duration::from_secs(120), refused).await;
+        assert!(refused.is_ok(), "the pod is still connected");
         shutdown.cancel();
         running.await.unwrap();
     }

@@ -1,9 +1,7 @@
 //! Plain HTTP, and what it is upgraded to, through the server to a pod, a Service or a node.
 
 use ::http::request::Parts;
-use ::http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
-};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use std::io::Write as _;
 
 use axum::body::Body;
@@ -318,7 +316,7 @@ async fn answer(
     let mut page = Page::new(rewrite);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_none_or(|length| length > SHORT) {
-        return Ok(response.map(|body| Body::from_stream(rewritten(body, coding, page))));
+        return Ok(response.map(|body| Body::from_stream(with_links(body, coding, page))));
     }
     // A short page has its length said again.
     let (parts, body) = response.into_parts();
@@ -401,7 +399,7 @@ impl Coding {
 const AT_ONCE: usize = 4 << 10;
 
 /// The page with its links rewritten.
-fn rewritten(
+fn with_links(
     body: Incoming,
     coding: Coding,
     page: Page<impl Fn(&str) -> Option<String> + Send + 'static>,
@@ -412,27 +410,30 @@ fn rewritten(
         coding,
         Some(page),
     );
-    futures::stream::try_unfold(state, async |(mut body, mut waiting, mut coding, page)| {
-        let Some(mut page) = page else {
-            return Ok(None);
-        };
-        loop {
-            if waiting.is_empty() {
-                waiting = match body.next().await {
-                    Some(bytes) => bytes?,
-                    None => {
-                        let last = Bytes::from(page.finish());
-                        return Ok(Some((last, (body, waiting, coding, None))));
-                    }
-                };
+    futures::stream::try_unfold(
+        state,
+        |(mut body, mut waiting, mut coding, page)| async move {
+            let Some(mut page) = page else {
+                return Ok(None);
+            };
+            loop {
+                if waiting.is_empty() {
+                    waiting = match body.next().await {
+                        Some(bytes) => bytes?,
+                        None => {
+                            let last = Bytes::from(page.finish());
+                            return Ok(Some((last, (body, waiting, coding, None))));
+                        }
+                    };
+                }
+                let piece = waiting.split_to(waiting.len().min(AT_ONCE));
+                let ready = page.push(&coding.decode(&piece).map_err(axum::Error::new)?);
+                if !ready.is_empty() {
+                    return Ok(Some((ready.into(), (body, waiting, coding, Some(page)))));
+                }
             }
-            let piece = waiting.split_to(waiting.len().min(AT_ONCE));
-            let ready = page.push(&coding.decode(&piece).map_err(axum::Error::new)?);
-            if !ready.is_empty() {
-                return Ok(Some((ready.into(), (body, waiting, coding, Some(page)))));
-            }
-        }
-    })
+        },
+    )
 }
 
 #[cfg(test)]

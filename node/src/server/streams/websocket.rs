@@ -381,6 +381,7 @@ async fn write(
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -424,7 +425,7 @@ mod tests {
             listens.clone(),
         ));
         assert_eq!(sent.next().await, Some(Message::Ping(Bytes::new())));
-        assert!(sent.try_recv().is_err(), "held back");
+        assert!(sent.next().now_or_never().is_none(), "held back");
         listens.cancel();
         let hi = Message::Binary(Bytes::from_static(b"\x01hi"));
         assert_eq!(sent.next().await, Some(hi));
