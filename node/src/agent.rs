@@ -269,14 +269,11 @@ impl Agent {
         self.settle().await;
         let tasks = TaskTracker::new();
         let up = UpNetworks::default();
-        let config = watcher::Config::default();
-        let nodes = cache(
-            Api::all(self.config.client.clone()),
-            config,
-            &tasks,
-            &shutdown,
-        );
-        let network_problem = self.follow_objects(&up, nodes.share(), &tasks, &shutdown);
+        let own = format!("metadata.name={}", self.config.node_name);
+        let own = watcher::Config::default().fields(&own);
+        let nodes: Api<Node> = Api::all(self.config.client.clone());
+        let nodes = cache(nodes, own, &tasks, &shutdown);
+        let network_problem = self.follow_objects(&up, &tasks, &shutdown);
         let (recorder, write_events) =
             Recorder::new(self.config.client.clone(), &self.config.node_name);
         tasks.spawn(write_events);
@@ -376,7 +373,6 @@ impl Agent {
     fn follow_objects(
         &self,
         up: &UpNetworks,
-        nodes: Cache<Node>,
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> watch::Receiver<Option<String>> {
@@ -397,7 +393,12 @@ impl Agent {
                 tasks,
                 shutdown,
             ),
-            nodes,
+            nodes: cache(
+                Api::all(client.clone()),
+                watcher::Config::default(),
+                tasks,
+                shutdown,
+            ),
             problem,
             drivers: self.plugins.registry().changes(),
             loaded: loaded_seen,
