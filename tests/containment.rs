@@ -93,7 +93,7 @@ spec:
 
 /// Does everything to a pod that brings processes into it, until told to stop.
 fn disturb(cluster: &Cluster, name: &str, stop: &AtomicBool) {
-    let mut round = 0;
+    let (mut round, mut attached) = (0, Vec::new());
     while !stop.load(Ordering::Relaxed) {
         round += 1;
         for container in ["attacker", "neighbour"] {
@@ -110,8 +110,10 @@ fn disturb(cluster: &Cluster, name: &str, stop: &AtomicBool) {
                 "true",
             ];
             let _ = cluster.try_kubectl(&debug);
-            let _ =
-                cluster.try_kubectl(&["attach", name, "-c", "neighbour", "--request-timeout=1s"]);
+            // The one before goes away.
+            attached.clear();
+            let mut attach = cluster.kubectl_command(&["attach", name, "-c", "neighbour"]);
+            attached.push(Background::start(&mut attach));
         }
     }
 }
