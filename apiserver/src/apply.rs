@@ -28,7 +28,7 @@ use self::set::Set;
 use self::typed::Slot;
 use crate::schema::Schema;
 use crate::schema::defaults::show;
-use crate::strategy::access::Fields;
+use crate::strategy::access::{Fields, ensure};
 
 /// Who writes, and how: what one entry of `managedFields` is keyed by.
 #[derive(Clone, Copy, Debug)]
@@ -369,6 +369,19 @@ pub fn track_update(schema: &Schema, old: Option<&Value>, new: &mut Value, write
     }
     managers::fold_old_updates(&mut managers);
     managers::encode(managers, new);
+}
+
+/// Puts `managedFields` back to what they were `before` when what admission made of them cannot be read. True when it did.
+pub(crate) fn restore_unreadable(object: &mut Value, before: Option<Value>) -> bool {
+    let before = before.unwrap_or_default();
+    let now = object.at("metadata").at("managedFields");
+    if *now == before || managers::is_readable(now) {
+        return false;
+    }
+    if let Some(root) = object.as_object_mut() {
+        ensure(root, "metadata").insert("managedFields".to_owned(), before);
+    }
+    true
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 /// `kubectl` of `kubectl/v1.37.0 (linux/amd64) …`, as Kubernetes derives it.
 pub(crate) fn name(option: Option<&str>, user_agent: &str) -> String {
-    if let Some(manager) = option {
+    if let Some(manager) = option.filter(|manager| !manager.is_empty()) {
         return manager.to_owned();
     }
     let first = user_agent.split('/').next().unwrap_or_default();

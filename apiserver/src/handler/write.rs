@@ -15,6 +15,14 @@ use crate::storage::{Compare, KeyValue, Op, Revision, Txn, TxnOutcome};
 /// How often a write without a resourceVersion is tried again when others write the same object.
 pub(super) const TRIES: usize = 8;
 
+/// Said when admission leaves owners that nobody can read.
+const UNREADABLE: &str =
+    "metadata.managedFields was in an invalid state after admission and is what it was before";
+
+fn owners(object: &Value) -> Option<Value> {
+    metadata::of(object).get("managedFields").cloned()
+}
+
 /// What is stored now.
 pub(super) struct Current {
     pub(super) kv: KeyValue,
@@ -66,11 +74,12 @@ pub(super) async fn prepare_new(call: &Call, draft: &mut Draft) -> Result<(), St
     }
     let request = call.admission(Operation::Create, &name, None);
     let refused = |error| StatusError::admission(&call.resource, &name, error);
-    call.server
-        .admission
-        .mutate(&request, object)
-        .await
-        .map_err(refused)?;
+    let owners = owners(object);
+    let chain = &call.server.admission;
+    chain.mutate(&request, object).await.map_err(refused)?;
+    if apply::restore_unreadable(object, owners) {
+        draft.warnings.push(UNREADABLE.to_owned());
+    }
     strategy.prepare_create(&context, object);
     strategy.default(object);
     let errors = strategy.validate(&context, object);
@@ -154,7 +163,11 @@ async fn prepare_change(
     let admits = !matches!(scale, Some(Subresource::Scale(_)));
     let chain = &call.server.admission;
     if admits {
+        let owners = owners(object);
         chain.mutate(&request, object).await.map_err(refused)?;
+        if apply::restore_unreadable(object, owners) {
+            draft.warnings.push(UNREADABLE.to_owned());
+        }
     }
     strategy.prepare_update(&context, object, old);
     strategy.default(object);

@@ -91,6 +91,20 @@ fn a_write_that_cannot_change_the_status_takes_it_from_nobody() {
 }
 
 #[test]
+fn admission_cannot_make_owners_unreadable() {
+    let live = put(None, json!({"replicas": 1}), "me").unwrap();
+    let before = Some(live["metadata"]["managedFields"].clone());
+    let mut broken = live.clone();
+    broken["metadata"]["managedFields"][0]["fieldsV1"] = json!({"what": {}});
+    assert!(restore_unreadable(&mut broken, before.clone()));
+    assert_eq!(broken, live);
+    let mut edited = live.clone();
+    edited["metadata"]["managedFields"][0]["manager"] = json!("you");
+    assert!(!restore_unreadable(&mut edited, before));
+    assert_eq!(edited["metadata"]["managedFields"][0]["manager"], "you");
+}
+
+#[test]
 fn managers_that_were_reset_come_back_with_the_next_apply() {
     let live = put(None, json!({"replicas": 1, "paused": true}), "me").unwrap();
     for reset in [json!([]), json!([{}])] {
