@@ -202,7 +202,7 @@ fn ip(words: &str) -> String {
 /// A machine with a way out of its own, and a cluster with the driver that does what it is told.
 fn with_script() -> Cluster {
     for words in [
-        "link add up0 type dummy",
+        "link add up0 type bridge",
         "addr add 192.0.2.2/24 dev up0",
         "link set up0 up",
         "route add default via 192.0.2.1",

@@ -192,6 +192,8 @@ pub(super) async fn remove_fdb(
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = found.index;
     message.header.flags = NeighbourFlags::Own;
+    // Links without a table of their own remove only what is said to be permanent.
+    message.header.state = NeighbourState::Permanent;
     message
         .attributes
         .push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));

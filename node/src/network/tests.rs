@@ -283,7 +283,7 @@ fn a_bridge_keeps_its_address_when_ports_come_and_go() {
         let address = || async { network.links("br0").await.unwrap()[0].mac };
         let first = address().await;
         for mac in ["02:00:00:00:00:01", "06:ff:ff:ff:ff:ff"] {
-            ip(&format!("link add p0 address {mac} type dummy")).await;
+            ip(&format!("link add p0 address {mac} type veth peer name p1")).await;
             ip("link set p0 master br0 up").await;
             assert_eq!(address().await, first);
             ip("link del p0").await;
@@ -337,7 +337,7 @@ fn a_setting_of_the_host_comes_back_and_no_pods_lands_there() {
 fn routes_and_rules_of_the_host_stay_and_ours_go() {
     on_a_machine("routes", |_machine| async move {
         let network = Network::default();
-        ip("link add up0 type dummy").await;
+        ip("link add up0 type bridge").await;
         ip("addr add 192.0.2.2/24 dev up0").await;
         ip("link set up0 up").await;
         ip("route add default via 192.0.2.1").await;
@@ -406,14 +406,17 @@ fn what_was_cut_short_is_ours_to_finish_or_remove() {
         let mut plan = node_plan();
         let mut bad = link(Place::Host, "d0");
         bad.master = Some("nowhere".into());
-        plan.push(NetworkOp::Dummy { link: bad });
+        plan.push(NetworkOp::Bridge {
+            link: bad,
+            vlan_filtering: false,
+        });
         let refused = network.ensure(&node_scope(), &plan).await.unwrap_err();
         assert_eq!(refused.index, 3);
         assert!(network.undo(&node_scope(), &plan).await.is_empty());
         let left = network.links("*").await.unwrap();
         assert_eq!(left.len(), 1, "{left:?}");
         // What was only borrowed is given back, not deleted.
-        ip("link add nic0 type dummy").await;
+        ip("link add nic0 type bridge").await;
         ip("link set nic0 alias davit:other:net/gone/eth1").await;
         network.collect(&|_| false).await.unwrap();
         assert_eq!(network.links("nic0").await.unwrap().len(), 1);
@@ -453,7 +456,7 @@ fn neighbours_are_looked_for_and_pairs_may_be_turned_round() {
         network.ensure(&pod, &plan).await.unwrap();
         assert_eq!(network.read_back(&pod, &plan).await.unwrap(), []);
         assert!(network.mac(&pod, "eth0").await.unwrap().is_some());
-        assert!(network.undo(&pod, &plan[1..]).await.is_empty());
+        assert_eq!(network.undo(&pod, &plan[1..]).await, []);
         let drift = network.read_back(&pod, &plan).await.unwrap();
         let lost: Vec<usize> = drift.iter().map(|drift| drift.index).collect();
         assert_eq!(lost, [1, 2]);
@@ -472,7 +475,7 @@ fn links_that_vanish_are_told() {
         let network = Network::default();
         let mut watch = LinkWatch::open().unwrap();
         network.ensure(&node_scope(), &node_plan()).await.unwrap();
-        ip("link add other0 type dummy").await;
+        ip("link add other0 type bridge").await;
         ip("link del other0").await;
         ip("link del br0").await;
         let marks = vec![node_scope().mark()];
