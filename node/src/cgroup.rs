@@ -31,6 +31,12 @@ pub(crate) trait Cgroups: std::fmt::Debug + Send + Sync {
     /// Sets limits. A limit that needs a controller the host lacks is an error that names it.
     fn limit(&self, group: &str, resources: &Resources) -> Result<(), StepError>;
 
+    /// The limits that are in force: memory, CPU time and weight. What is not limited or cannot be read is absent.
+    fn limits(&self, group: &str) -> Resources;
+
+    /// What [`Self::limits`] says once these limits are set: the kernel rounds, and weighs by a scale of its own.
+    fn kept(&self, resources: &Resources) -> Resources;
+
     /// Lets the group use these devices and no others.
     fn allow_devices(&self, group: &str, rules: &[DeviceRule]) -> Result<(), StepError>;
 
@@ -177,6 +183,16 @@ pub(crate) fn detect() -> Result<Box<dyn Cgroups>, StepError> {
         ));
     }
     Ok(Box::new(split))
+}
+
+/// What all layouts make of limits: memory comes in whole pages.
+fn kept(resources: &Resources) -> Resources {
+    Resources {
+        memory_bytes: resources.memory_bytes.map(limits::whole_pages),
+        cpu_shares: resources.cpu_shares,
+        cpu_quota_us: resources.cpu_quota_us,
+        ..Resources::default()
+    }
 }
 
 fn failure(path: impl AsRef<Path>, error: &std::io::Error) -> StepError {

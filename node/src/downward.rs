@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 
 use davit_api::Quantity;
-use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 
 use crate::inputs::{PodInputs, containers};
 
@@ -68,6 +69,37 @@ pub fn field(inputs: &PodInputs<'_>, path: &str) -> Result<String, DownwardError
         "status.podIPs" => joined(inputs.pod_ips),
         _ => return Err(DownwardError::Field(path.to_owned())),
     })
+}
+
+/// A digest of what a pod's volumes can show of the pod itself and what can change while it runs: labels, annotations and
+/// resources. `None` for a pod without such volumes.
+pub fn shown(pod: &Pod) -> Option<u64> {
+    let spec = pod.spec.as_ref()?;
+    let in_volumes = spec.volumes.iter().flatten().any(|volume| {
+        let sources = volume
+            .projected
+            .as_ref()
+            .and_then(|own| own.sources.as_ref());
+        volume.downward_api.is_some()
+            || sources
+                .into_iter()
+                .flatten()
+                .any(|source| source.downward_api.is_some())
+    });
+    if !in_volumes {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    pod.metadata.labels.hash(&mut hasher);
+    pod.metadata.annotations.hash(&mut hasher);
+    for container in containers(spec) {
+        let resources = container.resources.as_ref();
+        let lists = resources.map(|own| [&own.requests, &own.limits]);
+        for (name, amount) in lists.into_iter().flatten().flatten().flatten() {
+            (&container.name, name, &amount.0).hash(&mut hasher);
+        }
+    }
+    Some(hasher.finish())
 }
 
 /// Splits `metadata.labels['key']` into map and key.

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use davit_api::Quantity;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, Secret, VolumeProjection};
 
+use crate::pod::members;
+
 #[cfg(test)]
 mod tests;
 
@@ -52,12 +54,15 @@ pub struct References {
 }
 
 impl References {
-    /// Everything `pod` refers to, by its containers (init containers included), volumes and pull secrets.
+    /// Everything `pod` refers to, by its containers (those that start before and those added later included), volumes and pull secrets.
     pub fn of(pod: &Pod) -> Self {
         let mut found = Self::default();
         let Some(spec) = &pod.spec else { return found };
         for container in containers(spec) {
             found.environment(container);
+        }
+        for added in members::ephemeral_members(pod) {
+            found.environment(&added.container);
         }
         found.volumes(spec);
         for secret in spec.image_pull_secrets.iter().flatten() {

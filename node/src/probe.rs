@@ -60,9 +60,9 @@ pub fn desired(pod: &Pod, seen: &Observed) -> Vec<Key> {
             continue;
         }
         let vital = !ending && running.stop.is_none();
-        let started = running.is_started(member);
+        let started = running.is_started(&member);
         let mut add = |kind, wanted: bool| {
-            if wanted && of(member.container, kind).is_some() {
+            if wanted && of(&member.container, kind).is_some() {
                 keys.push(Key {
                     container: member.name().to_owned(),
                     id: running.id.clone(),

@@ -13,6 +13,7 @@ mod exec;
 mod host;
 pub(crate) mod identity;
 mod launch;
+mod limits;
 mod prepare;
 mod sandbox;
 mod shutdown;

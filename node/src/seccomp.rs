@@ -5,6 +5,7 @@ mod calls;
 mod compile;
 mod profile;
 mod restricted;
+mod width;
 
 use caps::CapsHashSet;
 

@@ -16,6 +16,7 @@ mod conditions;
 mod containers;
 mod patch;
 mod phase;
+mod resources;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,7 @@ pub fn compute(pod: &Pod, seen: &Observed, host_ips: &[IpAddr], now: Timestamp) 
     };
     let containers = view.main_statuses();
     let inits = view.init_statuses();
+    let added = view.ephemeral_statuses();
     let phase = phase::phase(pod, seen, &inits, &containers, ended);
     let ips = pod_ips(pod, seen, host_ips, &old);
     let mut status = PodStatus {
@@ -67,20 +69,15 @@ pub fn compute(pod: &Pod, seen: &Observed, host_ips: &[IpAddr], now: Timestamp) 
         container_statuses: Some(containers),
         init_container_statuses: (!inits.is_empty()).then_some(inits),
         phase: Some(phase.to_owned()),
+        ephemeral_container_statuses: (!added.is_empty()).then_some(added),
         // What the API server or other components own stays as it is.
-        ephemeral_container_statuses: old.ephemeral_container_statuses,
         nominated_node_name: old.nominated_node_name,
         resize: old.resize,
         resource_claim_statuses: old.resource_claim_statuses,
         conditions: old.conditions,
         ..PodStatus::default()
     };
-    conditions::update(
-        pod,
-        &mut status,
-        seen.sandbox.phase == HoldPhase::Ready,
-        now,
-    );
+    conditions::update(pod, &mut status, seen, now);
     status
 }
 

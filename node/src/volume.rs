@@ -23,6 +23,7 @@ mod set_up;
 mod tests;
 
 pub use error::{Cause, Error};
+pub(crate) use plan::host_directory;
 pub use plan::plan;
 pub use set_up::Volumes;
 

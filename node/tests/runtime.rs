@@ -52,8 +52,9 @@ const TESTS: &[Test] = tests![
         namespaces_are_shared_in_the_pod, one_pid_namespace_for_the_pod, host_namespaces,
         removal_leaves_nothing, sysctls_are_the_pods_own;
     limits: too_much_memory_is_oom_killed, a_fork_bomb_stays_in_its_limit, pod_limits_hold_too,
-        usage_is_reported, devices_are_refused;
-    confinement: capabilities_and_seccomp_apply, paths_are_masked, no_descriptor_leaks,
+        limits_change_while_it_runs_and_are_read_back, usage_is_reported, devices_are_refused;
+    confinement: capabilities_and_seccomp_apply, paths_are_masked, nothing_covers_proc,
+        volumes_of_the_image_are_writable_on_a_read_only_root, no_descriptor_leaks,
         the_shims_executable_is_safe, links_do_not_lead_out, sub_paths_stay_in_their_volume,
         mounts_are_read_only_where_asked, users_and_groups, the_user_is_resolved_once,
         a_password_file_that_is_a_pipe, working_directories,

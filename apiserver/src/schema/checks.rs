@@ -57,6 +57,8 @@ pub(crate) enum Form {
     NoBacksteps,
     /// Neither starts with a slash nor has `..` steps.
     LocalPath,
+    /// A local path that does not begin with the two dots of the names that volumes keep for themselves.
+    LocalFile,
 }
 
 impl Form {
@@ -77,6 +79,7 @@ impl Form {
             "absolute-path" => Self::AbsolutePath,
             "no-backsteps" => Self::NoBacksteps,
             "local-path" => Self::LocalPath,
+            "local-file" => Self::LocalFile,
             _ => return None,
         })
     }
@@ -97,11 +100,14 @@ impl Form {
             Self::Cidr => names::cidr(text),
             Self::PathSegment => names::path_segment(text),
             Self::AbsolutePath if !text.starts_with('/') => Some("must be an absolute path".into()),
-            Self::LocalPath if text.starts_with('/') => Some("must be a relative path".into()),
-            Self::NoBacksteps | Self::LocalPath if backsteps() => {
+            Self::LocalPath | Self::LocalFile if text.starts_with('/') => {
+                Some("must be a relative path".into())
+            }
+            Self::NoBacksteps | Self::LocalPath | Self::LocalFile if backsteps() => {
                 Some("must not contain '..'".into())
             }
-            Self::AbsolutePath | Self::NoBacksteps | Self::LocalPath => None,
+            Self::LocalFile if text.starts_with("..") => Some("must not start with '..'".into()),
+            Self::AbsolutePath | Self::NoBacksteps | Self::LocalPath | Self::LocalFile => None,
         }
     }
 }

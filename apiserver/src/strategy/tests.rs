@@ -268,6 +268,12 @@ fn pods_are_refused_with_kubernetes_words() {
             "spec.volumes[0].configMap.items[0].path: Invalid value: \"../x\": must not contain '..'",
         ),
         (
+            volume(
+                json!({"name": "v", "downwardAPI": {"items": [{"path": "..data", "fieldRef": {"fieldPath": "metadata.name"}}]}}),
+            ),
+            "spec.volumes[0].downwardAPI.items[0].path: Invalid value: \"..data\": must not start with '..'",
+        ),
+        (
             volume(json!({"name": "v", "persistentVolumeClaim": {}})),
             "spec.volumes[0].persistentVolumeClaim.claimName: Required value",
         ),

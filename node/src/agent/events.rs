@@ -119,6 +119,7 @@ impl EventSink for Recorder {
             .and_then(|name| members::member(pod, name))
             .map(|member| match member.role {
                 Role::Main => format!("spec.containers{{{}}}", member.name()),
+                Role::Ephemeral => format!("spec.ephemeralContainers{{{}}}", member.name()),
                 Role::Init | Role::Sidecar => format!("spec.initContainers{{{}}}", member.name()),
             });
         let object = ObjectReference {

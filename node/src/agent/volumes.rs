@@ -130,7 +130,10 @@ impl PodVolumeService {
                     .await;
                 let SetUp { path, refresh_at } =
                     made.map_err(|error| mount_failed(&chain(&error)))?;
-                let source = directory(path, volume.is_read_only());
+                let source = VolumeSource {
+                    own_files: matches!(volume.kind, Kind::Files { .. }),
+                    ..directory(path, volume.is_read_only())
+                };
                 Ok((source, refresh_at))
             }
         }
@@ -163,13 +166,14 @@ impl PodVolumeService {
     ) -> Result<VolumeSource, String> {
         let volume = self.bound_volume(pod, claim).await?;
         let spec = volume.spec.clone().unwrap_or_default();
-        if let Some(local) = spec
-            .local
+        let local = spec.local.as_ref().map(|own| ("local.path", &own.path));
+        let on_host = spec
+            .host_path
             .as_ref()
-            .map(|local| &local.path)
-            .or(spec.host_path.as_ref().map(|host| &host.path))
-        {
-            return Ok(directory(PathBuf::from(local), read_only));
+            .map(|own| ("hostPath.path", &own.path));
+        if let Some((field, path)) = local.or(on_host) {
+            let path = volume::host_directory(field, path).map_err(|error| chain(&error))?;
+            return Ok(directory(path, read_only));
         }
         let Some(csi) = &spec.csi else {
             return Err(format!(
@@ -195,6 +199,7 @@ impl PodVolumeService {
             sub_path: exposed.sub_path.into(),
             read_only: exposed.read_only || read_only,
             block: exposed.block,
+            own_files: false,
         })
     }
 
@@ -237,6 +242,7 @@ fn directory(path: PathBuf, read_only: bool) -> VolumeSource {
         sub_path: PathBuf::new(),
         read_only,
         block: false,
+        own_files: false,
     }
 }
 

@@ -20,21 +20,31 @@ impl Place {
     /// Most bytes of memory; swap does not add to them.
     pub(super) fn memory(&self, bytes: u64) -> Result<(), StepError> {
         let controller = MemController::new(self.directory.clone(), PathBuf::new(), self.unified);
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        controller
-            .set_limit(bytes)
-            .map_err(|e| self.failure("memory", &e))?;
+        let limit = i64::try_from(bytes).unwrap_or(i64::MAX);
         let (file, value) = if self.unified {
             ("memory.swap.max", 0)
         } else {
-            ("memory.memsw.limit_in_bytes", bytes)
+            ("memory.memsw.limit_in_bytes", limit)
         };
-        if self.directory.join(file).exists() {
-            controller
+        let swap = self.directory.join(file);
+        let set_swap = || match swap.exists() {
+            true => controller
                 .set_memswap_limit(value)
-                .map_err(|e| self.failure("swap", &e))?;
+                .map_err(|e| self.failure("swap", &e)),
+            false => Ok(()),
+        };
+        let set_memory = || {
+            controller
+                .set_limit(limit)
+                .map_err(|e| self.failure("memory", &e))
+        };
+        // In version 1 memory must never be more than memory with swap: the greater one goes first when they grow.
+        if !self.unified && bytes > super::usage::number(&swap) {
+            set_swap()?;
+            return set_memory();
         }
-        Ok(())
+        set_memory()?;
+        set_swap()
     }
 
     /// CPU weight, given in the scale of v1.
@@ -74,14 +84,37 @@ impl Place {
     }
 }
 
+/// What the kernel makes of a limit of memory.
+pub(super) fn whole_pages(bytes: u64) -> u64 {
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    let page = page
+        .ok()
+        .flatten()
+        .and_then(|page| u64::try_from(page).ok());
+    let page = page.filter(|page| *page > 0).unwrap_or(4096);
+    bytes / page * page
+}
+
+/// The shares that a weight stands for; the weight of these shares is that weight again.
+pub(super) fn shares_of_weight(weight: u64) -> u64 {
+    2 + ((weight.clamp(1, 10_000) - 1) * 262_142).div_ceil(9_999)
+}
+
 /// The weight (1 to 10000) that gives the same part of the CPU as these shares (2 to 262144), as runc computes it.
-fn weight_of_shares(shares: u64) -> u64 {
+pub(super) fn weight_of_shares(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_weight_read_back_is_the_weight_written() {
+        for weight in 1..=10_000 {
+            assert_eq!(weight_of_shares(shares_of_weight(weight)), weight);
+        }
+    }
 
     #[test]
     fn shares_map_onto_the_whole_range_of_weights() {

@@ -49,6 +49,31 @@ fn v2_limits_land_in_their_files() {
 }
 
 #[test]
+fn what_was_set_is_read_back() {
+    let (_dir, cgroups) = fake(&["g"], "cpu memory pids");
+    let unlimited = Resources {
+        cpu_shares: cgroups.limits("g").cpu_shares,
+        ..Resources::default()
+    };
+    assert_eq!(cgroups.limits("g"), unlimited);
+    let wanted = Resources {
+        memory_bytes: Some((64 << 20) + 1),
+        cpu_shares: Some(256),
+        cpu_quota_us: Some(40_000),
+        ..Resources::default()
+    };
+    cgroups.limit("g", &wanted).unwrap();
+    let kept = cgroups.kept(&wanted);
+    assert_eq!(kept.memory_bytes, Some(64 << 20));
+    // The files here are plain ones, which round nothing.
+    let read = cgroups.limits("g");
+    assert_eq!(
+        (read.cpu_shares, read.cpu_quota_us),
+        (kept.cpu_shares, kept.cpu_quota_us)
+    );
+}
+
+#[test]
 fn v2_branches_hand_down_what_is_there() {
     let (dir, cgroups) = fake(&["", "davit", "davit/pod"], "cpu memory\n");
     cgroups.create_branch("davit/pod").unwrap();

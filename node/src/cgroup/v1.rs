@@ -26,6 +26,9 @@ const CONTROLLERS: [&str; 8] = [
     "name=systemd",
 ];
 
+/// What stands for no limit of memory is the greatest number of whole pages, whatever their size.
+const NO_LIMIT: u64 = 1 << 62;
+
 /// Rounds of looking for processes that appeared while others were killed.
 const KILL_ROUNDS: usize = 64;
 
@@ -188,6 +191,25 @@ impl Cgroups for Split {
             self.place(group, "pids")?.pids(max)?;
         }
         Ok(())
+    }
+
+    fn limits(&self, group: &str) -> Resources {
+        let read = |controller: &str, file: &str| {
+            let path = self.find(controller, group)?.join(file);
+            let text = std::fs::read_to_string(path).ok()?;
+            text.trim().parse::<u64>().ok()
+        };
+        Resources {
+            memory_bytes: read("memory", "memory.limit_in_bytes").filter(|bytes| *bytes < NO_LIMIT),
+            cpu_shares: read("cpu", "cpu.shares"),
+            // None is -1.
+            cpu_quota_us: read("cpu", "cpu.cfs_quota_us"),
+            ..Resources::default()
+        }
+    }
+
+    fn kept(&self, resources: &Resources) -> Resources {
+        super::kept(resources)
     }
 
     fn allow_devices(&self, group: &str, rules: &[DeviceRule]) -> Result<(), StepError> {

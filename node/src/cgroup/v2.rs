@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use super::limits::Place;
+use super::limits::{Place, shares_of_weight, weight_of_shares};
 use super::usage::{in_text, keyed, number};
 use super::{Cgroups, DeviceRule, Entrance, View, failure};
 use crate::kernel::bpf;
@@ -100,6 +100,25 @@ impl Cgroups for Unified {
             self.place(group, "pids")?.pids(max)?;
         }
         Ok(())
+    }
+
+    fn limits(&self, group: &str) -> Resources {
+        let read = |file: &str| std::fs::read_to_string(self.directory(group).join(file)).ok();
+        let first = |file: &str| read(file)?.split_whitespace().next()?.parse::<u64>().ok();
+        Resources {
+            memory_bytes: first("memory.max"),
+            cpu_shares: first("cpu.weight").map(shares_of_weight),
+            cpu_quota_us: first("cpu.max"),
+            ..Resources::default()
+        }
+    }
+
+    fn kept(&self, resources: &Resources) -> Resources {
+        let weight = resources.cpu_shares.map(weight_of_shares);
+        Resources {
+            cpu_shares: weight.map(shares_of_weight),
+            ..super::kept(resources)
+        }
     }
 
     fn allow_devices(&self, group: &str, rules: &[DeviceRule]) -> Result<(), StepError> {

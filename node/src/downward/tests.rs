@@ -125,3 +125,43 @@ fn resources_are_divided_and_rounded_up() {
         ));
     });
 }
+
+#[test]
+fn what_volumes_show_of_a_pod_is_followed() {
+    type Fields = (&'static str, &'static str, &'static str);
+    let pod = |volume: &serde_json::Value, (label, annotation, cpu): Fields| -> Pod {
+        let volume = volume.clone();
+        serde_json::from_value(json!({
+            "metadata": { "name": "p", "labels": { "a": label }, "annotations": { "b": annotation } },
+            "spec": {
+                "containers": [{ "name": "c", "resources": { "limits": { "cpu": cpu } } }],
+                "volumes": [volume],
+            },
+        }))
+        .unwrap()
+    };
+    let items = json!([{ "path": "l", "fieldRef": { "fieldPath": "metadata.labels" } }]);
+    let showing = [
+        json!({ "name": "v", "downwardAPI": { "items": items } }),
+        json!({ "name": "v", "projected": { "sources": [
+            { "configMap": { "name": "x" } }, { "downwardAPI": { "items": items } },
+        ] } }),
+    ];
+    let before = ("1", "1", "1");
+    for volume in showing {
+        let digest = |fields| shown(&pod(&volume, fields));
+        assert!(digest(before).is_some());
+        assert_eq!(digest(before), digest(before));
+        for after in [("2", "1", "1"), ("1", "2", "1"), ("1", "1", "2")] {
+            assert_ne!(digest(before), digest(after), "{volume} {after:?}");
+        }
+        let mut moved = pod(&volume, before);
+        moved.metadata.resource_version = Some("7".to_owned());
+        moved.status = Some(Default::default());
+        assert_eq!(shown(&moved), digest(before));
+    }
+    assert_eq!(
+        shown(&pod(&json!({ "name": "v", "emptyDir": {} }), before)),
+        None
+    );
+}

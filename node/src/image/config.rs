@@ -53,9 +53,12 @@ pub(super) fn parse(bytes: &[u8], layers: usize) -> Result<ImageConfiguration, S
     let words = config.entrypoint().iter().chain(config.cmd()).flatten();
     if words
         .chain(config.working_dir())
+        .chain(config.volumes().iter().flatten())
         .any(|text| text.contains('\0'))
     {
-        return Err("the command or the working directory contains a NUL character".to_owned());
+        return Err(
+            "the command, the working directory or a volume contains a NUL character".to_owned(),
+        );
     }
     Ok(image)
 }

@@ -11,6 +11,28 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
 /// Most symbolic links followed on one path, as in the kernel.
 const MAX_LINKS: usize = 40;
 
+/// The one form of a path that is to be seen from a root: absolute, without `.`, empty steps and `..`, the last taken by
+/// the text, and never above the root. Whatever is decided about a path is decided about this form of it.
+pub(crate) fn normal_absolute(path: &str) -> PathBuf {
+    let mut normal = PathBuf::from("/");
+    for step in path.split('/') {
+        match step {
+            "" | "." => {}
+            ".." => drop(normal.pop()),
+            name => normal.push(name),
+        }
+    }
+    normal
+}
+
+/// The one form of a path beneath something: without `.` and empty steps. None for one that is absolute or has a `..`,
+/// which would mean something else where a link is in the way.
+pub(crate) fn normal_relative(path: &str) -> Option<PathBuf> {
+    let leads_out = path.starts_with('/') || path.split('/').any(|step| step == "..");
+    let steps = || path.split('/').filter(|step| !matches!(*step, "" | "."));
+    (!leads_out).then(|| steps().collect())
+}
+
 /// What a mount point must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TargetKind {
@@ -97,8 +119,10 @@ pub(crate) fn directory_beneath(dir: impl AsFd, path: &Path) -> nix::Result<Owne
     let mut current = open_beneath(&dir, Path::new("."), OFlag::O_PATH)?;
     let mut walked = PathBuf::new();
     for component in path.components() {
-        let Component::Normal(name) = component else {
-            return Err(Errno::EXDEV);
+        let name = match component {
+            Component::Normal(name) => name,
+            Component::CurDir => continue,
+            _ => return Err(Errno::EXDEV),
         };
         match mkdirat(&current, name, mode) {
             Ok(()) | Err(Errno::EEXIST) => {}

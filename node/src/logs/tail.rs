@@ -17,7 +17,8 @@ pub(super) struct Position {
     pub(super) offset: u64,
 }
 
-/// Finds the begin of the last `lines` whole lines by reading backwards; the parts of a long line count as one.
+/// Finds the begin of the last `lines` lines by reading backwards. The parts of a long line count as one, and so do those at
+/// the end of the log whose line has not ended, or never will.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -28,16 +29,18 @@ pub(super) fn find(pieces: &[Piece], lines: u64) -> io::Result<Position> {
     if left == 0 {
         return Ok(start);
     }
+    let mut at_end = true;
     for (piece, file) in pieces.iter().enumerate().rev() {
         let size = file.file.metadata()?.len();
         let mut lines = Backwards::new(file, size);
         while let Some((offset, head)) = lines.next_line()? {
-            if !cri::is_partial(&head) {
+            if at_end || !cri::is_partial(&head) {
                 if left == 0 {
                     return Ok(start);
                 }
                 left -= 1;
             }
+            at_end = false;
             start = Position { piece, offset };
         }
     }

@@ -1,4 +1,5 @@
 //! The effects: carries out one step of a plan and reports what came of it. Each function is one step.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +12,20 @@ use super::files::PodDir;
 use super::hooks;
 use super::hosts::{host_network_hosts_file, hosts_file, names};
 use super::members;
+use super::mount_points::mount_points;
 use super::observed::{ImageId, Problem};
 use super::resources::{pod_resources, qos_class};
 use super::security::{self, SeccompChoice};
 use super::services::{PodNetwork, PodVolumes, Services, Severity, chain};
 use super::step::{Outcome, StartFailure, Started, Step};
+use super::sysctls::sysctls;
 use crate::env::{ContainerEnv, container_env};
 use crate::inputs::PodInputs;
+use crate::kernel::path::normal_relative;
 use crate::runtime::{self, ContainerConfig, DEFAULT_SHM_BYTES, NetnsMode, SandboxConfig, Seccomp};
 
 mod image;
+pub(super) mod resize;
 mod stop;
 
 /// What the steps of one pod share.
@@ -40,6 +45,10 @@ pub(crate) struct Subject {
     pub(crate) image: ImageId,
     /// Containers made so far.
     pub(crate) attempts: u32,
+    /// Id of the container whose processes it is to live among, if that runs.
+    pub(crate) target: Option<String>,
+    /// Ids of the containers that run, by name.
+    pub(crate) running: BTreeMap<String, String>,
     /// Addresses of the pod.
     pub(crate) ips: Vec<std::net::IpAddr>,
     /// How long the step may take.
@@ -83,6 +92,7 @@ impl Act {
                     .await;
                 Outcome::Removed { container, id }
             }
+            Step::Resize => Outcome::Resized(self.resize(&subject).await),
             Step::StopSandbox => Outcome::SandboxStopped(self.stop_sandbox().await),
             Step::ReleaseVolumes => Outcome::VolumesReleased(self.release_volumes().await),
             Step::DeleteObject => {
@@ -198,10 +208,6 @@ impl Act {
     fn sandbox_config(&self, netns: NetnsMode) -> SandboxConfig {
         let spec = members::spec(&self.pod);
         let node = &self.ground.services.node;
-        let sysctls = spec
-            .security_context
-            .iter()
-            .flat_map(|context| context.sysctls.iter().flatten());
         SandboxConfig {
             pod_uid: self.uid().to_owned(),
             namespace: members::namespace(&self.pod).to_owned(),
@@ -213,9 +219,7 @@ impl Act {
             host_pid: spec.host_pid.unwrap_or(false),
             host_ipc: spec.host_ipc.unwrap_or(false),
             share_pid: spec.share_process_namespace.unwrap_or(false),
-            sysctls: sysctls
-                .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
-                .collect(),
+            sysctls: sysctls(&self.pod),
             resources: pod_resources(&self.pod),
             shm_bytes: DEFAULT_SHM_BYTES,
         }
@@ -298,6 +302,7 @@ impl Act {
             .configure(name, attempt, subject, id)
             .await
             .map_err(StartFailure::Refused)?;
+        let wanted = config.resources.clone();
         self.event(
             Some(name),
             Severity::Normal,
@@ -315,6 +320,7 @@ impl Act {
                 id: id.to_owned(),
                 pid,
                 at: started_at,
+                limits: self.limits(Some(id), &wanted),
             }),
             Err(error @ runtime::Error::Step { .. }) => Err(StartFailure::NotRun {
                 id: id.to_owned(),
@@ -338,8 +344,13 @@ impl Act {
         let member = members::member(&self.pod, name)
             .ok_or_else(|| refused(format!("no container {name}")))?;
         let services = &self.ground.services;
-        let env = self.environment(member.container, subject).await?;
-        let choice = security::seccomp(&self.pod, member.container)
+        let target = members::target(&self.pod, name);
+        if let (Some(target), None) = (target, &subject.target) {
+            let why = format!("targetContainerName \"{target}\": that container does not run");
+            return Err(Problem::new("CreateContainerError", why));
+        }
+        let env = self.environment(&member.container, subject).await?;
+        let choice = security::seccomp(&self.pod, &member.container)
             .map_err(|error| refused(error.to_string()))?;
         let seccomp = self.seccomp(choice).map_err(refused)?;
         let image = services.images.config(&subject.image);
@@ -356,7 +367,8 @@ impl Act {
         let dir = &self.ground.dir;
         let config = container_config(Ingredients {
             pod: &self.pod,
-            container: member.container,
+            container: &member.container,
+            among: subject.target.clone(),
             id: id.to_owned(),
             attempt,
             image: &image,
@@ -374,13 +386,17 @@ impl Act {
             log_path: crate::logs::log_path(&dir.logs(), name, attempt),
             node_memory: services.node.memory_bytes,
         });
-        config.map_err(|error| {
+        let config = config.map_err(|error| {
             let reason = match error {
                 config::Error::NoCommand => "CreateContainerError",
                 _ => "CreateContainerConfigError",
             };
             Problem::new(reason, chain(&error))
-        })
+        })?;
+        for point in mount_points(&config.mounts, &volumes) {
+            point.make()?;
+        }
+        Ok(config)
     }
 
     fn hostname(&self) -> String {
@@ -434,15 +450,13 @@ impl Act {
             SeccompChoice::Unconfined => return Ok(Seccomp::Unconfined),
             SeccompChoice::File(file) => file,
         };
-        let inside = std::path::Path::new(&file)
-            .components()
-            .all(|part| matches!(part, std::path::Component::Normal(_)));
-        if !inside {
+        let inside = normal_relative(&file).filter(|path| !path.as_os_str().is_empty());
+        let Some(inside) = inside else {
             return Err(format!(
                 "localhostProfile \"{file}\" must be a relative path without '..'"
             ));
-        }
-        let path = self.ground.services.node.seccomp_dir.join(&file);
+        };
+        let path = self.ground.services.node.seccomp_dir.join(inside);
         let text = std::fs::read(&path)
             .map_err(|error| format!("cannot read seccomp profile {}: {error}", path.display()))?;
         let profile = serde_json::from_slice(&text)

@@ -11,6 +11,7 @@ use super::resources::container_resources;
 use super::security::{self, Refusal};
 use super::services::VolumeSource;
 use crate::env::{ContainerEnv, expand, process_env};
+use crate::kernel::path::{normal_absolute, normal_relative};
 use crate::runtime::{ContainerConfig, Mount, MountKind, Propagation, RootFs, Seccomp};
 
 /// Where a container writes its last words unless it says otherwise.
@@ -27,6 +28,8 @@ pub struct Ingredients<'a> {
     pub pod: &'a Pod,
     /// The container.
     pub container: &'a Container,
+    /// The id of the container whose processes it lives among, for an ephemeral one that names it.
+    pub among: Option<String>,
     /// The id it gets.
     pub id: String,
     /// How many times it was started before.
@@ -77,6 +80,11 @@ pub enum Error {
         "volumeDevices \"{0}\": block devices cannot be given to containers here; use volumeMode Filesystem"
     )]
     Block(String),
+    /// The working directory is relative, and there is nothing it could be relative to.
+    #[error(
+        "workingDir \"{0}\" must be an absolute path; it is the container's or, where that has none, the image's"
+    )]
+    WorkingDir(String),
     /// `subPathExpr` leads out of the volume.
     #[error("subPath \"{path}\" of volume \"{volume}\" must be relative and must not contain '..'")]
     SubPath {
@@ -97,30 +105,23 @@ pub fn container_config(from: Ingredients<'_>) -> Result<ContainerConfig, Error>
     let args = command(&from, image)?;
     let image_user = image.user().as_deref().unwrap_or_default();
     let user = security::user(from.pod, from.container, image_user)?;
-    let mounts = mounts(&from)?;
+    let mounts = mounts(&from, image)?;
     let image_env = image.env().clone().unwrap_or_default();
+    let cwd = working_dir(&from, image)?;
     let mut rootfs = from.rootfs;
     let context = from.container.security_context.as_ref();
     rootfs.read_only = context
         .and_then(|context| context.read_only_root_filesystem)
         .unwrap_or(false);
-    let cwd = from
-        .container
-        .working_dir
-        .clone()
-        .filter(|dir| !dir.is_empty());
-    let cwd = cwd
-        .or_else(|| image.working_dir().clone())
-        .filter(|dir| !dir.is_empty());
     Ok(ContainerConfig {
         name: from.container.name.clone(),
         attempt: from.attempt,
         rootfs,
         args,
         env: process_env(&image_env, &from.env.vars, from.hostname, None),
-        cwd: cwd.unwrap_or_else(|| "/".to_owned()),
+        cwd,
         user,
-        among: None,
+        among: from.among,
         mounts,
         devices: Vec::new(),
         resources: container_resources(from.pod, from.container, from.node_memory),
@@ -141,6 +142,25 @@ fn own_limits() -> Vec<(String, u64, u64)> {
     let original = davit_listen::descriptors::original();
     let limit = |limit: Limit| ("RLIMIT_NOFILE".to_owned(), limit.soft, limit.hard);
     original.map(limit).into_iter().collect()
+}
+
+/// The container's working directory, else the image's, else the root.
+fn working_dir(from: &Ingredients<'_>, image: &oci_spec::image::Config) -> Result<String, Error> {
+    let own = from.container.working_dir.clone();
+    let of_image = || image.working_dir().clone();
+    let named = |dir: &String| !dir.is_empty();
+    let Some(dir) = own.filter(named).or_else(|| of_image().filter(named)) else {
+        return Ok("/".to_owned());
+    };
+    if !dir.starts_with('/') {
+        return Err(Error::WorkingDir(dir));
+    }
+    Ok(seen_from_root(&dir))
+}
+
+/// A path in the container, in the form in which all later checks see it.
+fn seen_from_root(path: &str) -> String {
+    normal_absolute(path).to_string_lossy().into_owned()
 }
 
 /// `command` replaces the image's entry point and its arguments; `args` alone replaces only the arguments.
@@ -175,14 +195,11 @@ fn variable<'e>(env: &'e ContainerEnv, name: &str) -> Option<&'e str> {
         .map(|(_, value)| value.as_str())
 }
 
-/// Outer directories first, so that no mount hides another.
-fn mounts(from: &Ingredients<'_>) -> Result<Vec<Mount>, Error> {
+/// Outer directories first, so that no mount hides another; of two at one place the later one, which would hide the other.
+/// What the pod asks for comes after the files it has anyway, and those after the volumes of the image.
+fn mounts(from: &Ingredients<'_>, image: &oci_spec::image::Config) -> Result<Vec<Mount>, Error> {
     if let Some(device) = from.container.volume_devices.iter().flatten().next() {
         return Err(Error::Block(device.device_path.clone()));
-    }
-    let mut mounts = Vec::new();
-    for mount in from.container.volume_mounts.iter().flatten() {
-        mounts.push(volume_mount(from, mount)?);
     }
     let log = from
         .container
@@ -190,29 +207,30 @@ fn mounts(from: &Ingredients<'_>) -> Result<Vec<Mount>, Error> {
         .as_deref()
         .filter(|path| !path.is_empty());
     let log = (log.unwrap_or(TERMINATION_LOG), from.termination_log.clone());
-    for (destination, source) in from.files.iter().chain([&log]) {
-        if !mounts
-            .iter()
-            .any(|mount: &Mount| normal(&mount.destination) == normal(destination))
-        {
-            mounts.push(file_mount(destination, source.clone()));
-        }
+    let files = from.files.iter().chain([&log]);
+    let files = files.map(|(destination, source)| {
+        let sub_path = None;
+        let source = source.clone();
+        mount_at(destination, MountKind::Bind { source, sub_path })
+    });
+    let of_image = image.volumes().iter().flatten();
+    let of_image = of_image.map(|path| mount_at(path, MountKind::OwnRoot));
+    let of_pod = from.container.volume_mounts.iter().flatten();
+    let of_pod = of_pod.map(|mount| volume_mount(from, mount));
+    let mut mounts: Vec<Mount> = Vec::new();
+    for wish in of_image.chain(files).map(Ok).chain(of_pod) {
+        let wish = wish?;
+        mounts.retain(|other| other.destination != wish.destination);
+        mounts.push(wish);
     }
-    mounts.sort_by_key(|mount| normal(&mount.destination).components().count());
+    mounts.sort_by_key(|mount| Path::new(&mount.destination).components().count());
     Ok(mounts)
 }
 
-fn normal(path: &str) -> PathBuf {
-    Path::new(path).components().collect()
-}
-
-fn file_mount(destination: &str, source: PathBuf) -> Mount {
+fn mount_at(destination: &str, kind: MountKind) -> Mount {
     Mount {
-        kind: MountKind::Bind {
-            source,
-            sub_path: None,
-        },
-        destination: destination.to_owned(),
+        kind,
+        destination: seen_from_root(destination),
         read_only: false,
         recursive_read_only: false,
         propagation: Propagation::Private,
@@ -232,17 +250,12 @@ fn volume_mount(from: &Ingredients<'_>, mount: &VolumeMount) -> Result<Mount, Er
     let below = sub_path(from, mount)?;
     let sub_path = source.sub_path.join(below);
     let read_only = mount.read_only.unwrap_or(false) || source.read_only;
-    let destination = if mount.mount_path.starts_with('/') {
-        mount.mount_path.clone()
-    } else {
-        format!("/{}", mount.mount_path)
-    };
     Ok(Mount {
         kind: MountKind::Bind {
             source: source.path.clone(),
             sub_path: (!sub_path.as_os_str().is_empty()).then_some(sub_path),
         },
-        destination,
+        destination: seen_from_root(&mount.mount_path),
         read_only,
         recursive_read_only: read_only
             && matches!(
@@ -266,19 +279,10 @@ fn sub_path(from: &Ingredients<'_>, mount: &VolumeMount) -> Result<PathBuf, Erro
         Some(expression) => expand(expression, |name| variable(from.env, name)),
         None => mount.sub_path.clone().unwrap_or_default(),
     };
-    let inside = |part: std::path::Component<'_>| {
-        matches!(
-            part,
-            std::path::Component::Normal(_) | std::path::Component::CurDir
-        )
-    };
-    if !Path::new(&path).components().all(inside) {
-        return Err(Error::SubPath {
-            path,
-            volume: mount.name.clone(),
-        });
-    }
-    Ok(PathBuf::from(path))
+    normal_relative(&path).ok_or_else(|| Error::SubPath {
+        path,
+        volume: mount.name.clone(),
+    })
 }
 
 /// Whether the pod shares the node's network.

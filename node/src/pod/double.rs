@@ -22,7 +22,8 @@ use super::services::{
 };
 use crate::runtime::{
     self, AttachStreams, ContainerConfig, ContainerExit, ContainerState, ContainerStatus,
-    ExecConfig, ExecOutcome, ExecStreams, NetnsMode, SandboxConfig, SandboxEvent, Started,
+    ExecConfig, ExecOutcome, ExecStreams, NetnsMode, Resources, SandboxConfig, SandboxEvent,
+    Started,
 };
 
 /// The node. Everything it was asked is in `log`, in the order it was asked.
@@ -47,6 +48,8 @@ struct State {
     /// Containers that do not mind the stop signal.
     stubborn: BTreeSet<String>,
     version: u64,
+    /// Of containers by id, of the pod by nothing.
+    limits: BTreeMap<String, Resources>,
 }
 
 impl Double {
@@ -250,6 +253,9 @@ impl PodRuntime for Double {
             },
         };
         state.containers.insert(config.id.clone(), container);
+        state
+            .limits
+            .insert(config.id.clone(), config.resources.clone());
         state.configs.insert(config.name.clone(), config);
         Ok(started)
     }
@@ -298,6 +304,45 @@ impl PodRuntime for Double {
     ) -> Result<AttachStreams, runtime::Error> {
         let pod = pod_uid.to_owned();
         Err(runtime::Error::Lost { pod })
+    }
+
+    fn limits(
+        &self,
+        _pod_uid: &str,
+        id: Option<&str>,
+        _wanted: &Resources,
+    ) -> Result<Resources, runtime::Error> {
+        let state = self.state.lock();
+        Ok(state
+            .limits
+            .get(id.unwrap_or_default())
+            .cloned()
+            .unwrap_or_default())
+    }
+
+    async fn set_limits(
+        &self,
+        _pod_uid: &str,
+        id: Option<&str>,
+        limits: &Resources,
+    ) -> Result<(), runtime::Error> {
+        let mut state = self.state.lock();
+        let name = id
+            .and_then(|id| state.containers.get(id))
+            .map(|own| own.name.clone());
+        let what = format!("limit {}", name.as_deref().unwrap_or("pod"));
+        self.note(format!(
+            "{what} {:?} {:?}",
+            limits.cpu_quota_us, limits.memory_bytes
+        ));
+        self.refused(&what)?;
+        let id = id.unwrap_or_default().to_owned();
+        state.limits.insert(id, limits.clone());
+        Ok(())
+    }
+
+    async fn memory_in_use(&self, _pod_uid: &str, _id: Option<&str>) -> Option<u64> {
+        Some(32 << 20)
     }
 
     async fn close_stdin(&self, _pod_uid: &str, _id: &str) -> Result<(), runtime::Error> {

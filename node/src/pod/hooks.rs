@@ -24,7 +24,7 @@ pub(super) async fn post_start(act: &Act, name: &str, subject: &Subject) -> Resu
         .as_ref()
         .and_then(|lifecycle| lifecycle.post_start.as_ref());
     match handler {
-        Some(handler) => run(act, member, handler, subject, "PostStartHook").await,
+        Some(handler) => run(act, &member, handler, subject, "PostStartHook").await,
         None => Ok(()),
     }
 }
@@ -47,7 +47,7 @@ pub(super) async fn pre_stop(act: &Act, name: &str, subject: &Subject) -> Result
     };
     match tokio::time::timeout(
         subject.limit,
-        run(act, member, handler, subject, "PreStopHook"),
+        run(act, &member, handler, subject, "PreStopHook"),
     )
     .await
     {
@@ -61,7 +61,7 @@ pub(super) async fn pre_stop(act: &Act, name: &str, subject: &Subject) -> Result
 
 async fn run(
     act: &Act,
-    member: Member<'_>,
+    member: &Member<'_>,
     handler: &LifecycleHandler,
     subject: &Subject,
     what: &str,
@@ -116,7 +116,7 @@ async fn exec(act: &Act, subject: &Subject, command: Vec<String>) -> Result<(), 
     ))
 }
 
-fn target(act: &Act, member: Member<'_>, subject: &Subject) -> Target {
+fn target(act: &Act, member: &Member<'_>, subject: &Subject) -> Target {
     let services = &act.ground.services;
     let ip = subject
         .ips
@@ -128,7 +128,7 @@ fn target(act: &Act, member: Member<'_>, subject: &Subject) -> Target {
         on_host: members::spec(&act.pod).host_network == Some(true),
         pod_uid: members::uid(&act.pod).to_owned(),
         id: subject.id.clone(),
-        container: member.container.clone(),
+        container: member.container.clone().into_owned(),
         runtime: services.runtime.clone(),
     }
 }

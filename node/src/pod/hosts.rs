@@ -65,11 +65,15 @@ fn truncated(name: &str) -> &str {
     name.get(..end).unwrap_or(name).trim_end_matches(['-', '.'])
 }
 
+/// First line of the file, as kubelet writes it: tools look for it to know whose the file is.
+const HEADER: &str = "# Kubernetes-managed hosts file.\n";
+const HOST_NETWORK_HEADER: &str = "# Kubernetes-managed hosts file (host network).\n";
+
 /// `/etc/hosts` of a pod with its own network.
 pub fn hosts_file(pod: &Pod, names: &Names, ips: &[IpAddr]) -> String {
-    let mut text = String::from(
-        "# Kept by davit; changes made here are lost with the container.\n\
-         127.0.0.1\tlocalhost\n\
+    let mut text = String::from(HEADER);
+    text.push_str(
+        "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\n\
          fe00::0\tip6-mcastprefix\n\
@@ -90,8 +94,8 @@ pub fn hosts_file(pod: &Pod, names: &Names, ips: &[IpAddr]) -> String {
 
 /// `/etc/hosts` of a pod that shares the node's network: the node's own, and the pod's aliases.
 pub fn host_network_hosts_file(pod: &Pod, node_hosts: &str) -> String {
-    let mut text = node_hosts.to_owned();
-    if !text.is_empty() && !text.ends_with('\n') {
+    let mut text = format!("{HOST_NETWORK_HEADER}{node_hosts}");
+    if !text.ends_with('\n') {
         text.push('\n');
     }
     text + &aliases(pod)
@@ -109,7 +113,7 @@ fn aliases(pod: &Pod) -> String {
     if text.is_empty() {
         text
     } else {
-        format!("\n# From hostAliases.\n{text}")
+        format!("\n# Entries added by HostAliases.\n{text}")
     }
 }
 
@@ -170,8 +174,15 @@ mod tests {
         );
         assert!(text.ends_with("\n1.2.3.4\tx\ty\n"), "{text}");
         assert!(
-            host_network_hosts_file(&pod, "127.0.0.1 localhost")
-                .starts_with("127.0.0.1 localhost\n")
+            text.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"),
+            "{text}"
         );
+        assert!(
+            text.contains("\n# Entries added by HostAliases.\n1.2.3.4\t"),
+            "{text}"
+        );
+        let text = host_network_hosts_file(&pod, "127.0.0.1 localhost");
+        let begin = "# Kubernetes-managed hosts file (host network).\n127.0.0.1 localhost\n";
+        assert!(text.starts_with(begin), "{text}");
     }
 }

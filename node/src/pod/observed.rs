@@ -2,11 +2,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
 use super::step::ProbeKind;
+use crate::runtime::Resources;
 
 mod transition;
 pub(crate) use transition::LEAST_GRACE;
@@ -27,6 +29,8 @@ pub struct Observed {
     pub sandbox_attempts: u32,
     /// Addresses of the sandbox, the first is the pod's IP.
     pub ips: Vec<IpAddr>,
+    /// Changes of what its containers may use.
+    pub resize: Resize,
     /// State by container name; a container without an entry was never looked at.
     pub containers: BTreeMap<String, Known>,
     /// Whether a main container was started in this sandbox, so that init containers are done with.
@@ -45,13 +49,31 @@ pub struct Observed {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Refresh {
-    /// An object has changed since the volumes were last written.
+    /// An object, or the pod itself, has changed since the volumes were last written.
     pub stale: bool,
+    /// What of the pod its volumes show, as a digest; `None` where they show nothing of it.
+    pub shown: Option<u64>,
     /// When tokens should be renewed.
     pub at: Option<Timestamp>,
     /// A step writes them now.
     pub busy: bool,
     /// Failures to write them.
+    pub backoff: Backoff,
+}
+
+/// A change of what the containers may use, while they run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resize {
+    /// A step carries it out now.
+    pub busy: bool,
+    /// What was asked for last, as a digest.
+    pub asked: Option<u64>,
+    /// Why the node does not give it: `Deferred` or `Infeasible`.
+    pub pending: Option<Problem>,
+    /// Why it is given and not in force.
+    pub problem: Option<Problem>,
+    /// Tries that came to nothing.
     pub backoff: Backoff,
 }
 
@@ -140,7 +162,17 @@ pub struct Known {
     pub problem: Option<Problem>,
     /// Ids of ended containers whose remains are still there.
     pub remains: Vec<String>,
+    /// What it may use: what it asked for when it was first started, or what the node gave it since.
+    pub allotted: Option<Allotted>,
 }
+
+/// The resources that the node has given to a container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Allotted(pub ResourceRequirements);
+
+// Quantities are texts.
+impl Eq for Allotted {}
 
 impl Known {
     /// `restartCount` of the status.
@@ -203,6 +235,12 @@ pub struct Running {
     pub stop: Option<Stop>,
     /// Verdicts of its probes; a missing one was not reached yet.
     pub probes: BTreeMap<ProbeKind, bool>,
+    /// Its limits as the kernel had them when they were last looked at or set.
+    #[serde(default)]
+    pub limits: Option<Resources>,
+    /// It was given other resources, of a kind that it wants to be started anew for.
+    #[serde(default)]
+    pub outgrown: bool,
 }
 
 /// Life of a hook.
@@ -254,6 +292,8 @@ pub enum Why {
     PostStartFailed(String),
     /// The sandbox is replaced.
     SandboxChanged,
+    /// It has other resources and wants to be started anew for them (`resizePolicy`).
+    Resized,
 }
 
 /// An image as the store and the registry know it.

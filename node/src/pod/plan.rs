@@ -45,12 +45,12 @@ pub fn is_ending(pod: &Pod, seen: &Observed) -> bool {
 pub fn is_complete(pod: &Pod, seen: &Observed) -> bool {
     let done = |member: Member<'_>| {
         let exit = seen.containers.get(member.name()).and_then(Known::exited);
-        exit.is_some_and(|exit| !restarts(pod, member, exit))
+        exit.is_some_and(|exit| !restarts(pod, &member, exit))
     };
     let init_failed = !seen.main_started
         && members::init_members(pod).any(|member| {
             let exit = seen.containers.get(member.name()).and_then(Known::exited);
-            exit.is_some_and(|exit| exit.exit_code != 0 && !restarts(pod, member, exit))
+            exit.is_some_and(|exit| exit.exit_code != 0 && !restarts(pod, &member, exit))
         });
     let mut mains = members::main_members(pod).peekable();
     init_failed || (mains.peek().is_some() && mains.all(done))
@@ -94,21 +94,24 @@ impl<'a> Planner<'a> {
         if self.refused() || self.past_deadline() {
             return;
         }
-        let due = self.due();
+        let (due, added) = (self.due(), self.added());
         self.volumes();
         self.sandbox(&due);
-        for member in &due {
-            self.image(*member);
+        for member in due.iter().chain(&added) {
+            self.image(member);
         }
-        for member in members::members(self.pod) {
+        for member in members::everyone(self.pod) {
             if let Phase::Running(running) = self.phase(member.name()) {
-                self.tend(member, running);
+                self.tend(&member, running);
             }
         }
+        self.resize();
         let ready = self.seen.volumes.phase == HoldPhase::Ready
             && self.seen.sandbox.phase == HoldPhase::Ready;
         if ready {
             self.start_in_order(&due);
+            // They look at the pod, and so neither wait for it nor hold it up.
+            self.start_in_order(&added);
         }
     }
 
@@ -165,23 +168,30 @@ impl<'a> Planner<'a> {
                         return due;
                     }
                 }
-                Role::Sidecar | Role::Main => {
-                    due.push(member);
+                Role::Sidecar | Role::Main | Role::Ephemeral => {
                     let started = self
                         .known(member.name())
                         .and_then(Known::running)
-                        .is_some_and(|running| running.is_started(member));
+                        .is_some_and(|running| running.is_started(&member));
+                    due.push(member);
                     if !started && !self.seen.main_started {
                         return due;
                     }
                 }
             }
         }
-        due.extend(members::main_members(self.pod).filter(|member| self.wants_process(*member)));
+        due.extend(members::main_members(self.pod).filter(|member| self.wants_process(member)));
         due
     }
 
-    fn wants_process(&self, member: Member<'_>) -> bool {
+    /// The ephemeral containers that have not had their one run. They come to a sandbox that is there, and make none.
+    fn added(&self) -> Vec<Member<'a>> {
+        members::ephemeral_members(self.pod)
+            .filter(|member| self.wants_process(member))
+            .collect()
+    }
+
+    fn wants_process(&self, member: &Member<'_>) -> bool {
         self.known(member.name())
             .and_then(Known::exited)
             .is_none_or(|exit| restarts(self.pod, member, exit))
@@ -211,6 +221,16 @@ impl<'a> Planner<'a> {
             }
         } else if let Some(at) = refresh.at {
             self.push(Step::WakeAt(at));
+        }
+    }
+
+    /// What the containers may use follows what the pod asks for, as far as there is a sandbox to change it in.
+    fn resize(&mut self) {
+        let resize = &self.seen.resize;
+        let wanted = resize.problem.is_some() || self.seen.asks_for_other_resources(self.pod);
+        let possible = self.seen.sandbox.phase == HoldPhase::Ready && !resize.busy;
+        if wanted && possible && self.rested(&resize.backoff) {
+            self.push(Step::Resize);
         }
     }
 
@@ -244,7 +264,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Looks for the image as soon as the container is due, while volumes and sandbox are still being made.
-    fn image(&mut self, member: Member<'_>) {
+    fn image(&mut self, member: &Member<'_>) {
         let name = member.name();
         if matches!(self.phase(name), Phase::Running(_) | Phase::Starting)
             || self.crash_wait(member).is_some()
@@ -289,7 +309,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Hooks, failed probes and changed images of a running container, and the stop it may be in.
-    fn tend(&mut self, member: Member<'a>, running: &Running) {
+    fn tend(&mut self, member: &Member<'_>, running: &Running) {
         let name = member.name().to_owned();
         if running.stop.is_some() {
             return self.carry_on_stopping(&name, running);
@@ -308,7 +328,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn reason_to_stop(&self, member: Member<'_>, running: &Running) -> Option<(Why, i64)> {
+    fn reason_to_stop(&self, member: &Member<'_>, running: &Running) -> Option<(Why, i64)> {
         let grace = members::grace_seconds(self.pod);
         let failed = |kind: ProbeKind| running.probes.get(&kind) == Some(&false);
         if failed(ProbeKind::Startup) || failed(ProbeKind::Liveness) {
@@ -322,13 +342,16 @@ impl<'a> Planner<'a> {
                 .and_then(|probe| probe.termination_grace_period_seconds);
             return Some((Why::Unhealthy(kind), own.unwrap_or(grace)));
         }
+        if running.outgrown {
+            return Some((Why::Resized, grace));
+        }
         let changed = Some(running.spec_image.as_str()) != member.container.image.as_deref();
         changed.then_some((Why::Redefined, grace))
     }
 
     /// Starts what is due, each after the one before it has started and its `postStart` hook has ended.
     /// One that cannot start now (its image, its configuration, its backoff) does not hold up the next.
-    fn start_in_order(&mut self, due: &[Member<'a>]) {
+    fn start_in_order(&mut self, due: &[Member<'_>]) {
         for member in due {
             match self.phase(member.name()) {
                 Phase::Starting => return,
@@ -339,7 +362,7 @@ impl<'a> Planner<'a> {
                 }
                 Phase::Running(_) => {}
                 Phase::Waiting | Phase::Exited(_) => {
-                    if self.start(*member) {
+                    if self.start(member) {
                         return;
                     }
                 }
@@ -348,7 +371,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether the containers after this one have to wait for it.
-    fn start(&mut self, member: Member<'a>) -> bool {
+    fn start(&mut self, member: &Member<'_>) -> bool {
         if let Some(until) = self.crash_wait(member) {
             self.push(Step::WakeAt(until));
             return false;
@@ -373,7 +396,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Until when a container that ended has to wait for its next start.
-    fn crash_wait(&self, member: Member<'_>) -> Option<Timestamp> {
+    fn crash_wait(&self, member: &Member<'_>) -> Option<Timestamp> {
         crash_wait(self.known(member.name())?, self.now)
     }
 }

@@ -127,17 +127,26 @@ pub fn qos_class(pod: &Pod) -> QosClass {
 /// The limits of one container on a node with that much memory.
 pub fn container_resources(pod: &Pod, container: &Container, node_memory: u64) -> Resources {
     let amounts = Amounts::of(container.resources.as_ref());
+    let limits = limits_of(&container.resources.clone().unwrap_or_default());
     Resources {
-        memory_bytes: amounts.memory_limit.filter(|bytes| *bytes > 0),
-        cpu_shares: Some(shares(amounts.cpu_request.unwrap_or(0))),
-        cpu_quota_us: quota(amounts.cpu_limit.unwrap_or(0)),
-        pids_max: None,
         oom_score_adj: i32::try_from(oom_score_adj(
             pod,
             amounts.memory_request.unwrap_or(0),
             node_memory,
         ))
         .ok(),
+        ..limits
+    }
+}
+
+/// What the kernel is told of these amounts, for a container.
+pub fn limits_of(resources: &ResourceRequirements) -> Resources {
+    let amounts = Amounts::of(Some(resources));
+    Resources {
+        memory_bytes: amounts.memory_limit.filter(|bytes| *bytes > 0),
+        cpu_shares: Some(shares(amounts.cpu_request.unwrap_or(0))),
+        cpu_quota_us: quota(amounts.cpu_limit.unwrap_or(0)),
+        ..Resources::default()
     }
 }
 
@@ -187,7 +196,7 @@ fn effective(pod: &Pod, pick: impl Fn(Amounts) -> u64) -> u64 {
     let mut sidecars = 0u64;
     let mut peak = 0u64;
     for member in members::init_members(pod) {
-        let need = of(member.container);
+        let need = of(&member.container);
         if member.role == Role::Sidecar {
             sidecars = sidecars.saturating_add(need);
             peak = peak.max(sidecars);
@@ -195,8 +204,9 @@ fn effective(pod: &Pod, pick: impl Fn(Amounts) -> u64) -> u64 {
             peak = peak.max(sidecars.saturating_add(need));
         }
     }
-    let mains = members::main_members(pod)
-        .fold(0u64, |sum, member| sum.saturating_add(of(member.container)));
+    let mains = members::main_members(pod).fold(0u64, |sum, member| {
+        sum.saturating_add(of(&member.container))
+    });
     peak.max(mains.saturating_add(sidecars))
 }
 

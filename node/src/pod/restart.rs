@@ -5,12 +5,14 @@ use super::members::{self, Member, Role};
 use super::observed::Exit;
 
 /// Whether the declared policies want `member` started again after `exit`.
-pub fn restarts(pod: &Pod, member: Member<'_>, exit: &Exit) -> bool {
+pub fn restarts(pod: &Pod, member: &Member<'_>, exit: &Exit) -> bool {
+    let policy = || policy(pod, &member.container, exit);
     match member.role {
         Role::Sidecar => true,
-        Role::Init => exit.exit_code != 0 && policy(pod, member.container, exit) != Policy::Never,
+        Role::Ephemeral => false,
+        Role::Init => exit.exit_code != 0 && policy() != Policy::Never,
         Role::Main if exit.redefined => true,
-        Role::Main => match policy(pod, member.container, exit) {
+        Role::Main => match policy() {
             Policy::Always => true,
             Policy::OnFailure => exit.exit_code != 0,
             Policy::Never => false,

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 
 use super::config::host_network;
 use super::members;
-use super::observed::Failure;
+use super::observed::{Failure, Problem};
+use crate::inputs::containers;
 
 /// Number of pods, as nodes name it.
 const PODS: &str = "pods";
@@ -82,6 +83,41 @@ impl Room {
         }
     }
 
+    /// Gives a pod that has room what it asks for now, instead.
+    ///
+    /// # Errors
+    /// The node does not have it: `Infeasible` for ever, `Deferred` until others leave. The pod keeps what it has.
+    pub fn resize(&self, pod: &Pod) -> Result<(), Problem> {
+        let mut inner = self.inner.lock();
+        let (uid, wants) = (members::uid(pod), Wants::of(pod));
+        for name in ["memory", "cpu"] {
+            let asked = wants.requests.get(name).copied().unwrap_or(0);
+            let Some(capacity) = inner.allocatable.get(name).copied() else {
+                continue;
+            };
+            let others = inner.pods.iter().filter(|(other, _)| *other != uid);
+            let of = |other: &Wants| other.requests.get(name).copied().unwrap_or(0);
+            let used = others
+                .map(|(_, other)| of(other))
+                .fold(0, i64::saturating_add);
+            if asked > capacity {
+                let message = format!(
+                    "Node didn't have enough capacity: {name}, requested: {asked}, capacity: {capacity}"
+                );
+                return Err(Problem::new("Infeasible", message));
+            }
+            if used.saturating_add(asked) > capacity {
+                let message = format!(
+                    "Node didn't have enough resource: {name}, requested: {asked}, used: {used}, \
+                     capacity: {capacity}"
+                );
+                return Err(Problem::new("Deferred", message));
+            }
+        }
+        inner.pods.insert(uid.to_owned(), wants);
+        Ok(())
+    }
+
     /// Gives a pod's room back.
     pub fn leave(&self, uid: &str) {
         self.inner.lock().pods.remove(uid);
@@ -139,7 +175,7 @@ pub(crate) fn open_ports(pod: &Pod) -> Vec<OpenPort> {
     if host_network(pod) {
         return Vec::new();
     }
-    let all = members::members(pod).flat_map(|member| member.container.ports.iter().flatten());
+    let all = containers(members::spec(pod)).flat_map(|own| own.ports.iter().flatten());
     let open = all.filter_map(|port| {
         let number = port.host_port.filter(|number| *number > 0)?;
         let ip = port.host_ip.clone().filter(|ip| !ip.is_empty());
@@ -226,6 +262,26 @@ mod tests {
         );
         room.take(&on("c", "10.0.0.1", "UDP")).unwrap();
         room.take(&on("d", "10.0.0.2", "TCP")).unwrap();
+    }
+
+    #[test]
+    fn a_resize_is_given_deferred_or_never_possible() {
+        let port = json!({"containerPort": 80});
+        let asks = |uid: &str, cpu: &str| pod(uid, &json!({"cpu": cpu}), &port);
+        let room = room();
+        room.take(&asks("a", "400m")).unwrap();
+        room.take(&asks("b", "500m")).unwrap();
+        room.resize(&asks("a", "500m")).unwrap();
+        let deferred = room.resize(&asks("a", "501m")).unwrap_err();
+        assert_eq!(deferred.reason, "Deferred");
+        let words = "cpu, requested: 501, used: 500, capacity: 1000";
+        assert!(deferred.message.contains(words), "{deferred:?}");
+        let never = room.resize(&asks("a", "1001m")).unwrap_err();
+        assert_eq!(never.reason, "Infeasible");
+        // What was not given was not taken.
+        room.resize(&asks("b", "500m")).unwrap();
+        room.leave("b");
+        room.resize(&asks("a", "1")).unwrap();
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::observed::{ImageId, Problem};
 use super::room::Room;
 use crate::runtime::{
     self, AttachStreams, ContainerConfig, ContainerState, ExecConfig, ExecOutcome, ExecStreams,
-    NetnsMode, RootFs, SandboxConfig, SandboxEvent, Started,
+    NetnsMode, Resources, RootFs, SandboxConfig, SandboxEvent, Started,
 };
 
 mod images;
@@ -68,6 +68,23 @@ pub trait PodRuntime: Send + Sync + 'static {
     ) -> Result<AttachStreams, runtime::Error>;
     /// Ends a container's standard input.
     async fn close_stdin(&self, pod_uid: &str, id: &str) -> Result<(), runtime::Error>;
+    /// The limits in force for a container, or for the pod as a whole, from the kernel; in the numbers of `wanted` where
+    /// those are what it has.
+    fn limits(
+        &self,
+        pod_uid: &str,
+        id: Option<&str>,
+        wanted: &Resources,
+    ) -> Result<Resources, runtime::Error>;
+    /// Changes the limits of a container, or of the pod as a whole, while it runs.
+    async fn set_limits(
+        &self,
+        pod_uid: &str,
+        id: Option<&str>,
+        limits: &Resources,
+    ) -> Result<(), runtime::Error>;
+    /// Bytes of memory in use by a container, or by the pod as a whole; `None` where that is not known.
+    async fn memory_in_use(&self, pod_uid: &str, id: Option<&str>) -> Option<u64>;
     /// The pod's network namespace, as a path that leads to it while the sandbox lives.
     fn network_namespace(&self, pod_uid: &str) -> Result<PathBuf, runtime::Error>;
     /// All containers of the sandbox that were not removed; none if there is no live sandbox.
@@ -157,6 +174,9 @@ pub struct VolumeSource {
     pub read_only: bool,
     /// It is a block device.
     pub block: bool,
+    /// Its files are davit's own making (a ConfigMap, a Secret and the like), so that places for mounts within it may be
+    /// made in it, although no container may write it.
+    pub own_files: bool,
 }
 
 /// The volumes of a pod.

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use k8s_openapi::jiff::Timestamp;
 
 use super::observed::{Exit, ImageId, Problem, Why};
+use super::resize::Resized;
+use crate::runtime::Resources;
 
 /// One thing to do for a pod. A plan lists what can be done now, in order; steps of one plan may run at the same time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub enum Step {
         /// The ended container's id.
         id: String,
     },
+    /// Give the containers what the pod asks for now, as far as the node has it.
+    Resize,
     /// End the shim and take the pod's network back.
     StopSandbox,
     /// Unmount and remove the pod's volumes.
@@ -93,6 +97,8 @@ pub struct Started {
     pub pid: i32,
     /// When it was started.
     pub at: Timestamp,
+    /// Its limits, as the kernel has them; `None` where that was not asked.
+    pub limits: Option<Resources>,
 }
 
 /// Why a start did not lead to a running container.
@@ -155,6 +161,8 @@ pub enum Outcome {
     VolumesReleased(Result<(), Problem>),
     /// Of [`Step::CreateSandbox`]: the pod's addresses.
     SandboxCreated(Result<Vec<IpAddr>, Problem>),
+    /// Of [`Step::Resize`].
+    Resized(Resized),
     /// Of [`Step::StopSandbox`].
     SandboxStopped(Result<(), Problem>),
     /// The shim is gone, and with it every container.

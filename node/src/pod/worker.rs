@@ -2,7 +2,8 @@
 //!
 //! Guarantees: one worker a pod UID; every wake leads to a plan of everything known, so that a missed or doubled wake does no
 //! harm; steps run beside each other and never hold up the loop; what is known is saved before the next wait.
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,7 +162,7 @@ impl Worker {
             return None;
         }
         if self.seen.sandbox_attempts > 0 || is_ending(&self.pod, &self.seen) {
-            room.count(&self.pod);
+            room.count(&self.seen.as_allotted(&self.pod));
             return None;
         }
         let Failure { reason, message } = room.take(&self.pod).err()?;
@@ -180,13 +181,31 @@ impl Worker {
         }
         let subject = self.subject(&step);
         self.seen.begin(&self.pod, &step, Timestamp::now());
-        let act = Act {
-            ground: Arc::clone(&self.ground),
-            pod: Arc::clone(&self.pod),
-        };
+        let act = self.act(&step);
         self.running.push(Box::pin(async move {
             Done::Step(act.perform(step, subject).await)
         }));
+    }
+
+    /// All steps but a resize see the pod with the resources that its containers were given.
+    fn act(&self, step: &Step) -> Act {
+        let pod = match self.seen.as_allotted(&self.pod) {
+            Cow::Owned(allotted) if *step != Step::Resize => Arc::new(allotted),
+            _ => Arc::clone(&self.pod),
+        };
+        Act {
+            ground: Arc::clone(&self.ground),
+            pod,
+        }
+    }
+
+    /// Ids of the containers that run, by name.
+    fn running_ids(&self) -> BTreeMap<String, String> {
+        let running = self.seen.containers.iter().filter_map(|(name, known)| {
+            let running = known.running().filter(|running| running.stop.is_none())?;
+            Some((name.clone(), running.id.clone()))
+        });
+        running.collect()
     }
 
     /// What the step needs to know, before it is marked as begun.
@@ -194,6 +213,7 @@ impl Worker {
         let mut subject = Subject {
             ips: self.seen.ips.clone(),
             limit: HOOK_LIMIT,
+            running: self.running_ids(),
             ..Subject::default()
         };
         let (Step::StartContainer { container, .. }
@@ -209,6 +229,7 @@ impl Worker {
             return subject;
         };
         subject.attempts = known.attempts;
+        subject.target = self.target_of(container);
         if let ImagePhase::Present(image) = &known.image.phase {
             subject.image = image.clone();
         }
@@ -224,6 +245,13 @@ impl Worker {
             }
         }
         subject
+    }
+
+    /// The id of the container that an ephemeral one is to live among, if that runs.
+    fn target_of(&self, container: &str) -> Option<String> {
+        let target = members::target(&self.pod, container)?;
+        let running = self.seen.containers.get(target)?.running()?;
+        Some(running.id.clone())
     }
 
     /// Waits until something may have changed; false when the agent shuts down.

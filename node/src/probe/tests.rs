@@ -62,6 +62,8 @@ fn observed(change: impl FnOnce(&mut Running)) -> Observed {
         post_start: Hook::Done,
         stop: None,
         probes: std::collections::BTreeMap::new(),
+        limits: None,
+        outgrown: false,
     };
     change(&mut running);
     let mut seen = Observed::default();

@@ -196,6 +196,9 @@ pub enum MountKind {
         /// directory if it is missing.
         sub_path: Option<PathBuf>,
     },
+    /// What the container's own root has at the destination, writable even where the root is not: a `VOLUME` of the
+    /// image. It goes with the container.
+    OwnRoot,
     /// A new memory file system.
     Tmpfs {
         /// Most bytes it holds.

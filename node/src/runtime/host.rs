@@ -6,6 +6,7 @@ use nix::sys::stat::{major, minor};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 
 use super::{ContainerConfig, Error};
+use crate::kernel::path::normal_absolute;
 
 /// Parts of `/dev` that a container has of its own.
 const OWN: [&str; 5] = [
@@ -24,8 +25,10 @@ pub(super) fn devices(config: &ContainerConfig) -> Result<Vec<LinuxDevice>, Erro
         return Ok(found);
     }
     for path in &config.devices {
-        if !path.starts_with("/dev") {
-            return Err(unusable(config, path, "is not in /dev"));
+        let normal = path.to_str().map(normal_absolute);
+        let in_dev = normal.is_some_and(|normal| normal.starts_with("/dev") && normal == *path);
+        if !in_dev {
+            return Err(unusable(config, path, "is not in /dev by the shortest way"));
         }
         let before = found.len();
         collect(path, &mut found);

@@ -7,9 +7,10 @@ use oci_spec::runtime::{
     Capability, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, Mount as OciMount, Spec,
 };
 
-use super::{ContainerConfig, Error, MountKind, SandboxConfig};
+use super::{ContainerConfig, Error, Mount, MountKind, SandboxConfig};
 use crate::cgroup::{Access, DeviceKind, DeviceRule};
 use crate::kernel::mount::attr;
+use crate::kernel::path::{normal_absolute, normal_relative};
 use crate::shim::protocol::{
     CapabilityBits, DeviceNode, Launch, LogPlan, MountSource, MountStep, ProcessPlan, SpreadPlan,
 };
@@ -120,16 +121,39 @@ fn check(config: &ContainerConfig) -> Result<(), Error> {
         ));
     }
     for mount in &config.mounts {
-        let path = Path::new(&mount.destination);
-        if !path.is_absolute() || path == Path::new("/") || path.starts_with("/proc") {
-            let problem = format!(
-                "cannot be {:?}: not the root, nor in /proc",
-                mount.destination
-            );
-            return Err(invalid(config, "mountPath", problem));
-        }
+        check_mount(mount).map_err(|problem| invalid(config, "mountPath", problem))?;
     }
     Ok(())
+}
+
+/// Paths come here in their one form; in any other they would be checked as one place and used as another.
+fn check_mount(mount: &Mount) -> Result<(), String> {
+    let destination = mount.destination.as_str();
+    let path = Path::new(destination);
+    // As text: paths compare by their steps, which would be the very thing asked.
+    if path.as_os_str() != normal_absolute(destination).as_os_str() {
+        return Err(format!(
+            "is {destination:?}, which has steps that lead nowhere"
+        ));
+    }
+    if path == Path::new("/") || path.starts_with("/proc") {
+        return Err(format!(
+            "cannot be {destination:?}: not the root, nor in /proc"
+        ));
+    }
+    let MountKind::Bind {
+        sub_path: Some(beneath),
+        ..
+    } = &mount.kind
+    else {
+        return Ok(());
+    };
+    match beneath.to_str().and_then(normal_relative) {
+        Some(normal) if normal.as_os_str() == beneath.as_os_str() => Ok(()),
+        _ => Err(format!(
+            "{destination:?} shows {beneath:?}, which leads out of its volume"
+        )),
+    }
 }
 
 fn mount_steps(
@@ -147,24 +171,29 @@ fn mount_steps(
             if shared && step.target == "/dev/shm" && !sandbox.host_ipc {
                 step.source = MountSource::SharedMemory;
             }
-            restore_sub_path(config, &mut step);
+            restore_source(config, &mut step);
             Ok(step)
         })
         .collect()
 }
 
-/// The spec's source has the sub-path joined to it; resolving it safely needs both parts.
-fn restore_sub_path(config: &ContainerConfig, step: &mut MountStep) {
+/// The spec has no words for two things: a sub-path is joined to its source there, and resolving it safely needs both
+/// parts; and what the root itself has at a place looks like a path of the host.
+fn restore_source(config: &ContainerConfig, step: &mut MountStep) {
     let wish = config
         .mounts
         .iter()
         .find(|wish| wish.destination == step.target);
-    let Some(MountKind::Bind {
-        source: base,
-        sub_path: Some(beneath),
-    }) = wish.map(|w| &w.kind)
-    else {
-        return;
+    let (base, beneath) = match wish.map(|w| &w.kind) {
+        Some(MountKind::Bind {
+            source: base,
+            sub_path: Some(beneath),
+        }) => (base, beneath),
+        Some(MountKind::OwnRoot) => {
+            step.source = MountSource::OwnRoot;
+            return;
+        }
+        _ => return,
     };
     if let MountSource::Bind {
         source, sub_path, ..

@@ -13,8 +13,11 @@ use super::{
     SandboxEvent, SandboxStats, Started,
 };
 use crate::cgroup::Cgroups;
-use crate::shim::protocol::{Refusal, Reply, Request};
+use crate::shim::protocol::{MountSource, Refusal, Reply, Request};
 use crate::shim::record::Records;
+
+/// Version of the protocol that knows [`MountSource::OwnRoot`].
+const OWN_ROOT_SINCE: u32 = 3;
 
 /// How long a shim may take for what needs no waiting for processes.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -92,7 +95,13 @@ impl Sandbox {
                 bundle,
             )
         });
-        let (launch, fds) = prepared.await.map_err(|_| self.lost())??;
+        let (mut launch, fds) = prepared.await.map_err(|_| self.lost())??;
+        if self.client()?.version() < OWN_ROOT_SINCE {
+            // There the volumes of an image are what they are in its root, which is writable where it is not read-only.
+            launch
+                .mounts
+                .retain(|step| step.source != MountSource::OwnRoot);
+        }
         let request = Request::Start(Box::new(launch));
         match self.client()?.call(request, fds, START_LIMIT).await?.0 {
             Ok(Reply::Started(started)) => Ok(started),

@@ -250,6 +250,12 @@ fn volume_mount(wish: &Mount) -> Result<OciMount, OciSpecError> {
                 ])
                 .build()
         }
+        MountKind::OwnRoot => mount(
+            &wish.destination,
+            "bind",
+            &wish.destination,
+            &["bind", propagation, access],
+        ),
         MountKind::Tmpfs { size_bytes, mode } => {
             let mode = format!("mode={mode:o}");
             let size = size_bytes.map(|bytes| format!("size={bytes}"));

@@ -2,6 +2,11 @@
 //!
 //! Numbers come from libc; the newest, which libc does not name yet, have one number on all architectures.
 
+#[cfg(target_arch = "x86_64")]
+const IO_PGETEVENTS: i64 = 333;
+#[cfg(target_arch = "aarch64")]
+const IO_PGETEVENTS: i64 = 292;
+
 /// Known on every architecture.
 const COMMON: &[(&str, i64)] = &[
     ("accept", libc::SYS_accept),
@@ -101,6 +106,7 @@ const COMMON: &[(&str, i64)] = &[
     ("io_cancel", libc::SYS_io_cancel),
     ("io_destroy", libc::SYS_io_destroy),
     ("io_getevents", libc::SYS_io_getevents),
+    ("io_pgetevents", IO_PGETEVENTS),
     ("io_setup", libc::SYS_io_setup),
     ("io_submit", libc::SYS_io_submit),
     ("io_uring_enter", libc::SYS_io_uring_enter),
@@ -380,6 +386,7 @@ const OWN: &[(&str, i64)] = &[
     ("time", libc::SYS_time),
     ("tuxcall", libc::SYS_tuxcall),
     ("unlink", libc::SYS_unlink),
+    ("uretprobe", 335),
     ("uselib", libc::SYS_uselib),
     ("ustat", libc::SYS_ustat),
     ("utime", libc::SYS_utime),

@@ -9,7 +9,8 @@ use seccompiler::{
 
 use super::Error;
 use super::calls;
-use super::restricted::{NAMESPACE_FLAGS, PERSONALITIES, REFUSED_FAMILY, RESTRICTIONS};
+use super::restricted::{ABSENT, NAMESPACE_FLAGS, PERSONALITIES, REFUSED_FAMILIES, RESTRICTIONS};
+use super::width::width;
 
 /// Programs in the order of installing.
 pub(super) type Programs = Vec<BpfProgram>;
@@ -37,7 +38,7 @@ pub(super) fn by_argument(name: &str, capabilities: &CapsHashSet) -> bool {
     match name {
         "personality" | "socket" => true,
         "clone" | "clone3" => !capabilities.contains(&Capability::CAP_SYS_ADMIN),
-        _ => false,
+        _ => ABSENT.contains(&name),
     }
 }
 
@@ -52,22 +53,31 @@ pub(super) fn default_policy(capabilities: &CapsHashSet) -> Result<Programs, Err
     if !admin {
         let flags = NAMESPACE_FLAGS.iter().map(|flag| {
             let flag = u64::from(flag.unsigned_abs());
-            rule(vec![condition(0, SeccompCmpOp::MaskedEq(flag), flag)?])
+            rule(vec![condition(
+                "clone",
+                0,
+                SeccompCmpOp::MaskedEq(flag),
+                flag,
+            )?])
         });
         rules.insert(libc::SYS_clone, flags.collect::<Result<_, _>>()?);
     }
     let known = PERSONALITIES
         .iter()
-        .map(|value| condition(0, SeccompCmpOp::Ne, *value));
+        .map(|value| condition("personality", 0, SeccompCmpOp::Ne, *value));
     rules.insert(
         libc::SYS_personality,
         vec![rule(known.collect::<Result<_, _>>()?)?],
     );
-    let family = condition(0, SeccompCmpOp::Eq, REFUSED_FAMILY.unsigned_abs().into())?;
-    rules.insert(libc::SYS_socket, vec![rule(vec![family])?]);
+    let families = REFUSED_FAMILIES.iter().map(|family| {
+        let family = family.unsigned_abs().into();
+        rule(vec![condition("socket", 0, SeccompCmpOp::Eq, family)?])
+    });
+    rules.insert(libc::SYS_socket, families.collect::<Result<_, _>>()?);
 
     let refused = SeccompAction::Errno(libc::EPERM as u32);
-    let mut program = guard(!admin);
+    let absent = ABSENT.iter().chain((!admin).then_some(&"clone3"));
+    let mut program = guard(absent.filter_map(|name| calls::number(name)));
     program.append(&mut filter(rules, SeccompAction::Allow, refused)?);
     Ok(vec![program])
 }
@@ -88,19 +98,35 @@ pub(super) fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, Err
     SeccompRule::new(conditions).map_err(|e| Error::Compile(e.to_string()))
 }
 
-/// Compares one argument, all 64 bits of it.
+/// Compares one argument of a call, as much of its register as the kernel reads: what stands above an `int` means nothing to
+/// the call, and so must not decide.
 pub(super) fn condition(
+    call: &str,
     argument: u8,
     op: SeccompCmpOp,
     value: u64,
 ) -> Result<SeccompCondition, Error> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, op, value)
-        .map_err(|e| Error::Compile(e.to_string()))
+    let whole = || SeccompCondition::new(argument, SeccompCmpArgLen::Qword, op.clone(), value);
+    let low = u64::from(u32::MAX);
+    let made = match (width(call, argument), &op) {
+        (SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask)) => SeccompCondition::new(
+            argument,
+            SeccompCmpArgLen::Qword,
+            SeccompCmpOp::MaskedEq(mask & low),
+            value & low,
+        ),
+        (SeccompCmpArgLen::Dword, _) if value <= low => {
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op.clone(), value)
+        }
+        _ => whole(),
+    };
+    made.map_err(|e| Error::Compile(e.to_string()))
 }
 
-/// Answers `ENOSYS` to numbers that no known call has, and to `clone3` if its flags, which lie in memory, would have to
-/// be looked at: programs then use `clone`. Everything else falls through to the instructions that follow.
-fn guard(without_clone3: bool) -> BpfProgram {
+/// Answers `ENOSYS` to numbers that no known call has, and to the calls that are to look `absent`: `clone3`, whose flags lie
+/// in memory where a filter cannot look, so that programs use `clone`. Everything else falls through to the instructions
+/// that follow.
+fn guard(absent: impl Iterator<Item = i64>) -> BpfProgram {
     const LOAD_WORD: u16 = 0x20;
     const JUMP_EQUAL: u16 = 0x15;
     const JUMP_GREATER: u16 = 0x25;
@@ -117,8 +143,8 @@ fn guard(without_clone3: bool) -> BpfProgram {
         body.push(op(JUMP_GREATER, 1, 0, last));
         body.push(unknown.clone());
     }
-    if without_clone3 {
-        body.push(op(JUMP_EQUAL, 0, 1, libc::SYS_clone3 as u32));
+    for number in absent {
+        body.push(op(JUMP_EQUAL, 0, 1, number as u32));
         body.push(unknown.clone());
     }
     let length = u8::try_from(body.len()).unwrap_or(u8::MAX);

@@ -113,21 +113,21 @@ impl Entry {
 
     /// Adds this entry's calls; names this architecture does not have are passed over, as other runtimes do.
     fn add_to(&self, rules: &mut Rules) -> Result<(), Error> {
-        let conditions = self.conditions()?;
         for name in self.names.iter().chain(&self.name) {
             let Some(number) = calls::number(name) else {
                 continue;
             };
+            let conditions = self.conditions(name)?;
             match rules.entry(number) {
                 std::collections::btree_map::Entry::Vacant(vacant) => {
-                    vacant.insert(conditions.clone());
+                    vacant.insert(conditions);
                 }
                 std::collections::btree_map::Entry::Occupied(mut occupied) => {
                     // No condition at all means always, and stays so.
                     if conditions.is_empty() {
                         occupied.get_mut().clear();
                     } else if !occupied.get().is_empty() {
-                        occupied.get_mut().extend(conditions.iter().cloned());
+                        occupied.get_mut().extend(conditions);
                     }
                 }
             }
@@ -136,14 +136,14 @@ impl Entry {
     }
 
     /// Conditions on different arguments must all hold; several on one argument are alternatives.
-    fn conditions(&self) -> Result<Vec<SeccompRule>, Error> {
+    fn conditions(&self, call: &str) -> Result<Vec<SeccompRule>, Error> {
         let arguments = self.args.as_deref().unwrap_or_default();
         if arguments.is_empty() {
             return Ok(Vec::new());
         }
         let conditions = arguments
             .iter()
-            .map(|argument| argument.condition())
+            .map(|argument| argument.condition(call))
             .collect::<Result<Vec<_>, Error>>()?;
         let repeated = arguments
             .iter()
@@ -158,7 +158,7 @@ impl Entry {
 }
 
 impl Argument {
-    fn condition(&self) -> Result<seccompiler::SeccompCondition, Error> {
+    fn condition(&self, call: &str) -> Result<seccompiler::SeccompCondition, Error> {
         let (op, value) = match self.op.as_str() {
             "SCMP_CMP_NE" => (SeccompCmpOp::Ne, self.value),
             "SCMP_CMP_LT" => (SeccompCmpOp::Lt, self.value),
@@ -169,7 +169,7 @@ impl Argument {
             "SCMP_CMP_MASKED_EQ" => (SeccompCmpOp::MaskedEq(self.value), self.value_two),
             other => return Err(Error::Shape(format!("unknown comparison {other}"))),
         };
-        condition(self.index, op, value)
+        condition(call, self.index, op, value)
     }
 }
 

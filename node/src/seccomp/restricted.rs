@@ -1,8 +1,9 @@
 //! davit's default policy as data: which known system calls a container may not use.
 //!
-//! It takes away what Docker's default takes away: everything that reaches the kernel's own state, other containers or
+//! It takes away what containerd's default takes away: everything that reaches the kernel's own state, other containers or
 //! the host's clock, keys and devices, and what has no use in a container but has had holes. A call that this build does
-//! not know at all answers `ENOSYS`, so programs fall back to an older one.
+//! not know at all answers `ENOSYS`, so programs fall back to an older one. Each difference from containerd is in a test
+//! with its reason (`seccomp/tests/containerd.rs`).
 use caps::Capability;
 
 /// Calls that are refused unless the container has one of these capabilities; with none, always.
@@ -41,8 +42,6 @@ pub(super) const RESTRICTIONS: &[Restriction] = &[
     never(&[
         "_sysctl",
         "afs_syscall",
-        "epoll_ctl_old",
-        "epoll_wait_old",
         "getpmsg",
         "putpmsg",
         "security",
@@ -85,10 +84,9 @@ pub(super) const RESTRICTIONS: &[Restriction] = &[
         &["syslog"],
     ),
     unless(&[Capability::CAP_DAC_READ_SEARCH], &["open_by_handle_at"]),
-    unless(
-        &[Capability::CAP_SYS_BOOT],
-        &["kexec_file_load", "kexec_load", "reboot"],
-    ),
+    // Another kernel is nobody's to start from a container, whatever its capabilities.
+    never(&["kexec_file_load", "kexec_load"]),
+    unless(&[Capability::CAP_SYS_BOOT], &["reboot"]),
     unless(&[Capability::CAP_SYS_CHROOT], &["chroot"]),
     unless(
         &[Capability::CAP_SYS_MODULE],
@@ -96,9 +94,13 @@ pub(super) const RESTRICTIONS: &[Restriction] = &[
     ),
     unless(
         &[Capability::CAP_SYS_NICE],
-        &["get_mempolicy", "mbind", "set_mempolicy"],
+        &[
+            "get_mempolicy",
+            "mbind",
+            "set_mempolicy",
+            "set_mempolicy_home_node",
+        ],
     ),
-    unless(&[Capability::CAP_SYS_NICE], &["set_mempolicy_home_node"]),
     unless(&[Capability::CAP_SYS_PACCT], &["acct"]),
     unless(
         &[Capability::CAP_SYS_PTRACE],
@@ -126,5 +128,10 @@ pub(super) const NAMESPACE_FLAGS: [i32; 7] = [
 /// Execution domains a process may ask for: Linux, 32-bit uname and addresses, and the question itself.
 pub(super) const PERSONALITIES: [u64; 5] = [0x0, 0x8, 0x20000, 0x20008, 0xffff_ffff];
 
-/// Address family that reaches the hypervisor and so leaves every namespace.
-pub(super) const REFUSED_FAMILY: i32 = libc::AF_VSOCK;
+/// Address families that no container gets: one reaches the hypervisor and so leaves every namespace, the other is the
+/// kernel's own cryptography, which has had holes and which libraries do without.
+pub(super) const REFUSED_FAMILIES: [i32; 2] = [libc::AF_VSOCK, libc::AF_ALG];
+
+/// Calls that look absent to every container. They do what `ioctl` does as well, so nothing is lost, and programs that
+/// were built for them fall back to it.
+pub(super) const ABSENT: [&str; 2] = ["file_getattr", "file_setattr"];

@@ -5,6 +5,8 @@ use serde_json::json;
 
 use super::*;
 
+mod containerd;
+
 const ALLOW: u32 = 0x7fff_0000;
 const KILL: u32 = 0x8000_0000;
 const LOG: u32 = 0x7ffc_0000;
@@ -114,9 +116,61 @@ fn the_default_looks_at_arguments() {
     let socket = |family: i32| verdict(&filter, libc::SYS_socket, &[family as u64]);
     assert_eq!(socket(libc::AF_INET6), ALLOW);
     assert_eq!(socket(libc::AF_VSOCK), errno(libc::EPERM));
+    assert_eq!(socket(libc::AF_ALG), errno(libc::EPERM));
     let personality = |value: u64| verdict(&filter, libc::SYS_personality, &[value]);
     assert_eq!(personality(0xffff_ffff), ALLOW);
     assert_eq!(personality(0x0040_0000), errno(libc::EPERM));
+}
+
+/// The kernel reads an `int` from the lower half of a register, so nothing in the upper half may change the answer.
+#[test]
+fn the_upper_half_of_a_register_decides_nothing() {
+    let filter = default_filter(&[]);
+    for above in [0, 1 << 32, 0x8000_0000_0000_0000, 0xffff_ffff_0000_0000] {
+        for family in 0..=64 {
+            let refused = [libc::AF_VSOCK, libc::AF_ALG].contains(&family);
+            let expected = if refused { errno(libc::EPERM) } else { ALLOW };
+            let argument = above | u64::from(family.unsigned_abs());
+            let socket = verdict(&filter, libc::SYS_socket, &[argument, 1, 0]);
+            assert_eq!(socket, expected, "{argument:#x}");
+        }
+        let clone = |flags: i32| {
+            let flags = above | u64::from(flags.unsigned_abs());
+            verdict(&filter, libc::SYS_clone, &[flags])
+        };
+        assert_eq!(clone(libc::CLONE_NEWNS), errno(libc::EPERM), "{above:#x}");
+        assert_eq!(clone(libc::SIGCHLD), ALLOW, "{above:#x}");
+        let personality = |value: u64| verdict(&filter, libc::SYS_personality, &[above | value]);
+        assert_eq!(personality(0x0040_0000), errno(libc::EPERM), "{above:#x}");
+    }
+}
+
+/// Rules of users are about values as well: TIOCSTI with a bit above it is TIOCSTI to the kernel.
+#[test]
+fn rules_of_profiles_compare_what_the_kernel_reads() {
+    let tiocsti = 0x5412;
+    let refuse = |op: &str, value: u64, two: u64| {
+        profile(json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["ioctl", "mmap"], "action": "SCMP_ACT_ERRNO", "args": [
+                {"index": 1, "value": value, "valueTwo": two, "op": op}]}]
+        }))
+        .unwrap()
+    };
+    let rules = [
+        refuse("SCMP_CMP_EQ", tiocsti, 0),
+        refuse("SCMP_CMP_MASKED_EQ", u64::MAX, tiocsti),
+    ];
+    for filter in rules {
+        for above in [0, 1 << 32, 0xffff_ffff_0000_0000] {
+            let ioctl = verdict(&filter, libc::SYS_ioctl, &[0, above | tiocsti]);
+            assert_eq!(ioctl, errno(libc::EPERM), "{above:#x}");
+        }
+        // A length is read whole.
+        let mmap = |length| verdict(&filter, libc::SYS_mmap, &[0, length]);
+        assert_eq!(mmap(tiocsti), errno(libc::EPERM));
+        assert_eq!(mmap(1 << 32 | tiocsti), ALLOW);
+    }
 }
 
 #[test]

@@ -186,6 +186,7 @@ fn waiting_reason(live: &LivePod, container: &str) -> String {
             .iter()
             .flatten()
             .chain(status.container_statuses.iter().flatten())
+            .chain(status.ephemeral_container_statuses.iter().flatten())
     });
     let own = all
         .filter(|status| status.name == container)

@@ -74,6 +74,8 @@ fn observed(running: bool) -> Observed {
             post_start: Hook::Done,
             stop: None,
             probes: Default::default(),
+            limits: None,
+            outgrown: false,
         });
     }
     seen

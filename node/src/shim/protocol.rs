@@ -13,7 +13,7 @@ use crate::runtime::{
 };
 
 /// Version of this protocol, told by the shim when somebody connects.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Longest message; a pod's whole environment and all its mounts are far below it.
 const MAX_BODY: usize = 16 << 20;
@@ -223,6 +223,8 @@ pub(crate) enum MountSource {
         /// Only this mount, not those beneath it.
         alone: bool,
     },
+    /// What the container's own root has at the target, before anything is mounted in it.
+    OwnRoot,
     /// A new file system.
     FileSystem {
         /// Its type.

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, makedev, mknodat, umask};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, chdir, fchdir, fchownat, pivot_root, symlinkat};
 
 use super::overlay;
@@ -57,6 +58,11 @@ pub(super) fn build(launch: &Launch, prepared: Prepared<'_>) -> Result<OwnedFd, 
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .map_err(|errno| StepError::os(Step::Mount, "/", errno))?;
     let root = overlay::mount_root(&launch.rootfs, &launch.bundle.join("rootfs"))?;
+    for (step, source) in launch.mounts.iter().zip(&mut sources) {
+        if step.source == MountSource::OwnRoot {
+            *source = Some(own_directory(&root, step).map_err(|errno| mount_failure(step, errno))?);
+        }
+    }
     let mut builder = Builder {
         launch,
         prepared,
@@ -106,6 +112,12 @@ fn mount_failure(step: &MountStep, errno: Errno) -> StepError {
     }
 }
 
+/// A detached copy of a directory of the bare root, made there if the image has none.
+fn own_directory(root: &OwnedFd, step: &MountStep) -> nix::Result<OwnedFd> {
+    let directory = target_in_root(root, Path::new(&step.target), TargetKind::Directory)?;
+    clone_tree(directory.as_fd(), Path::new(""), false)
+}
+
 /// A detached copy of what a bind mount shows; none for other mounts.
 fn bind_source(step: &MountStep) -> nix::Result<Option<OwnedFd>> {
     let MountSource::Bind {
@@ -132,7 +144,9 @@ impl Builder<'_> {
     fn mount(&mut self, step: &MountStep, source: Option<OwnedFd>) -> Result<(), StepError> {
         let fail = |errno| mount_failure(step, errno);
         let tree = match &step.source {
-            MountSource::Bind { .. } => source.ok_or_else(|| fail(Errno::ENOENT))?,
+            MountSource::Bind { .. } | MountSource::OwnRoot => {
+                source.ok_or_else(|| fail(Errno::ENOENT))?
+            }
             MountSource::FileSystem { kind, parameters } => match self.prepared.processes.take() {
                 Some(tree) if kind == "proc" => {
                     set_attributes(&tree, step.attributes, Spread::Private, false).map_err(fail)?;
@@ -151,11 +165,17 @@ impl Builder<'_> {
             MountSource::Cgroups => return self.cgroups(step),
         };
         // A new file system has its attributes already, and nothing to spread to.
-        if matches!(step.source, MountSource::Bind { .. }) {
+        if matches!(step.source, MountSource::Bind { .. } | MountSource::OwnRoot) {
             restrict(&tree, step).map_err(fail)?;
         }
         let kind = TargetKind::of(&fstat(&tree).map_err(fail)?);
         let target = target_in_root(&self.root, Path::new(&step.target), kind).map_err(fail)?;
+        // A link of the image may lead there, which nobody who looks at the path alone can see.
+        let covered = fstatfs(&target).map_err(fail)?.filesystem_type();
+        if covered == PROC_SUPER_MAGIC {
+            let cause = "leads into /proc, which nothing may cover";
+            return Err(StepError::other(Step::Mount, step.target.as_str(), cause));
+        }
         attach(&tree, &target).map_err(fail)
     }
 

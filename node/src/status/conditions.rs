@@ -1,12 +1,16 @@
 //! `status.conditions`, with kubelet's reasons and messages.
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::pod::members::{self, Role};
+use crate::pod::observed::{HoldPhase, Observed, Problem};
 
 /// Sets the conditions this node owns in `status`, keeping those of others.
-pub(super) fn update(pod: &Pod, status: &mut PodStatus, sandbox_ready: bool, now: Timestamp) {
+pub(super) fn update(pod: &Pod, status: &mut PodStatus, seen: &Observed, now: Timestamp) {
+    let sandbox_ready = seen.sandbox.phase == HoldPhase::Ready;
     let ready_to_start = sandbox_ready && status.pod_ip.is_some();
     let containers_ready = containers_ready(pod, status);
     let ready = pod_ready(pod, status, &containers_ready);
@@ -27,14 +31,43 @@ pub(super) fn update(pod: &Pod, status: &mut PodStatus, sandbox_ready: bool, now
             now,
         );
     }
+    for (type_, verdict) in resize(seen) {
+        match verdict {
+            Some(verdict) => set(
+                &mut conditions,
+                type_,
+                verdict,
+                pod.metadata.generation,
+                now,
+            ),
+            None => conditions.retain(|condition| condition.type_ != type_),
+        }
+    }
     status.conditions = Some(conditions);
+}
+
+/// The two conditions of an in-place resize (KEP-1287), which are there only while there is something to tell.
+fn resize(seen: &Observed) -> [(&'static str, Option<Verdict>); 2] {
+    let told = |problem: &Problem| Verdict {
+        status: true,
+        reason: Some(problem.reason.clone().into()),
+        message: Some(problem.message.clone()),
+    };
+    let pending = seen.resize_pending().map(told);
+    let in_progress = seen
+        .resize_in_progress()
+        .map(|problem| problem.map_or(Verdict::plain(true), told));
+    [
+        ("PodResizePending", pending),
+        ("PodResizeInProgress", in_progress),
+    ]
 }
 
 /// A condition's value with reason and message.
 #[derive(Clone)]
 struct Verdict {
     status: bool,
-    reason: Option<&'static str>,
+    reason: Option<Cow<'static, str>>,
     message: Option<String>,
 }
 
@@ -50,7 +83,7 @@ impl Verdict {
     fn because(status: bool, reason: &'static str, message: Option<String>) -> Self {
         Self {
             status,
-            reason: Some(reason),
+            reason: Some(reason.into()),
             message,
         }
     }
@@ -78,7 +111,7 @@ fn set(
     let condition = PodCondition {
         type_: type_.to_owned(),
         status: status.to_owned(),
-        reason: verdict.reason.map(str::to_owned),
+        reason: verdict.reason.map(Cow::into_owned),
         message: verdict.message,
         last_transition_time: kept.or(Some(Time(now))),
         observed_generation: generation,
@@ -105,8 +138,8 @@ fn containers_ready(pod: &Pod, status: &PodStatus) -> Verdict {
         _ => {}
     }
     let counted = members::members(pod).filter(|member| member.role != Role::Init);
-    let unready: Vec<&str> = counted
-        .map(|member| member.container.name.as_str())
+    let unready: Vec<String> = counted
+        .map(|member| member.container.name.clone())
         .filter(|name| !statuses(status).any(|status| status.name == *name && status.ready))
         .collect();
     if unready.is_empty() {
@@ -163,7 +196,7 @@ fn initialized(pod: &Pod, status: &PodStatus) -> Verdict {
     if status.container_statuses.iter().flatten().any(has_run) {
         return Verdict::plain(true);
     }
-    let incomplete: Vec<&str> = members::init_members(pod)
+    let incomplete: Vec<String> = members::init_members(pod)
         .filter(|member| {
             let own = status
                 .init_container_statuses
@@ -172,10 +205,10 @@ fn initialized(pod: &Pod, status: &PodStatus) -> Verdict {
                 .find(|status| status.name == member.name());
             !own.is_some_and(|own| match member.role {
                 Role::Sidecar => own.started.unwrap_or(false),
-                Role::Init | Role::Main => own.ready,
+                Role::Init | Role::Main | Role::Ephemeral => own.ready,
             })
         })
-        .map(|member| member.container.name.as_str())
+        .map(|member| member.container.name.clone())
         .collect();
     if incomplete.is_empty() {
         return Verdict::plain(true);

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use super::resources;
 use crate::pod::backoff::go_duration;
 use crate::pod::members::{self, Member, Role};
 use crate::pod::observed::{
@@ -36,17 +37,27 @@ struct States {
 impl View<'_> {
     pub(super) fn main_statuses(&self) -> Vec<ContainerStatus> {
         members::main_members(self.pod)
-            .map(|member| self.status(member))
+            .map(|member| self.status(&member))
             .collect()
     }
 
     pub(super) fn init_statuses(&self) -> Vec<ContainerStatus> {
         members::init_members(self.pod)
-            .map(|member| self.status(member))
+            .map(|member| self.status(&member))
             .collect()
     }
 
-    fn status(&self, member: Member<'_>) -> ContainerStatus {
+    /// They are neither ready nor started, as nothing waits for them.
+    pub(super) fn ephemeral_statuses(&self) -> Vec<ContainerStatus> {
+        let statuses = members::ephemeral_members(self.pod).map(|member| ContainerStatus {
+            ready: false,
+            started: None,
+            ..self.status(&member)
+        });
+        statuses.collect()
+    }
+
+    fn status(&self, member: &Member<'_>) -> ContainerStatus {
         let untouched = Known::default();
         let known = self
             .seen
@@ -57,6 +68,12 @@ impl View<'_> {
         let running = known.running().filter(|_| states.state.running.is_some());
         let started = running.is_some_and(|running| running.is_started(member));
         let image = states.image.unwrap_or_default();
+        let asked = || member.container.resources.clone();
+        let allotted = known
+            .allotted
+            .as_ref()
+            .map(|own| own.0.clone())
+            .or_else(asked);
         ContainerStatus {
             name: member.name().to_owned(),
             restart_count: i32::try_from(known.restarts()).unwrap_or(i32::MAX),
@@ -72,14 +89,12 @@ impl View<'_> {
             state: Some(states.state),
             last_state: states.last,
             volume_mounts: volume_mounts(member),
-            resources: running.and(member.container.resources.clone()),
-            allocated_resources: running.and_then(|_| {
-                member
-                    .container
-                    .resources
-                    .as_ref()
-                    .and_then(|resources| resources.requests.clone())
+            resources: running.and_then(|running| {
+                resources::in_force(allotted.as_ref()?, running.limits.as_ref()?)
             }),
+            allocated_resources: running
+                .and(allotted.as_ref())
+                .and_then(|own| own.requests.clone()),
             stop_signal: running.and_then(|_| {
                 member
                     .container
@@ -91,7 +106,7 @@ impl View<'_> {
         }
     }
 
-    fn states(&self, member: Member<'_>, known: &Known) -> States {
+    fn states(&self, member: &Member<'_>, known: &Known) -> States {
         let last = known.last_exit.as_ref().map(terminated);
         match &known.phase {
             Phase::Running(running)
@@ -127,7 +142,7 @@ impl View<'_> {
 
     fn exited(
         &self,
-        member: Member<'_>,
+        member: &Member<'_>,
         known: &Known,
         exit: &Exit,
         last: Option<ContainerState>,
@@ -243,7 +258,7 @@ impl View<'_> {
 }
 
 /// Init containers are ready when they have succeeded; others when they run, have started, and pass their readiness probe.
-fn is_ready(member: Member<'_>, running: Option<&Running>, state: &ContainerState) -> bool {
+fn is_ready(member: &Member<'_>, running: Option<&Running>, state: &ContainerState) -> bool {
     if member.role == Role::Init {
         return state
             .terminated
@@ -287,7 +302,7 @@ fn lost() -> ContainerState {
     })
 }
 
-fn volume_mounts(member: Member<'_>) -> Option<Vec<VolumeMountStatus>> {
+fn volume_mounts(member: &Member<'_>) -> Option<Vec<VolumeMountStatus>> {
     let mounts = member.container.volume_mounts.as_ref()?;
     let statuses = mounts.iter().map(|mount| VolumeMountStatus {
         name: mount.name.clone(),

@@ -46,8 +46,14 @@ fn change(key: &str, old: Option<&Value>, new: &Value) -> Value {
         let kept = old.and_then(Value::as_array);
         let changed = items
             .iter()
-            .filter(|item| !kept.is_some_and(|kept| is_in(kept, item)));
-        return changed.map(|item| cleared(item, kept)).collect();
+            .filter(|item| !kept.is_some_and(|kept| is_in(kept, item)))
+            .map(|item| cleared(item, kept));
+        let gone = kept.into_iter().flatten().filter_map(|item| {
+            let type_ = item.get("type")?;
+            let is_there = items.iter().any(|other| other.get("type") == Some(type_));
+            (!is_there).then(|| json!({ "type": type_, "$patch": "delete" }))
+        });
+        return changed.chain(gone).collect();
     }
     new.clone()
 }

@@ -6,6 +6,8 @@ use super::*;
 use crate::pod::observed::{Exit, ImageId, Problem};
 use crate::pod::step::{Outcome, ProbeKind, StartFailure, Started, Step};
 
+mod later;
+
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
 }
@@ -77,7 +79,12 @@ impl Story {
         let id = format!("{container}-id");
         story.finish(Outcome::Started {
             container,
-            result: Ok(Started { id, pid: 7, at }),
+            result: Ok(Started {
+                id,
+                pid: 7,
+                at,
+                limits: None,
+            }),
         })
     }
 

@@ -54,6 +54,10 @@ pub(super) fn write(
         if fs::read_link(&link).is_ok_and(|found| found == target) {
             continue;
         }
+        if fs::symlink_metadata(&link).is_ok_and(|found| !found.is_symlink()) {
+            // Something is mounted there, and would hide the file anyway.
+            continue;
+        }
         beneath::remove_tree(&link)?;
         symlink(target, link)?;
     }
@@ -157,13 +161,16 @@ fn top_names(files: &BTreeMap<String, File>) -> BTreeSet<OsString> {
     tops.map(OsString::from).collect()
 }
 
-/// Removes names that are gone and directories of earlier times.
+/// Removes names that are gone and directories of earlier times. What else there is are places for mounts within the
+/// volume, which stay as long as it does.
 fn clean_up(dir: &Path, current: &Path, files: &BTreeMap<String, File>) -> io::Result<()> {
     let kept = top_names(files);
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         let is_kept = kept.contains(&name) || name == DATA || current.file_name() == Some(&name);
-        if !is_kept {
+        let is_own = name.as_encoded_bytes().starts_with(b"..")
+            || fs::read_link(dir.join(&name)).is_ok_and(|target| target.starts_with(DATA));
+        if is_own && !is_kept {
             beneath::remove_tree(&dir.join(name))?;
         }
     }

@@ -1,5 +1,7 @@
 //! What the volumes of a pod are: a pure function of the pod and the objects it names.
 
+use std::path::PathBuf;
+
 use davit_api::Quantity;
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, HostPathVolumeSource, PodSpec, Volume as Spec,
@@ -8,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 use super::error::{Cause, Error};
 use super::{FsGroup, HostPathType, Kind, Volume, projected};
 use crate::inputs::PodInputs;
+use crate::kernel::path::normal_absolute;
 
 /// Plans all volumes of a pod.
 ///
@@ -169,17 +172,7 @@ fn memory_limit(spec: &PodSpec) -> Option<u64> {
 }
 
 fn host_path(source: &HostPathVolumeSource) -> Result<Kind, Cause> {
-    let path = std::path::PathBuf::from(&source.path);
-    let climbs = path
-        .components()
-        .any(|part| part == std::path::Component::ParentDir);
-    if !path.is_absolute() || climbs {
-        let reason = format!(
-            "hostPath.path {:?} must be absolute and must not contain '..'",
-            source.path
-        );
-        return Err(Cause::Spec(reason));
-    }
+    let path = host_directory("hostPath.path", &source.path)?;
     let check = match source.type_.as_deref().unwrap_or_default() {
         "" => HostPathType::Unset,
         "DirectoryOrCreate" => HostPathType::DirectoryOrCreate,
@@ -192,6 +185,18 @@ fn host_path(source: &HostPathVolumeSource) -> Result<Kind, Cause> {
         other => return Err(Cause::Spec(format!("hostPath.type {other:?} is unknown"))),
     };
     Ok(Kind::HostPath { path, check })
+}
+
+/// A path of the host in its one form; `field` is who names it.
+///
+/// # Errors
+/// It is relative, or has a `..`, which would lead elsewhere than its text where a link is in the way.
+pub(crate) fn host_directory(field: &str, path: &str) -> Result<PathBuf, Cause> {
+    if !path.starts_with('/') || path.split('/').any(|step| step == "..") {
+        let reason = format!("{field} {path:?} must be absolute and must not contain '..'");
+        return Err(Cause::Spec(reason));
+    }
+    Ok(normal_absolute(path))
 }
 
 fn fs_group(spec: &PodSpec, kind: &Kind) -> Option<FsGroup> {

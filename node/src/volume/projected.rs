@@ -12,6 +12,7 @@ use super::error::Cause;
 use super::{File, Kind, TokenFile};
 use crate::downward;
 use crate::inputs::{PodInputs, containers};
+use crate::kernel::path::normal_relative;
 
 const DEFAULT_MODE: i32 = 0o644;
 const DEFAULT_EXPIRATION: i64 = 3600;
@@ -290,7 +291,7 @@ fn token(
     source: &ServiceAccountTokenProjection,
     mode: u32,
 ) -> Result<TokenFile, Cause> {
-    check(&source.path)?;
+    let path = inside(&source.path)?;
     let owner = single_user(inputs);
     let security = inputs
         .pod
@@ -305,7 +306,7 @@ fn token(
         mode
     };
     Ok(TokenFile {
-        path: source.path.clone(),
+        path,
         audience: source.audience.clone().unwrap_or_default(),
         expiration_seconds: source.expiration_seconds.unwrap_or(DEFAULT_EXPIRATION),
         mode,
@@ -335,24 +336,20 @@ fn single_user(inputs: &PodInputs<'_>) -> Option<u32> {
 }
 
 fn add(files: &mut Files, path: &str, file: File) -> Result<(), Cause> {
-    check(path)?;
-    files.insert(path.to_owned(), file);
+    files.insert(inside(path)?, file);
     Ok(())
 }
 
-/// A relative path that stays inside and does not collide with the writer's own names.
-fn check(path: &str) -> Result<(), Cause> {
-    let wrong = path.is_empty()
-        || path.len() > MAX_PATH
-        || path.starts_with('/')
-        || path.starts_with(RESERVED)
-        || path.contains('\0')
-        || path.split('/').any(|part| matches!(part, ".." | "." | ""));
-    if wrong {
-        let reason = "must be relative, without '.' and '..' and not begin with '..'";
-        return Err(Cause::Spec(format!("invalid path {path:?}: {reason}")));
-    }
-    Ok(())
+/// The one form of a relative path that stays inside and does not collide with the writer's own names.
+fn inside(path: &str) -> Result<String, Cause> {
+    let normal = normal_relative(path)
+        .and_then(|normal| Some(normal.to_str()?.to_owned()))
+        .filter(|normal| !normal.is_empty() && normal.len() <= MAX_PATH)
+        .filter(|normal| !normal.starts_with(RESERVED) && !normal.contains('\0'));
+    normal.ok_or_else(|| {
+        let reason = "must name a file, be relative, have no '..' and not begin with '..'";
+        Cause::Spec(format!("invalid path {path:?}: {reason}"))
+    })
 }
 
 fn mode(mode: Option<i32>, default: i32) -> Result<u32, Cause> {

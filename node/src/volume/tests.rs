@@ -163,6 +163,31 @@ async fn files_change_all_at_once_and_only_if_they_differ() {
 }
 
 #[tokio::test]
+async fn places_for_mounts_within_a_volume_outlive_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let volumes = Volumes::new(dir.path());
+    let tokens = Tokens::default();
+    let set = async |pairs: &[(&str, &str)]| {
+        let volume = volume("cfg", config(files(pairs)));
+        let made = volumes.set_up("uid-1", &volume, &tokens).await;
+        made.unwrap().path
+    };
+    let path = set(&[("a", "1"), ("b", "2")]).await;
+    fs::create_dir_all(path.join("inner/deep")).unwrap();
+    fs::write(path.join("point"), "").unwrap();
+    // The last one has a key where something is mounted: the mount hides it.
+    for pairs in [&[("a", "2")][..], &[], &[("c", "3"), ("inner", "4")]] {
+        set(pairs).await;
+        assert!(path.join("inner/deep").is_dir() && path.join("point").is_file());
+        let mut wanted = vec!["..data", "inner", "point"];
+        wanted.extend(pairs.iter().map(|(name, _)| *name));
+        wanted.sort_unstable();
+        wanted.dedup();
+        assert_eq!(names(&path), wanted);
+    }
+}
+
+#[tokio::test]
 async fn a_crash_between_the_steps_is_mended() {
     let dir = tempfile::tempdir().unwrap();
     let volumes = Volumes::new(dir.path());

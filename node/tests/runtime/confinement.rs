@@ -74,6 +74,35 @@ pub(crate) async fn paths_are_masked() {
     pod.end().await;
 }
 
+pub(crate) async fn nothing_covers_proc() {
+    let pod = Pod::new().await;
+    let volume = tempfile::tempdir().unwrap();
+    let layer = tempfile::tempdir().unwrap();
+    symlink("/proc", layer.path().join("there")).unwrap();
+    let tries = [
+        "/proc",
+        "/proc/sys",
+        "/a/../proc",
+        "/srv/./../proc/sys",
+        "//proc",
+        "/there",
+        "/there/sys",
+        "/there/../proc",
+    ];
+    for path in tries {
+        let mut config = pod.shell("cat /proc/sys/kernel/ostype");
+        config.rootfs.lower.insert(0, layer.path().to_owned());
+        config.mounts.push(bind(volume.path(), path));
+        let error = pod.sandbox.start_container(config).await.unwrap_err();
+        assert!(
+            chain(&error).contains("/proc") || chain(&error).contains("mountPath"),
+            "{path}: {}",
+            chain(&error)
+        );
+    }
+    pod.end().await;
+}
+
 pub(crate) async fn no_descriptor_leaks() {
     let pod = Pod::new().await;
     // The one that lists has its own directory open as number 3.
@@ -398,6 +427,32 @@ pub(crate) async fn a_read_only_root() {
     let (_, text) = pod.run_config(config).await;
     assert!(text.contains("Read-only file system"), "{text}");
     assert!(text.contains("volume\nshm"), "{text}");
+    pod.end().await;
+}
+
+pub(crate) async fn volumes_of_the_image_are_writable_on_a_read_only_root() {
+    let pod = Pod::new().await;
+    let layer = tempfile::tempdir().unwrap();
+    std::fs::create_dir(layer.path().join("data")).unwrap();
+    std::fs::write(layer.path().join("data/seed"), "seed\n").unwrap();
+    let script = "cat /data/seed; echo w >/data/w && cat /data/w; echo n >/new/deep/w && cat /new/deep/w; \
+                  touch /no";
+    let mut config = pod.shell(&format!("({script}) 2>&1"));
+    config.rootfs.lower.insert(0, layer.path().to_owned());
+    config.rootfs.read_only = true;
+    for path in ["/data", "/new/deep"] {
+        config.mounts.push(Mount {
+            kind: MountKind::OwnRoot,
+            ..bind(layer.path(), path)
+        });
+    }
+    let (_, text) = pod.run_config(config).await;
+    assert!(text.starts_with("seed\nw\nn\n"), "{text}");
+    assert!(text.contains("Read-only file system"), "{text}");
+    assert!(
+        !layer.path().join("data/w").exists(),
+        "the image is untouched"
+    );
     pod.end().await;
 }
 

@@ -54,6 +54,44 @@ pub(crate) async fn pod_limits_hold_too() {
     pod.end().await;
 }
 
+pub(crate) async fn limits_change_while_it_runs_and_are_read_back() {
+    let pod = Pod::new().await;
+    let mut config = pod.command(&["sleep", "100"]);
+    let limits = |memory, shares, quota| Resources {
+        memory_bytes: Some(memory),
+        cpu_shares: Some(shares),
+        cpu_quota_us: Some(quota),
+        ..Resources::default()
+    };
+    let told = |limits: &Resources| Resources {
+        oom_score_adj: None,
+        pids_max: None,
+        ..limits.clone()
+    };
+    config.resources = limits(64 << 20, 256, 20_000);
+    let id = config.id.clone();
+    pod.sandbox.start_container(config).await.unwrap();
+    // Up, down, and to an amount that is no whole number of pages.
+    for wanted in [
+        limits(64 << 20, 256, 20_000),
+        limits(128 << 20, 512, 40_000),
+        limits((32 << 20) + 1, 102, 10_000),
+    ] {
+        pod.sandbox.set_limits(Some(&id), &wanted).await.unwrap();
+        let read = pod.sandbox.limits(Some(&id), &wanted);
+        assert_eq!(read, told(&wanted));
+        let other = pod.sandbox.limits(Some(&id), &Resources::default());
+        assert_eq!(
+            other.memory_bytes,
+            wanted.memory_bytes.map(|bytes| bytes / 4096 * 4096)
+        );
+        assert_eq!(other.cpu_quota_us, wanted.cpu_quota_us);
+    }
+    let whole = pod.sandbox.limits(None, &Resources::default());
+    assert_eq!((whole.memory_bytes, whole.cpu_quota_us), (None, None));
+    pod.end().await;
+}
+
 pub(crate) async fn usage_is_reported() {
     let pod = Pod::new().await;
     let mut config =

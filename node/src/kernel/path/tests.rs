@@ -64,6 +64,60 @@ fn a_sub_path_never_leaves_its_volume() {
     assert_eq!(open("../secret").unwrap_err(), Errno::EXDEV);
     open("real/deep").unwrap();
     open("inside/deep").unwrap();
+    open("./real/./here").unwrap();
+    assert!(volume.join("real/here").is_dir());
     assert!(volume.join("real/deep").is_dir());
     drop(fd);
+}
+
+#[test]
+fn a_path_has_one_form() {
+    let absolute = [
+        ("", "/"),
+        ("/", "/"),
+        ("/a/b", "/a/b"),
+        ("a", "/a"),
+        ("/a/../proc", "/proc"),
+        ("/proc/.", "/proc"),
+        ("//proc//sys/", "/proc/sys"),
+        ("/../../proc", "/proc"),
+        ("/a/./b/../c/", "/a/c"),
+        ("/..a/b..", "/..a/b.."),
+    ];
+    for (path, normal) in absolute {
+        assert_eq!(normal_absolute(path).as_os_str(), normal, "{path}");
+    }
+    let relative = [
+        ("", Some("")),
+        (".", Some("")),
+        ("./a", Some("a")),
+        ("a//b/", Some("a/b")),
+        ("a/./b", Some("a/b")),
+        ("..a/b..", Some("..a/b..")),
+        ("..", None),
+        ("a/../b", None),
+        ("a/..", None),
+        ("/a", None),
+    ];
+    for (path, normal) in relative {
+        let found = normal_relative(path);
+        let found = found.as_deref().map(Path::as_os_str);
+        assert_eq!(found, normal.map(OsStr::new), "{path}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_normal_form_is_normal(path in "[a./]{0,16}") {
+        let normal = normal_absolute(&path);
+        let text = normal.to_str().unwrap();
+        proptest::prop_assert!(text.starts_with('/'));
+        proptest::prop_assert!(text == "/" || text.split('/').skip(1).all(|step| !matches!(step, "" | "." | "..")));
+        proptest::prop_assert_eq!(normal_absolute(text), normal.clone());
+        if let Some(relative) = normal_relative(&path) {
+            let steps = relative.components().all(|part| matches!(part, Component::Normal(_)));
+            proptest::prop_assert!(steps, "{:?}", relative);
+            proptest::prop_assert_eq!(Path::new("/").join(&relative), normal);
+        }
+    }
 }

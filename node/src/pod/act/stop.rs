@@ -16,6 +16,7 @@ impl Act {
             ),
             Why::Redefined => format!("Container {name} definition changed, will be restarted"),
             Why::PostStartFailed(_) => "FailedPostStartHook".to_owned(),
+            Why::Resized => format!("Container {name} resize requires restart"),
             Why::SandboxChanged => format!("Container {name} sandbox changed, will be restarted"),
         };
         self.event(Some(name), Severity::Normal, "Killing", message);
@@ -23,8 +24,7 @@ impl Act {
 
     pub(super) async fn terminate(&self, name: &str, subject: &Subject) {
         let asked = members::member(&self.pod, name)
-            .and_then(|member| member.container.lifecycle.as_ref())
-            .and_then(|lifecycle| lifecycle.stop_signal.clone());
+            .and_then(|member| member.container.lifecycle.as_ref()?.stop_signal.clone());
         let image = self.ground.services.images.config(&subject.image);
         let image = image
             .as_ref()

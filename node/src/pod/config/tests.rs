@@ -26,6 +26,7 @@ fn build(container: Value, config: Value) -> Result<ContainerConfig, Error> {
         sub_path: sub.into(),
         read_only,
         block: false,
+        own_files: false,
     };
     let volumes = BTreeMap::from([
         ("data".to_owned(), source("/v/data", "", false)),
@@ -34,6 +35,7 @@ fn build(container: Value, config: Value) -> Result<ContainerConfig, Error> {
     container_config(Ingredients {
         pod: &pod,
         container: &pod.spec.as_ref().unwrap().containers[0],
+        among: None,
         id: "id".into(),
         attempt: 2,
         image: &image(config),
@@ -132,20 +134,72 @@ fn mounts_are_ordered_from_the_outside_in_and_users_mounts_win() {
                     if mount.read_only { "(ro)" } else { "" }
                 )
             }
-            MountKind::Tmpfs { .. } => panic!("no tmpfs expected"),
+            other => panic!("{other:?} was not expected"),
         })
         .collect();
     assert_eq!(
         view,
         [
             "/srv=/v/claim:inner/x(ro)",
-            "/etc/hosts/=/v/data:(ro)",
             "/dev/termination-log=/pods/u/end:",
+            "/etc/hosts=/v/data:(ro)",
             "/srv/deep/er=/v/data:of/world",
         ]
     );
-    assert!(mounts[1].recursive_read_only);
+    assert!(mounts[2].recursive_read_only);
     assert_eq!(mounts[3].propagation, Propagation::HostToContainer);
+}
+
+#[test]
+fn paths_have_one_form_before_anything_is_decided_about_them() {
+    let container = json!({
+        "name": "a", "workingDir": "/srv/../tmp/.", "terminationMessagePath": "/run/../tmp//end",
+        "volumeMounts": [
+            { "name": "data", "mountPath": "/first", "subPath": "lost" },
+            { "name": "data", "mountPath": "/a/../first/", "subPath": "./x//y/" },
+            { "name": "data", "mountPath": "/a/../proc/sys" },
+            { "name": "claim", "mountPath": "rel/./ative", "subPathExpr": "./$(WHO)/." },
+        ],
+    });
+    let built = build(container, json!({ "Cmd": ["c"] })).unwrap();
+    assert_eq!(built.cwd, "/tmp");
+    let view: Vec<_> = built
+        .mounts
+        .iter()
+        .map(|mount| match &mount.kind {
+            MountKind::Bind { sub_path, .. } => (mount.destination.as_str(), sub_path.as_deref()),
+            other => panic!("{other:?} was not expected"),
+        })
+        .collect();
+    assert_eq!(
+        view,
+        [
+            ("/first", Some(Path::new("x/y"))),
+            ("/etc/hosts", None),
+            ("/tmp/end", None),
+            ("/proc/sys", None),
+            ("/rel/ative", Some(Path::new("inner/world"))),
+        ]
+    );
+    let image = json!({ "Cmd": ["c"], "WorkingDir": "app" });
+    let error = build(json!({ "name": "a" }), image).unwrap_err();
+    assert!(error.to_string().contains("workingDir \"app\""), "{error}");
+}
+
+#[test]
+fn volumes_of_the_image_are_there_unless_the_pod_has_something_at_their_place() {
+    let container =
+        json!({ "name": "a", "volumeMounts": [{ "name": "data", "mountPath": "/data" }] });
+    let image =
+        json!({ "Cmd": ["c"], "Volumes": { "/var/lib/x/": {}, "/data": {}, "/etc/hosts": {} } });
+    let mounts = build(container, image).unwrap().mounts;
+    let own: Vec<_> = mounts
+        .iter()
+        .filter(|mount| mount.kind == MountKind::OwnRoot)
+        .map(|mount| mount.destination.as_str())
+        .collect();
+    assert_eq!(own, ["/var/lib/x"]);
+    assert_eq!(mounts.len(), 4);
 }
 
 #[test]

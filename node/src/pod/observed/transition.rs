@@ -4,11 +4,13 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::super::backoff::{CRASH, SETUP};
 use super::super::members::{self, Member, Role};
+use super::super::resize;
 use super::super::step::{Outcome, ProbeKind, StartFailure, Started, Step};
 use super::{
     Exit, Failure, Hold, HoldPhase, Hook, ImageId, ImagePhase, Known, Observed, Phase, Problem,
     Refresh, Running, Stop, StopStage, Why,
 };
+use crate::downward;
 
 /// A container gets at least this long between its stop signal and SIGKILL, even when its hook used up the grace.
 pub(crate) const LEAST_GRACE: SignedDuration = SignedDuration::from_secs(2);
@@ -21,6 +23,13 @@ impl Observed {
     /// Takes in the pod as it is declared now.
     pub fn note(&mut self, pod: &Pod, now: Timestamp) {
         self.start_time.get_or_insert(now);
+        let shown = downward::shown(pod);
+        if self.refresh.shown != shown {
+            // Volumes that were not written yet will show it anyway.
+            self.refresh.stale |= self.refresh.shown.is_some();
+            self.refresh.shown = shown;
+        }
+        self.note_resources(pod);
         let ending =
             self.failure.is_some() || self.removed || pod.metadata.deletion_timestamp.is_some();
         if ending {
@@ -48,6 +57,7 @@ impl Observed {
             }
         }
         self.refresh.busy = false;
+        self.resize.busy = false;
         if self.deletion.phase == HoldPhase::Broken {
             self.deletion.phase = HoldPhase::Absent;
         }
@@ -67,6 +77,7 @@ impl Observed {
                 self.refresh.busy = true;
                 self.refresh.stale = false;
             }
+            Step::Resize => self.resize.busy = true,
             Step::ReleaseVolumes => self.volumes.phase = HoldPhase::Removing,
             Step::CreateSandbox { .. } => self.begin_sandbox(pod),
             Step::StopSandbox => self.sandbox.phase = HoldPhase::Removing,
@@ -121,6 +132,7 @@ impl Observed {
             }
             Outcome::VolumesRefreshed(result) => self.refresh.done(result, now),
             Outcome::ObjectsChanged => self.objects_changed(),
+            Outcome::Resized(resized) => self.resized(resized, now),
             Outcome::VolumesReleased(result) => self.volumes.removed(result, now),
             Outcome::SandboxCreated(result) => {
                 let result = result.map(|ips| self.ips = ips);
@@ -191,7 +203,9 @@ impl Observed {
         if members::member(pod, name).is_some_and(|member| member.role == Role::Main) {
             self.main_started = true;
         }
+        let asked = resize::asked(pod, name);
         let known = self.known_mut(name);
+        known.allotted = known.allotted.take().or(asked);
         if let Phase::Exited(exit) = &known.phase {
             known
                 .crashes
@@ -202,7 +216,7 @@ impl Observed {
     }
 
     fn begin_stop(&mut self, pod: &Pod, name: &str, deadline: Timestamp, why: &Why) {
-        let hook = hook(members::member(pod, name).is_some_and(|m| has_pre_stop(m)));
+        let hook = hook(members::member(pod, name).is_some_and(|m| has_pre_stop(&m)));
         let Some(running) = self.running_mut(name) else {
             return;
         };
@@ -235,7 +249,7 @@ impl Observed {
 
     /// The hook may have used up the grace: the signal still gets its least time.
     fn extend_after_hook(&mut self, pod: &Pod, name: &str, now: Timestamp) {
-        let hooked = members::member(pod, name).is_some_and(has_pre_stop);
+        let hooked = members::member(pod, name).is_some_and(|m| has_pre_stop(&m));
         if let Some(stop) = self
             .running_mut(name)
             .and_then(|running| running.stop.as_mut())
@@ -297,14 +311,19 @@ impl Observed {
         now: Timestamp,
     ) {
         let spec_image = spec_image(pod, name);
-        let post_start = hook(members::member(pod, name).is_some_and(has_post_start));
+        let post_start = hook(members::member(pod, name).is_some_and(|m| has_post_start(&m)));
         let known = self.known_mut(name);
         let image = match std::mem::take(&mut known.image.phase) {
             ImagePhase::Present(id) => id,
             _ => ImageId::default(),
         };
         match result {
-            Ok(Started { id, pid, at }) => {
+            Ok(Started {
+                id,
+                pid,
+                at,
+                limits,
+            }) => {
                 known.attempts += 1;
                 known.problem = None;
                 known.refusals.reset();
@@ -317,6 +336,8 @@ impl Observed {
                     post_start,
                     stop: None,
                     probes: super::BTreeMap::new(),
+                    limits,
+                    outgrown: false,
                 });
             }
             Err(StartFailure::Refused(problem)) => {
@@ -365,7 +386,7 @@ impl Observed {
             exit.redefined = running
                 .stop
                 .as_ref()
-                .is_some_and(|stop| stop.why == Why::Redefined);
+                .is_some_and(|stop| matches!(stop.why, Why::Redefined | Why::Resized));
         }
         if !exit.id.is_empty() {
             known.remains.push(exit.id.clone());
@@ -457,7 +478,7 @@ impl Hold {
 
 impl Running {
     /// Whether the startup probe, if there is one, has passed and the `postStart` hook has ended.
-    pub fn is_started(&self, member: Member<'_>) -> bool {
+    pub fn is_started(&self, member: &Member<'_>) -> bool {
         self.post_start == Hook::Done
             && (member.container.startup_probe.is_none()
                 || self
@@ -474,7 +495,7 @@ fn spec_image(pod: &Pod, name: &str) -> String {
         .unwrap_or_default()
 }
 
-fn has_pre_stop(member: Member<'_>) -> bool {
+fn has_pre_stop(member: &Member<'_>) -> bool {
     member
         .container
         .lifecycle
@@ -482,7 +503,7 @@ fn has_pre_stop(member: Member<'_>) -> bool {
         .is_some_and(|lifecycle| lifecycle.pre_stop.is_some())
 }
 
-fn has_post_start(member: Member<'_>) -> bool {
+fn has_post_start(member: &Member<'_>) -> bool {
     member
         .container
         .lifecycle

@@ -62,7 +62,8 @@ impl Planner<'_> {
     fn stop_containers(&mut self) -> bool {
         let alive =
             |member: &Member<'_>| self.known(member.name()).is_some_and(super::Known::alive);
-        let mains: Vec<_> = members::main_members(self.pod).filter(alive).collect();
+        let mains = members::main_members(self.pod).chain(members::ephemeral_members(self.pod));
+        let mains: Vec<_> = mains.filter(alive).collect();
         let inits: Vec<_> = members::init_members(self.pod)
             .rev()
             .filter(alive)
@@ -72,19 +73,19 @@ impl Planner<'_> {
         }
         let out_of_time = !mains.is_empty() && self.deadline() <= self.now;
         for member in &mains {
-            self.stop(*member);
+            self.stop(member);
         }
         let held_by_mains = !mains.is_empty() && !out_of_time;
         for member in inits {
             match member.role {
                 Role::Sidecar if held_by_mains => {}
                 Role::Sidecar => {
-                    self.stop(member);
+                    self.stop(&member);
                     if !out_of_time {
                         break;
                     }
                 }
-                Role::Init | Role::Main => self.stop(member),
+                Role::Init | Role::Main | Role::Ephemeral => self.stop(&member),
             }
         }
         if held_by_mains {
@@ -94,7 +95,7 @@ impl Planner<'_> {
         true
     }
 
-    fn stop(&mut self, member: Member<'_>) {
+    fn stop(&mut self, member: &Member<'_>) {
         let Phase::Running(running) = self.phase(member.name()) else {
             return;
         };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::super::observed::{Exit, ImageId, Problem, StopStage};
+use super::super::resize::{Changes, Resized, all_asked};
 use super::super::step::{Outcome, StartFailure, Started};
 use super::*;
 
@@ -24,6 +25,8 @@ pub(super) struct World {
     pub(super) stay: BTreeSet<String>,
     /// When the pod's tokens are to be renewed.
     pub(super) refresh_at: Option<Timestamp>,
+    /// Containers that a resize wants started anew.
+    pub(super) restart: BTreeSet<String>,
     log: Vec<String>,
     serial: u32,
 }
@@ -50,6 +53,7 @@ impl World {
             failing: BTreeMap::new(),
             stay: BTreeSet::new(),
             refresh_at: None,
+            restart: BTreeSet::new(),
             log: Vec::new(),
             serial: 0,
         };
@@ -156,6 +160,14 @@ impl World {
             Step::CreateSandbox { .. } => {
                 Outcome::SandboxCreated(done.map(|()| vec!["10.1.0.2".parse().unwrap()]))
             }
+            Step::Resize => Outcome::Resized(match failure {
+                Some(pending) => Resized::Pending(pending),
+                None => Resized::Given(Changes {
+                    allotted: all_asked(&self.pod),
+                    restart: self.restart.clone(),
+                    ..Changes::default()
+                }),
+            }),
             Step::StopSandbox => Outcome::SandboxStopped(done),
             Step::DeleteObject => Outcome::ObjectDeleted(done),
             Step::EnsureImage { container } => {
@@ -204,6 +216,7 @@ impl World {
                 id,
                 pid: 1,
                 at: self.now,
+                limits: None,
             }),
         };
         let runs = result.is_ok();
@@ -240,6 +253,7 @@ pub(super) fn text(step: &Step) -> String {
         Step::Terminate { container } => format!("term:{container}"),
         Step::Kill { container } => format!("kill:{container}"),
         Step::RemoveContainer { id, .. } => format!("rm:{id}"),
+        Step::Resize => "resize".into(),
         Step::StopSandbox => "stop-sandbox".into(),
         Step::ReleaseVolumes => "release".into(),
         Step::Fail { reason, .. } => format!("fail:{reason}"),

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use super::{EXEC_OUTPUT, PodRuntime};
 use crate::runtime::{
     AttachStreams, ContainerConfig, ContainerState, Error, ExecConfig, ExecOutcome, ExecStreams,
-    Runtime, Sandbox, SandboxConfig, SandboxEvent, SandboxStats, Started,
+    Resources, Runtime, Sandbox, SandboxConfig, SandboxEvent, SandboxStats, Started,
 };
 
 const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
@@ -152,6 +152,36 @@ impl PodRuntime for Sandboxes {
 
     async fn close_stdin(&self, pod_uid: &str, id: &str) -> Result<(), Error> {
         self.get(pod_uid)?.close_stdin(id).await
+    }
+
+    fn limits(
+        &self,
+        pod_uid: &str,
+        id: Option<&str>,
+        wanted: &Resources,
+    ) -> Result<Resources, Error> {
+        Ok(self.get(pod_uid)?.limits(id, wanted))
+    }
+
+    async fn set_limits(
+        &self,
+        pod_uid: &str,
+        id: Option<&str>,
+        limits: &Resources,
+    ) -> Result<(), Error> {
+        self.get(pod_uid)?.set_limits(id, limits).await
+    }
+
+    async fn memory_in_use(&self, pod_uid: &str, id: Option<&str>) -> Option<u64> {
+        let stats = self.stats(pod_uid).await?;
+        let Some(id) = id else {
+            return Some(stats.pod.working_set_bytes);
+        };
+        let own = stats
+            .containers
+            .into_iter()
+            .find(|(other, _)| other == id)?;
+        Some(own.1.working_set_bytes)
     }
 
     fn network_namespace(&self, pod_uid: &str) -> Result<PathBuf, Error> {

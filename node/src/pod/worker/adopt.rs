@@ -4,9 +4,10 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::jiff::Timestamp;
 
+use super::super::act::resize::read_back;
 use super::super::members;
 use super::super::observed::{Exit, HoldPhase, Known, Observed, Phase};
-use super::super::step::{Outcome, Started};
+use super::super::step::{Outcome, Started, Step};
 use super::Worker;
 use crate::runtime::{ContainerState, ContainerStatus};
 
@@ -44,6 +45,15 @@ impl Worker {
             }
         }
         self.early.clear();
+        self.look_at_limits();
+    }
+
+    /// What an earlier agent knew of limits may have changed since, or it did not ask.
+    fn look_at_limits(&mut self) {
+        let act = self.act(&Step::WakeAt(Timestamp::now()));
+        for (name, limits) in read_back(&act, &self.running_ids()) {
+            self.seen.note_limits(&name, limits);
+        }
     }
 
     /// A container whose start was under way when the agent died.
@@ -54,7 +64,12 @@ impl Worker {
         {
             self.finish(Outcome::Started {
                 container: name,
-                result: Ok(Started { id, pid, at }),
+                result: Ok(Started {
+                    id,
+                    pid,
+                    at,
+                    limits: None,
+                }),
             });
         }
     }
@@ -68,7 +83,9 @@ pub(super) fn from_status(pod: &Pod) -> Observed {
     };
     seen.start_time = status.start_time.as_ref().map(|time| time.0);
     let inits = status.init_container_statuses.iter().flatten();
-    for own in inits.chain(status.container_statuses.iter().flatten()) {
+    let added = status.ephemeral_container_statuses.iter().flatten();
+    let mains = status.container_statuses.iter().flatten();
+    for own in inits.chain(mains).chain(added) {
         seen.containers.insert(own.name.clone(), known(own));
     }
     let has_run = |own: &ApiStatus| {

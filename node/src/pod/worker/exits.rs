@@ -88,10 +88,8 @@ async fn last_words(
     attempt: u32,
 ) -> Option<String> {
     let written = dir.termination_message(&exit.id);
-    let policy = members::member(pod, name)?
-        .container
-        .termination_message_policy
-        .as_deref();
+    let member = members::member(pod, name)?;
+    let policy = member.container.termination_message_policy.as_deref();
     if written.is_some() || policy != Some("FallbackToLogsOnError") || exit.exit_code == 0 {
         return written;
     }

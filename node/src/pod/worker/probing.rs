@@ -58,7 +58,7 @@ impl Worker {
     fn start_probe(&self, key: &Key) -> Option<AbortHandle> {
         let container = members::member(&self.pod, &key.container)?
             .container
-            .clone();
+            .into_owned();
         let running = self
             .seen
             .containers

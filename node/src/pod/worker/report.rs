@@ -106,7 +106,8 @@ impl Worker {
             .init_container_statuses
             .iter()
             .flatten()
-            .chain(status.container_statuses.iter().flatten());
+            .chain(status.container_statuses.iter().flatten())
+            .chain(status.ephemeral_container_statuses.iter().flatten());
         for container in all {
             let waiting = waiting_reason(container);
             let tries = u32::try_from(container.restart_count).unwrap_or(0);

@@ -76,16 +76,45 @@ fn sub_paths_stay_apart_from_their_volume() {
 }
 
 #[test]
+fn volumes_of_an_image_come_from_the_root_itself() {
+    let mut config = container();
+    config.mounts = vec![Mount {
+        kind: MountKind::OwnRoot,
+        ..at("/data", None)
+    }];
+    let launch = planned(&config).unwrap();
+    let step = launch.mounts.last().unwrap();
+    assert_eq!(
+        (step.target.as_str(), &step.source),
+        ("/data", &MountSource::OwnRoot)
+    );
+    assert_eq!((step.attributes, step.spread), (0, SpreadPlan::Private));
+}
+
+#[test]
 fn privileged_containers_have_no_device_rules() {
     let mut config = container();
     config.security.privileged = true;
     assert_eq!(planned(&config).unwrap().device_rules, None);
 }
 
+fn at(destination: &str, beneath: Option<&str>) -> Mount {
+    Mount {
+        kind: MountKind::Bind {
+            source: "/volume".into(),
+            sub_path: beneath.map(PathBuf::from),
+        },
+        destination: destination.to_owned(),
+        read_only: false,
+        recursive_read_only: false,
+        propagation: Propagation::Private,
+    }
+}
+
 #[test]
 fn what_no_container_can_have_is_refused() {
     type Change = fn(&mut ContainerConfig);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 17] = [
         ("id", |c| c.id = "../x".to_owned()),
         ("id", |c| c.id = String::new()),
         ("command", |c| c.args.clear()),
@@ -95,6 +124,14 @@ fn what_no_container_can_have_is_refused() {
         ("env", |c| c.env = vec![("A=B".to_owned(), String::new())]),
         ("env", |c| c.env = vec![(String::new(), String::new())]),
         ("env", |c| c.env = vec![("A".to_owned(), "\0".to_owned())]),
+        ("mountPath", |c| c.mounts = vec![at("/", None)]),
+        ("mountPath", |c| c.mounts = vec![at("/proc/sys", None)]),
+        ("mountPath", |c| c.mounts = vec![at("/a/../proc", None)]),
+        ("mountPath", |c| c.mounts = vec![at("//proc", None)]),
+        ("mountPath", |c| c.mounts = vec![at("/./proc", None)]),
+        ("mountPath", |c| c.mounts = vec![at("proc", None)]),
+        ("mountPath", |c| c.mounts = vec![at("/a", Some("../b"))]),
+        ("mountPath", |c| c.mounts = vec![at("/a", Some("/b"))]),
     ];
     for (field, change) in changes {
         let mut config = container();

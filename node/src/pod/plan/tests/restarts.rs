@@ -167,3 +167,47 @@ fn a_new_agent_goes_on_where_the_old_one_stopped() {
         "volumes stop-sandbox image:a sandbox#1 start:a#0"
     );
 }
+
+#[test]
+fn a_resize_follows_the_spec_and_waits_where_the_node_has_nothing() {
+    let spec = |cpu: &str| {
+        json!({ "containers": [{
+            "name": "a", "image": "x", "resources": { "limits": { "cpu": cpu } },
+        }] })
+    };
+    let mut world = World::new(spec("100m"));
+    assert_eq!(world.run(), "volumes sandbox#0 image:a start:a#0");
+    world.pod = pod(spec("200m"));
+    assert_eq!(world.run(), "resize");
+    assert_eq!(world.run(), "");
+    let refusal = ("Deferred", "Node didn't have enough resource: cpu");
+    world.failing.insert("resize".into(), refusal);
+    world.pod = pod(spec("300m"));
+    assert_eq!(world.run(), "resize wake+1");
+    assert_eq!(world.seen.resize_pending().unwrap().reason, "Deferred");
+    world.failing.clear();
+    assert_eq!(world.after(1), "resize");
+    assert_eq!(world.seen.resize_pending(), None);
+    // The old amounts are asked for again before the node could give others.
+    world.failing.insert("resize".into(), refusal);
+    world.pod = pod(spec("400m"));
+    world.run();
+    world.pod = pod(spec("300m"));
+    assert_eq!(world.run(), "");
+    assert_eq!(world.seen.resize_pending(), None);
+}
+
+#[test]
+fn a_container_that_wants_it_is_started_anew_for_a_resize() {
+    let spec = |memory: &str| {
+        json!({ "restartPolicy": "Never", "containers": [{
+            "name": "a", "image": "x", "resources": { "limits": { "memory": memory } },
+        }] })
+    };
+    let mut world = World::new(spec("1Mi"));
+    world.run();
+    world.restart.insert("a".into());
+    world.pod = pod(spec("2Mi"));
+    assert_eq!(world.run(), "resize stop:a term:a rm:a-1 image:a start:a#1");
+    assert_eq!(world.seen.resize_in_progress(), None);
+}

@@ -198,3 +198,72 @@ fn an_object_that_appears_ends_the_wait_for_it() {
     world.finish(Outcome::ObjectsChanged);
     assert_eq!(world.run(), "volumes start:a#0");
 }
+
+#[test]
+fn what_volumes_show_of_the_pod_is_written_anew_when_it_changes() {
+    let item = json!({ "path": "l", "fieldRef": { "fieldPath": "metadata.labels" } });
+    let mut spec = one("x");
+    spec["volumes"] = json!([{ "name": "v", "downwardAPI": { "items": [item] } }]);
+    let mut world = World::new(spec);
+    assert_eq!(world.run(), "volumes sandbox#0 image:a start:a#0");
+    world.pod.metadata.resource_version = Some("2".into());
+    assert_eq!(world.run(), "");
+    let labels = std::collections::BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+    world.pod.metadata.labels = Some(labels);
+    assert_eq!(world.run(), "refresh");
+    assert_eq!(world.run(), "");
+    let mut plain = World::new(one("x"));
+    plain.run();
+    plain.pod.metadata.labels = world.pod.metadata.labels;
+    assert_eq!(plain.run(), "");
+}
+
+#[test]
+fn ephemeral_containers_run_once_beside_whatever_the_pod_does() {
+    let mut world = World::new(json!({
+        "containers": [{ "name": "a", "image": "x" }],
+        "initContainers": [{ "name": "i", "image": "x" }],
+    }));
+    world.stay.insert("i".into());
+    assert_eq!(world.run(), "volumes sandbox#0 image:i start:i#0");
+    let add = |world: &mut World, name: &str| {
+        let added = serde_json::from_value(json!({ "name": name, "image": "x" })).unwrap();
+        let spec = world.pod.spec.as_mut().unwrap();
+        spec.ephemeral_containers
+            .get_or_insert_default()
+            .push(added);
+    };
+    add(&mut world, "debug");
+    assert_eq!(world.run(), "image:debug start:debug#0");
+    world.exit("debug", 1);
+    assert_eq!(world.run(), "rm:debug-2");
+    // Its image takes its time, which holds nothing else up.
+    add(&mut world, "slow");
+    world.held.insert("image:slow".into());
+    world.exit("i", 0);
+    assert_eq!(world.run(), "rm:i-1 image:a image:slow start:a#0");
+    add(&mut world, "third");
+    assert_eq!(world.run(), "image:third");
+    world.delete(30);
+    assert_eq!(
+        world.run(),
+        "stop:a term:a rm:a-3 stop-sandbox release delete-object forget"
+    );
+}
+
+#[test]
+fn ephemeral_containers_end_with_their_pod_and_never_keep_it() {
+    let mut spec = one("x");
+    spec["restartPolicy"] = json!("Never");
+    spec["ephemeralContainers"] = json!([{ "name": "debug", "image": "x" }]);
+    let mut world = World::new(spec);
+    assert_eq!(
+        world.run(),
+        "volumes sandbox#0 image:a image:debug start:a#0 start:debug#0"
+    );
+    world.exit("a", 0);
+    assert_eq!(
+        world.run(),
+        "rm:a-1 stop:debug term:debug rm:debug-2 stop-sandbox release"
+    );
+}
