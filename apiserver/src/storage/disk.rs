@@ -227,7 +227,7 @@ impl Journal for DiskJournal {
                 .for_each(|dropped| writes.drop_version(dropped));
             writes.set_floor(trim.floor, trim.digest, trim.time);
         }
-        if let Err(error) = database.write(writes) {
+        if let Err(error) = database.write(writes, !self.room.is_short()) {
             self.database.take().into_iter().for_each(Logged::abandon);
             return Err(CommitError::Failed(error));
         }

@@ -16,7 +16,7 @@ use crate::tree::Tree;
 use crate::workload;
 
 /// A store that says nothing for so long hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How often it is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -93,7 +93,7 @@ pub fn run(fault: Fault, lives: usize, seed: u64) -> anyhow::Result<Report> {
         let checked = lived.and_then(|lived| {
             report.recovered += usize::from(lived.recovered);
             report.acknowledged += lived.acked.iter().sum::<u64>();
-            check(&dir, &lived)
+            check(&dir, &lived).map(drop)
         });
         if let Err(error) = checked {
             report.failures.push(format!("{what}: {error:#}"));
@@ -113,10 +113,12 @@ fn starts(dir: &TempDir) -> anyhow::Result<Vec<Start>> {
     let none = start("no store", Tree::default(), vec![0; WRITERS]);
     let (whole, operations) = measured(dir, &none)?;
     let killed = live(dir, &none, Some((operations / 4, Fault::Kill)), false)?;
+    // One step of each writer may have been under way.
+    let acked = check(dir, &killed)?;
     let mut starts = vec![
         none,
         start("a stopped store", whole.tree, whole.acked),
-        start("a killed store", killed.tree, killed.acked),
+        start("a killed store", killed.tree, acked),
     ];
     for start in &mut starts {
         start.operations = measured(dir, start)?.1;
@@ -274,8 +276,9 @@ fn lines_of_errors(child: &mut Child) -> anyhow::Result<Receiver<String>> {
     Ok(receiver)
 }
 
-/// Opens the store on what is left, without a fault: it holds what was acknowledged, goes on, and does so again.
-fn check(dir: &TempDir, lived: &Lived) -> anyhow::Result<()> {
+/// Opens the store on what is left, without a fault: it holds what was acknowledged, goes on, and does so again. Answers how far its
+/// writers had come.
+fn check(dir: &TempDir, lived: &Lived) -> anyhow::Result<Vec<u64>> {
     let files = Files::new(lived.tree.clone(), None);
     let at = tempfile::tempdir_in(dir)?;
     let session = files.mount(at.path())?;
@@ -284,6 +287,7 @@ fn check(dir: &TempDir, lived: &Lived) -> anyhow::Result<()> {
         .build()?;
     let path = at.path().join("store");
     let mut acked = lived.acked.clone();
+    let mut first = None;
     for when in ["afterwards", "after going on"] {
         let (_, options) = life::options(at.path())?;
         let opened: Result<_, Error> = open_sled(&path, &options);
@@ -294,7 +298,8 @@ fn check(dir: &TempDir, lived: &Lived) -> anyhow::Result<()> {
         let next = reached.iter().map(|done| done + 1..=done + 2).collect();
         runtime.block_on(workload::write(&store, next, |_, _| {}))?;
         acked = reached.iter().map(|done| done + 2).collect();
+        first.get_or_insert(reached);
     }
     drop(session);
-    Ok(())
+    first.context("it was opened")
 }

@@ -8,7 +8,7 @@ use super::super::{Error, Options};
 use super::database::{Database, Loaded, behind};
 use super::fold::Fold;
 use super::format::LOGGED;
-use super::log::{Log, Opened};
+use super::log::{Log, Number, Opened};
 use super::writes::Writes;
 
 /// An open database and its log.
@@ -17,6 +17,10 @@ pub(super) struct Logged {
     log: Log,
     fold: Fold,
     dir: std::path::PathBuf,
+    /// Commits that are in the log and that the database was not given yet.
+    held: Vec<(Number, Writes)>,
+    /// The newest commit that it was given.
+    given: Number,
 }
 
 impl Logged {
@@ -81,14 +85,23 @@ impl Logged {
     }
 
     fn over(dir: &Path, database: Database, log: Log) -> Result<Self, Error> {
-        let fold = Fold::start(database, log.number())?;
-        let dir = dir.to_owned();
-        Ok(Self { log, fold, dir })
+        let given = log.number();
+        Ok(Self {
+            fold: Fold::start(database, given)?,
+            log,
+            dir: dir.to_owned(),
+            held: Vec::new(),
+            given,
+        })
     }
 
     /// Makes writes durable, all or none of them. After an error nothing more may be written, and the database is abandoned.
-    pub(super) fn write(&mut self, writes: Writes) -> Result<(), Error> {
+    ///
+    /// The log takes no room, but the database does. So without room it is given what is written as late as can be, and never if
+    /// it is made anew before.
+    pub(super) fn write(&mut self, writes: Writes, has_room: bool) -> Result<(), Error> {
         if let Some(awaited) = self.log.awaits() {
+            self.give();
             // What the full file holds is settled while the other one fills.
             self.fold.settle();
             self.fold.wait(awaited)?;
@@ -97,8 +110,18 @@ impl Logged {
         let number = self.log.append(writes.bytes(), settled).map_err(|error| {
             Error::io(format!("write the log in {}", self.dir.display()), error)
         })?;
-        self.fold.write(number, writes);
+        self.held.push((number, writes));
+        if has_room {
+            self.give();
+        }
         Ok(())
+    }
+
+    fn give(&mut self) {
+        for (number, writes) in self.held.drain(..) {
+            self.fold.write(number, writes);
+            self.given = number;
+        }
     }
 
     /// Room that opening a database may need: its log taken in, its last segment written out, its pages listed.
@@ -121,9 +144,9 @@ impl Logged {
         Database::file_bytes(&self.dir)
     }
 
-    /// Closes a database that works. It need not catch up with its log when it is opened again.
+    /// Closes a database that works. It need not catch up with its log when it is opened again, but for what it was not given.
     pub(super) fn close(mut self) {
-        let (database, settled) = self.fold.finish(self.log.number());
+        let (database, settled) = self.fold.finish(self.given);
         let noted = settled.map(|settled| self.log.append(&[], settled));
         match noted {
             Ok(Ok(_)) => {}
@@ -140,7 +163,7 @@ impl Logged {
     /// Leaves a database that failed. It may try once more to write, and wait for ever, so a thread of its own does it.
     pub(super) fn abandon(self) {
         behind(move || {
-            let (database, _) = self.fold.finish(self.log.number());
+            let (database, _) = self.fold.finish(self.given);
             database.into_iter().for_each(Database::close);
         });
     }
