@@ -12,7 +12,7 @@ use crate::workload;
 /// Who writes at once.
 pub const WRITERS: usize = 4;
 /// How long a store may take to help itself.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The ring of a directory and the options with it: little history, and a log whose files are written over often.
 pub fn options(dir: &Path) -> anyhow::Result<(Arc<Keyring>, Options)> {

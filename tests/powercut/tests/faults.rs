@@ -1,4 +1,4 @@
-//! The store when its disk stops, is full or breaks at any step of making, opening, writing, rotating keys and log, rewriting, backing
+//! The store when its disk stops, is full or fails once at any step of making, opening, writing, rotating keys and log, rewriting, backing
 //! up, restoring and stopping. Needs root.
 #![allow(clippy::expect_used, reason = "tests fail by panicking")]
 #![allow(
@@ -31,11 +31,6 @@ fn a_store_that_is_killed_opens_again() {
 #[test]
 fn a_store_on_a_disk_that_fills_up_opens_again() {
     opens_again("full", "22");
-}
-
-#[test]
-fn a_store_on_a_disk_that_breaks_opens_again() {
-    opens_again("broken", "23");
 }
 
 #[test]

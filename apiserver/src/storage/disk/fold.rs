@@ -30,7 +30,7 @@ enum Job {
 pub(super) struct Fold {
     jobs: Option<Sender<Job>>,
     progress: Arc<Progress>,
-    thread: Option<JoinHandle<Database>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +47,23 @@ struct Reached {
     taken: u64,
     /// Why there will be no further progress.
     failed: Option<Error>,
+    /// Nobody waits for the database.
+    left: bool,
+    /// The database, once the thread is done with it.
+    back: Option<Database>,
+}
+
+impl Progress {
+    /// A database that nobody waits for is closed here: dropped as the result of a thread, a panic of it would end the process.
+    fn give_back(&self, database: Database) {
+        let mut reached = self.reached.lock();
+        if !reached.left {
+            reached.back = Some(database);
+            return;
+        }
+        drop(reached);
+        database.close();
+    }
 }
 
 impl Fold {
@@ -63,7 +80,7 @@ impl Fold {
                     theirs.reached.lock().failed = Some(error);
                     theirs.changed.notify_all();
                 }
-                database
+                theirs.give_back(database);
             })
             .map_err(|error| Error::io("start a thread of the store", error))?;
         Ok(Self {
@@ -127,9 +144,14 @@ impl Fold {
         let waited = self.wait(newest);
         self.jobs = None;
         let hangs = waited.is_err() && self.settled().is_ok();
-        let thread = self.thread.take().filter(|_| !hangs);
-        // A panic of the thread was already reported by the panic hook.
-        let database = thread.and_then(|thread| thread.join().ok());
+        if let Some(thread) = self.thread.take().filter(|_| !hangs) {
+            // A panic of the thread was already reported by the panic hook.
+            let _ = thread.join();
+        }
+        let mut reached = self.progress.reached.lock();
+        reached.left = true;
+        let database = reached.back.take();
+        drop(reached);
         (database, waited.and_then(|()| self.settled()))
     }
 }
