@@ -4,7 +4,7 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::Service;
 use serde_json::json;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::super::upstream::Upstream;
 use super::super::wire::{self, Code, Data, Query, Record, Response, kind};
