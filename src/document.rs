@@ -54,7 +54,7 @@ fn mark(object: &Value) -> String {
 
 /// The object with words in the place of strings that are unsafe to show.
 fn replaced(value: &Value, mark: &str, strings: &mut Vec<String>) -> Value {
-    let mut word = |text: &String, strings: &mut Vec<String>| {
+    let word = |text: &String, strings: &mut Vec<String>| {
         if sanitize::is_clean(text) {
             return text.clone();
         }

@@ -47,6 +47,10 @@ fn with_attacks() -> Cluster {
     cluster
 }
 
+fn backwards(word: &str) -> String {
+    word.chars().rev().collect()
+}
+
 /// `look` and what it needs to recognise the host.
 fn looking(cluster: &Cluster) -> String {
     let device = |path: &Path| std::fs::metadata(path).unwrap().dev().to_string();
@@ -59,7 +63,7 @@ fn looking(cluster: &Cluster) -> String {
     format!(
         "look {LENGTH} 1000000 {} {} {}",
         devices.join(","),
-        cluster.data_dir().join("pods").display(),
+        backwards(&cluster.data_dir().join("pods").display().to_string()),
         names.join(",")
     )
 }

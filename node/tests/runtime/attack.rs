@@ -38,12 +38,16 @@ struct Host {
 }
 
 /// Follows every link of every process there is, as fast as it can: `look SECONDS ENOUGH DEVICES SECRETS NAMESPACES`,
-/// lists with commas. Ends early once it has seen `ENOUGH` processes on their way.
+/// lists with commas. The secrets are spelled backwards, so that these words themselves, which commands in the container
+/// may inherit, are none. Ends early once it has seen `ENOUGH` processes on their way.
 fn look(args: &[String]) {
     let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
     let host = Host {
         devices: list(&args[2]).iter().map(|d| d.parse().unwrap()).collect(),
-        secrets: list(&args[3]).into_iter().map(String::into_bytes).collect(),
+        secrets: list(&args[3])
+            .iter()
+            .map(|word| word.bytes().rev().collect())
+            .collect(),
         namespaces: list(&args[4]).into_iter().map(PathBuf::from).collect(),
     };
     let end = Instant::now() + Duration::from_secs(args[0].parse().unwrap());

@@ -42,6 +42,8 @@ fn looking(pod: &Pod, share: bool, tracer: bool) -> ContainerConfig {
     if !share {
         secrets = format!("{secrets},{SECRET}");
     }
+    // The attack reads them backwards.
+    let secrets: String = secrets.chars().rev().collect();
     let (devices, namespaces) = (devices.join(","), namespaces.join(","));
     let args = ["look", "20", "40", &devices, &secrets, &namespaces];
     attacker(pod, &args, tracer)
