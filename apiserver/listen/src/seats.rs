@@ -122,11 +122,11 @@ impl Seats {
         };
         // Whoever has more than the newcomer's source gives way to it; within one source only what is idle does.
         let idle = if loser == source {
-            now.saturating_sub(millis(IDLE))
+            now.checked_sub(millis(IDLE))
         } else {
-            u64::MAX
+            Some(u64::MAX)
         };
-        if taken.evict(loser, idle) {
+        if idle.is_some_and(|idle| taken.evict(loser, idle)) {
             Answer::InsteadOf(taken.seat(source, now), loser)
         } else {
             Answer::Refused
