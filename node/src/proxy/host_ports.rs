@@ -77,7 +77,11 @@ fn door(pod: &Pod, port: &OpenPort, pod_ip: IpAddr) -> Option<Door> {
         }
     };
     Some(Door {
-        label: format!("{} hostPort", members::display(pod)),
+        label: format!(
+            "{}/{} hostPort",
+            members::namespace(pod),
+            members::name(pod)
+        ),
         protocol: protocol(Some(&port.host.protocol))?,
         address,
         is_v4,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use davit_listen::{Acceptor, Bounds};
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -79,7 +80,11 @@ async fn a_client_may_pause_for_longer_than_others_may_leave_bytes_unread() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
+        let bounds = Bounds {
+            total: 1,
+            per_source: 1,
+        };
+        let stream = Acceptor::new("a test", listener, bounds).next().await;
         let unread = u32::try_from(UNREAD.as_millis()).unwrap();
         setsockopt(&stream, sockopt::TcpUserTimeout, &unread).unwrap();
         let stream = TlsAcceptor::from(tls).accept(stream).await.unwrap();
