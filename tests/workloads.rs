@@ -358,7 +358,7 @@ fn host_ports_are_open_while_their_pod_is_there() {
             &format!("jsonpath={{.items[0]{address}}}"),
         ]);
         // Connections from this machine to its own loopback address are not led on.
-        run(Command::new("ip").args(["link", "add", "out0", "type", "dummy"]));
+        run(Command::new("ip").args(["link", "add", "out0", "type", "bridge"]));
         run(Command::new("ip").args(["addr", "add", "192.0.2.7/24", "dev", "out0"]));
         run(Command::new("ip").args(["link", "set", "out0", "up"]));
         let answer = wait_for("the host port answers", || http_get("192.0.2.7:18088", "/"));

@@ -230,9 +230,10 @@ impl Agent {
         plugins.probe_with(&host);
         // Last, because a start that fails leaves no mount.
         layout.mount().map_err(unusable)?;
-        let addresses = config
-            .node_ip
-            .map_or_else(machine::node_addresses, |ip| vec![ip]);
+        let addresses = match config.node_ip {
+            Some(ip) => vec![ip],
+            None => machine::node_addresses().await,
+        };
         Ok(Self {
             config: Arc::new(config),
             layout,

@@ -12,6 +12,7 @@ mod route;
 mod socket;
 mod sysctl;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -223,6 +224,20 @@ impl Network {
         let links = self.links("*").await?;
         Ok(links.into_iter().find(|link| link.index == index))
     }
+}
+
+/// Names of the links in this network namespace that a davit made, of this or another data directory.
+///
+/// # Errors
+/// When netlink does not answer.
+pub(crate) async fn marked_links() -> Result<HashSet<String>, ActError> {
+    let links = Netlink::open(None).await?.list().await?.into_iter();
+    let is_marked = |link: &socket::Found| {
+        link.alias
+            .as_deref()
+            .is_some_and(|alias| alias.starts_with(MARK))
+    };
+    Ok(links.filter(is_marked).map(|link| link.name).collect())
 }
 
 async fn ensure(places: &mut Places<'_>, op: &NetworkOp) -> Result<(), ActError> {

@@ -349,7 +349,7 @@ impl Changes {
         }
     }
 
-    pub(super) fn new(&self) -> Paths {
+    pub(super) fn written(&self) -> Paths {
         self.added.union(&self.modified).cloned().collect()
     }
 
@@ -389,7 +389,7 @@ impl Apply<'_> {
         {
             let before = "before-first-apply".to_owned();
             let key = (before, false, self.version.to_owned(), sub.to_owned());
-            let all = compare(self.nothing, live).ownable(door).new();
+            let all = compare(self.nothing, live).ownable(door).written();
             managers.insert(key, (self.version.to_owned(), all));
         }
         let key = (self.manager.to_owned(), true, String::new(), sub.to_owned());
@@ -406,7 +406,7 @@ impl Apply<'_> {
         if self.live.is_some() {
             let changes = compare(live, &merged).ownable(door);
             for ((name, ..), (_, paths)) in &managers {
-                let mine = changes.new();
+                let mine = changes.written();
                 let contested = paths.intersection(&mine).filter(|path| !force(path));
                 conflicts.extend(contested.map(|path| (name.clone(), path.clone())));
             }
@@ -437,7 +437,7 @@ pub(super) fn update(
     }
     let changes = compare(old.map_or(nothing, |(old, _)| old), new).ownable(door);
     changes.settle(&mut managers);
-    let own = changes.new();
+    let own = changes.written();
     if !own.is_empty() {
         let key = (
             manager.to_owned(),

@@ -272,12 +272,9 @@ impl Shim {
         let container = self.find(id).ok_or(Refusal::NotFound)?;
         if container.is_running() {
             // Not reaped yet, so the number is still this process's. One that has ended meanwhile needs no signal.
-            match wait::send_signal(container.pid, signal) {
-                Err(errno @ Errno::EINVAL) => {
-                    let problem = format!("cannot get signal {signal}: {}", errno.desc());
-                    return Err(Refusal::WrongState(problem));
-                }
-                Ok(()) | Err(_) => {}
+            if let Err(errno @ Errno::EINVAL) = wait::send_signal(container.pid, signal) {
+                let problem = format!("cannot get signal {signal}: {}", errno.desc());
+                return Err(Refusal::WrongState(problem));
             }
         }
         Ok(Reply::Done)

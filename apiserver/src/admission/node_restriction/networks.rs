@@ -79,6 +79,8 @@ fn new_flaw(source: &dyn ObjectSource, node: &str, object: &Value) -> Option<Str
     let mut others = others
         .iter()
         .filter_map(|bytes| serde_json::from_slice::<Value>(bytes).ok())
+        // Whether two networks may have the same addresses is for whoever made them to say.
+        .filter(|other| other["spec"]["network"] == network)
         .filter(|other| other["metadata"]["name"] != metadata["name"]);
     let holder = others.find(|other| {
         let theirs = nets(&other["spec"]["slices"]);

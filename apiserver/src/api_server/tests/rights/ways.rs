@@ -336,7 +336,7 @@ pub(super) fn subresources() -> Vec<Way> {
             "GET",
             sub("exec") + "?command=ls",
             Value::Null,
-            503,
+            400,
             &[("get", "", "pods/exec"), ("create", "", "pods/exec")],
         )),
     ]
