@@ -26,7 +26,7 @@ pub(crate) use link_watch::{Gone, LinkWatch};
 use socket::Netlink;
 
 /// The mark that starts the alias of every link of ours, and the user data of every rule.
-const MARK: &str = "davit:";
+pub(crate) const MARK: &str = "davit:";
 /// Who made a route or a policy rule, as the kernel notes it; a number nobody else has.
 const PROTOCOL: u8 = 218;
 /// The group of every link of ours from the moment it exists; the alias can only be set a moment later.

@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
-use crate::network::marked_links;
+use crate::network::{MARK, marked_links};
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -244,9 +244,6 @@ fn link_kind(link: &Path) -> LinkKind {
         LinkKind::Inner
     }
 }
-
-/// What the alias of every link that davit makes begins with.
-const MARK: &str = "davit:";
 
 fn is_link_local(ip: &IpAddr) -> bool {
     match ip {
